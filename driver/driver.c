@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The driver's table: which procedures it has an opinion on. */
+#include "config.h"
+
+#include "driver/driver.h"
+
+#include <glib/gi18n.h>
+#include <libvirt/virterror.h>
+
+#include "driver/driver_priv.h"
+#include "driver/driver_open.h"
+#include "driver/run_dir.h"
+#include "util/log.h"
+
+/* Protocols 1 and 2, and tunnelled migration: no stock client of the last decade comes to them with
+ * a postcopy: URI, and none can carry a post-copy migration. */
+static gboolean migrate_refused(Driver *driver, Proxy *proxy, RpcFrame *frame)
+{
+    proxy_reply_error(proxy, &frame->header, VIR_ERR_ARGUMENT_UNSUPPORTED, VIR_FROM_QEMU,
+                      _("this driver supports neither tunnelled migration nor the migration "
+                        "protocols before version 3"));
+    rpc_frame_free(frame);
+    return TRUE;
+}
+
+static const struct {
+    gint32 procedure;
+    DriverFunc func;
+} table[] = {
+    { 1, driver_connect_open },       /* CONNECT_OPEN */
+    { 110, driver_connect_get_uri },  /* CONNECT_GET_URI */
+    { 61, migrate_refused },          /* DOMAIN_MIGRATE_PREPARE */
+    { 62, migrate_refused },          /* DOMAIN_MIGRATE_PERFORM */
+    { 63, migrate_refused },          /* DOMAIN_MIGRATE_FINISH */
+    { 108, migrate_refused },         /* DOMAIN_MIGRATE_PREPARE2 */
+    { 109, migrate_refused },         /* DOMAIN_MIGRATE_FINISH2 */
+    { 148, migrate_refused },         /* DOMAIN_MIGRATE_PREPARE_TUNNEL */
+    { 215, migrate_refused },         /* DOMAIN_MIGRATE_PREPARE_TUNNEL3 */
+    { 304, migrate_refused },         /* DOMAIN_MIGRATE_PREPARE_TUNNEL3_PARAMS */
+    { 213, driver_migrate_begin3 },   /* DOMAIN_MIGRATE_BEGIN3 */
+    { 214, driver_migrate_prepare3 }, /* DOMAIN_MIGRATE_PREPARE3 */
+    { 216, driver_migrate_perform3 }, /* DOMAIN_MIGRATE_PERFORM3 */
+    { 217, driver_migrate_finish3 },  /* DOMAIN_MIGRATE_FINISH3 */
+    { 218, driver_migrate_confirm3 }, /* DOMAIN_MIGRATE_CONFIRM3 */
+    { 302, driver_migrate_begin3 },   /* DOMAIN_MIGRATE_BEGIN3_PARAMS */
+    { 303, driver_migrate_prepare3 }, /* DOMAIN_MIGRATE_PREPARE3_PARAMS */
+    { 305, driver_migrate_perform3 }, /* DOMAIN_MIGRATE_PERFORM3_PARAMS */
+    { 306, driver_migrate_finish3 },  /* DOMAIN_MIGRATE_FINISH3_PARAMS */
+    { 307, driver_migrate_confirm3 }, /* DOMAIN_MIGRATE_CONFIRM3_PARAMS */
+};
+
+static gboolean is_open(gint32 procedure)
+{
+    return procedure == 1 || procedure == 110;
+}
+
+/* A read-only client's calls that change something are refused by libvirtd, in its own words. */
+static gboolean driver_call(Proxy *proxy, RpcFrame *frame, gpointer data)
+{
+    Driver *driver = data;
+
+    if (frame->header.program != RPC_PROGRAM_REMOTE)
+        return FALSE;
+    if (proxy_peer(proxy)->read_only && !is_open(frame->header.procedure))
+        return FALSE;
+    for (gsize i = 0; i < G_N_ELEMENTS(table); i++) {
+        if (table[i].procedure == frame->header.procedure)
+            return table[i].func(driver, proxy, frame);
+    }
+    return FALSE;
+}
+
+static const ProxyHooks hooks = { .call = driver_call };
+
+const ProxyHooks *driver_hooks(void)
+{
+    return &hooks;
+}
+
+Driver *driver_new(const Settings *settings, GError **error)
+{
+    g_autoptr(Driver) driver = g_new0(Driver, 1);
+
+    driver->settings = settings;
+    if (!run_dir_prepare(settings->run_dir, error))
+        return NULL;
+    driver->set = migration_set_new(settings, error);
+    if (!driver->set)
+        return NULL;
+    driver->port = session_port_new(driver->set, error);
+    if (!driver->port)
+        return NULL;
+    return g_steal_pointer(&driver);
+}
+
+void driver_free(Driver *driver)
+{
+    if (!driver)
+        return;
+    session_port_free(driver->port);
+    migration_set_free(driver->set);
+    g_free(driver);
+}

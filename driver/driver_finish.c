@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* domainMigrateBegin3, Finish3 and Confirm3 (with and without Params): the ends of a migration. */
+#include "config.h"
+
+#include <glib/gi18n.h>
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+
+#include "driver/driver_priv.h"
+#include "util/log.h"
+
+/* The destination QEMU answers a resume at once when the stream has reached it; a source that cannot
+ * get through is noticed by then. */
+#define RESUME_WAIT_MS 10000
+
+/* From QEMU's first word on the return path to libvirtd having read the change of state that goes
+ * with it on the monitor: the two are different sockets, and Finish fails if it overtakes. */
+#define RESUME_SETTLE_MS 100
+
+gboolean driver_migrate_begin3(Driver *driver, Proxy *proxy, RpcFrame *frame)
+{
+    DriverJob *job = driver_job_new(driver, proxy, frame);
+    const char *problem;
+
+    if (!job)
+        return TRUE;
+    if (!driver_job_is_postcopy(job)) {
+        driver_job_pass(job);
+        return TRUE;
+    }
+    problem = driver_flags_problem(migrate_call_flags(job->call));
+    if (problem) {
+        driver_job_refuse(job, VIR_ERR_ARGUMENT_UNSUPPORTED, problem);
+        return TRUE;
+    }
+    driver_job_strip(job);
+    driver_job_forward(job, NULL);
+    return TRUE;
+}
+
+gboolean driver_migrate_confirm3(Driver *driver, Proxy *proxy, RpcFrame *frame)
+{
+    DriverJob *job = driver_job_new(driver, proxy, frame);
+    Migration *migration;
+
+    if (!job)
+        return TRUE;
+    if (!driver_job_is_postcopy(job)) {
+        driver_job_pass(job);
+        return TRUE;
+    }
+    migration =
+        driver_client_find(proxy, MIGRATION_SIDE_SOURCE, migrate_call_domain(job->call));
+    if (migration)
+        migration_set_phase(migration, "confirm");
+    driver_job_strip(job);
+    driver_job_forward(job, NULL);
+    return TRUE;
+}
+
+/* ---- Finish ---- */
+
+static void on_finished(Proxy *proxy, RpcFrame *reply, gpointer data)
+{
+    DriverJob *job = data;
+
+    if (!reply) {
+        driver_job_free(job);
+        return;
+    }
+    if (migrate_call_cancelled(job->call)) {
+        /* That there is no domain any more is what was asked for. */
+        migration_cancel(job->migration, _("the migration was given up"));
+        proxy_reply(proxy, reply);
+        driver_job_free(job);
+        return;
+    }
+    driver_job_answer(job, reply);
+}
+
+static gboolean on_settled(gpointer data)
+{
+    driver_job_forward(data, on_finished);
+    return G_SOURCE_REMOVE;
+}
+
+static void on_return_path(Migration *migration, gpointer data)
+{
+    g_timeout_add(RESUME_SETTLE_MS, on_settled, data);
+}
+
+gboolean driver_migrate_finish3(Driver *driver, Proxy *proxy, RpcFrame *frame)
+{
+    DriverJob *job = driver_job_new(driver, proxy, frame);
+    Migration *migration;
+
+    if (!job)
+        return TRUE;
+    if (!driver_job_is_postcopy(job)) {
+        driver_job_pass(job);
+        return TRUE;
+    }
+    driver_job_strip(job);
+    migration =
+        driver_client_find(proxy, MIGRATION_SIDE_DESTINATION, migrate_call_domain(job->call));
+    if (!migration) {
+        driver_job_forward(job, NULL);
+        return TRUE;
+    }
+    job->migration = migration_ref(migration);
+    migration_set_phase(migration, "finish");
+    /* The source libvirtd's connection ends at the local helper, so its Perform returns before the
+     * destination QEMU has the new stream: a Finish that comes first would find it paused still. */
+    if ((migrate_call_flags(job->call) & VIR_MIGRATE_POSTCOPY_RESUME) &&
+        !migrate_call_cancelled(job->call))
+        migration_when_return_path(migration, RESUME_WAIT_MS, on_return_path, job);
+    else
+        driver_job_forward(job, on_finished);
+    return TRUE;
+}

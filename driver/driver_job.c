@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Calls that are held: decoding, refusing, sending on, and the words of an error. */
+#include "config.h"
+
+#include <glib/gi18n.h>
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+
+#include "driver/driver_priv.h"
+#include "driver/p2p.h"
+#include "driver/rpc_error.h"
+#include "driver/run_dir.h"
+#include "util/log.h"
+
+/* Flags of virDomainMigrateFlags that libvirt 8.5, our floor, may not name yet. */
+#define FLAG_ZEROCOPY (1 << 20)
+
+/* How long an error waits for the helper to say why. */
+#define EXPLAIN_WAIT_MS 2000
+
+DriverJob *driver_job_new(Driver *driver, Proxy *proxy, RpcFrame *frame)
+{
+    g_autoptr(GError) error = NULL;
+    MigrateCall *call = migrate_call_decode(frame, &error);
+    DriverJob *job;
+
+    if (!call) {
+        log_warning(&(LogContext){ .client = proxy_name(proxy) }, "%s", error->message);
+        proxy_reply_error(proxy, &frame->header, VIR_ERR_RPC, VIR_FROM_RPC, error->message);
+        rpc_frame_free(frame);
+        return NULL;
+    }
+    job = g_new0(DriverJob, 1);
+    job->driver = driver;
+    job->proxy = proxy_ref(proxy);
+    job->frame = frame;
+    job->header = frame->header;
+    job->call = call;
+    return job;
+}
+
+void driver_job_free(DriverJob *job)
+{
+    if (!job)
+        return;
+    rpc_frame_free(job->frame);
+    rpc_frame_free(job->reply);
+    migrate_call_free(job->call);
+    migration_unref(job->migration);
+    p2p_free(job->p2p);
+    proxy_unref(job->proxy);
+    g_free(job->error);
+    g_free(job);
+}
+
+gboolean driver_job_is_postcopy(const DriverJob *job)
+{
+    return (migrate_call_flags(job->call) & VIR_MIGRATE_POSTCOPY) != 0;
+}
+
+void driver_job_pass(DriverJob *job)
+{
+    proxy_forward(job->proxy, g_steal_pointer(&job->frame));
+    driver_job_free(job);
+}
+
+void driver_job_refuse(DriverJob *job, int code, const char *message)
+{
+    LogContext log = { .client = proxy_name(job->proxy),
+                       .phase = migrate_phase_name(migrate_call_phase(job->call)) };
+
+    log_warning(&log, "%s refused: %s", migrate_call_name(job->call), message);
+    proxy_reply_error(job->proxy, &job->header, code, VIR_FROM_QEMU, message);
+    driver_job_free(job);
+}
+
+void driver_job_forward(DriverJob *job, ProxyReplyFunc func)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(RpcFrame) held = g_steal_pointer(&job->frame);
+    RpcFrame *frame = migrate_call_encode(job->call, held, &error);
+
+    if (!frame) {
+        driver_job_refuse(job, VIR_ERR_RPC, error->message);
+        return;
+    }
+    if (func) {
+        proxy_forward_watched(job->proxy, frame, func, job);
+        return;
+    }
+    proxy_forward(job->proxy, frame);
+    driver_job_free(job);
+}
+
+void driver_job_strip(DriverJob *job)
+{
+    migrate_call_clear_flags(job->call, VIR_MIGRATE_TLS);
+    migrate_call_set_text(job->call, MIGRATE_TEXT_TLS_DESTINATION, NULL);
+}
+
+const char *driver_flags_problem(guint64 flags)
+{
+    if (flags & VIR_MIGRATE_TUNNELLED)
+        return _("a tunnelled migration cannot be a post-copy one: leave out --tunnelled, this "
+                 "driver encrypts the migration anyway");
+    if (flags & VIR_MIGRATE_PARALLEL)
+        return _("--parallel and --postcopy do not go together: leave one of them out");
+    if (flags & FLAG_ZEROCOPY)
+        return _("--zerocopy has no use with this driver, which reads QEMU's stream from a local "
+                 "socket: leave it out");
+    return NULL;
+}
+
+char *driver_dead_uri(const Driver *driver)
+{
+    g_autofree char *path =
+        run_dir_socket_path(migration_set_run_dir(driver->set), "refused-");
+
+    return g_strdup_printf("unix://%s", path);
+}
+
+/* An abort that the user asked for needs no explanation. Otherwise the reason that this driver
+ * knows comes first: libvirtd only saw a socket close. */
+static RpcFrame *explain_error(RpcFrame *reply, const DriverJob *job)
+{
+    g_auto(RpcError) theirs = { 0 };
+    g_autofree char *text = NULL;
+    const char *reason = job->error;
+    const guint8 *payload;
+    gsize len;
+
+    if (!reason && job->migration)
+        reason = migration_error(job->migration);
+    payload = rpc_frame_payload(reply, &len);
+    if (!reason || !rpc_error_decode(payload, len, &theirs, NULL) ||
+        theirs.code == VIR_ERR_OPERATION_ABORTED)
+        return reply;
+    if (!job->error && theirs.message)
+        text = g_strdup_printf("%s (%s)", reason, theirs.message);
+    rpc_frame_free(reply);
+    return rpc_error_reply(&job->header, VIR_ERR_OPERATION_FAILED, VIR_FROM_QEMU,
+                           text ? text : reason);
+}
+
+static void on_explained(Migration *migration, gpointer data)
+{
+    g_autoptr(DriverJob) job = data;
+
+    proxy_reply(job->proxy, explain_error(g_steal_pointer(&job->reply), job));
+}
+
+void driver_job_answer(DriverJob *job, RpcFrame *reply)
+{
+    if (reply->header.status == RPC_STATUS_OK || (!job->error && !job->migration)) {
+        proxy_reply(job->proxy, reply);
+        driver_job_free(job);
+    } else if (job->error) {
+        proxy_reply(job->proxy, explain_error(reply, job));
+        driver_job_free(job);
+    } else {
+        /* The reason is on its way from the helper: both saw the same socket close. */
+        job->reply = reply;
+        migration_give_up(job->migration, _("libvirt failed before its stream began"));
+        migration_when_ended(job->migration, EXPLAIN_WAIT_MS, on_explained, job);
+    }
+}

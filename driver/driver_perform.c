@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* domainMigratePerform3(Params) on the source: the helpers of both hosts agree first, and only then
+ * is libvirtd told to stream, to a local socket. */
+#include "config.h"
+
+#include <glib/gi18n.h>
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+
+#include "driver/driver_priv.h"
+#include "driver/p2p.h"
+#include "util/log.h"
+
+/* ---- the answer ---- */
+
+static void on_performed(Proxy *proxy, RpcFrame *reply, gpointer data)
+{
+    if (reply)
+        driver_job_answer(data, reply);
+    else
+        driver_job_free(data);
+}
+
+/* libvirtd holds a job of its own since Begin. Sent to a URI that leads nowhere it fails and cleans
+ * up as after any failure, whatever its version; the user is told our reason. */
+static void fail(DriverJob *job, const char *reason)
+{
+    g_autofree char *dead = driver_dead_uri(job->driver);
+    LogContext log = { .client = proxy_name(job->proxy), .phase = "perform", .side = "source" };
+
+    log_error(&log, "%s", reason);
+    job->error = g_strdup(reason);
+    driver_job_strip(job);
+    migrate_call_set_text(job->call, MIGRATE_TEXT_URI, dead);
+    driver_job_forward(job, on_performed);
+}
+
+/* ---- direct ---- */
+
+static void on_connected(GObject *source, GAsyncResult *result, gpointer data)
+{
+    DriverJob *job = data;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *uri = NULL;
+
+    if (!migration_finish(job->migration, result, &error)) {
+        fail(job, error->message);
+        return;
+    }
+    if (proxy_is_closed(job->proxy)) {
+        migration_cancel(job->migration, _("the client left during Perform"));
+        driver_job_free(job);
+        return;
+    }
+    uri = migration_uri(job->migration);
+    driver_job_strip(job);
+    migrate_call_set_text(job->call, MIGRATE_TEXT_URI, uri);
+    driver_job_forward(job, on_performed);
+}
+
+static void perform_direct(DriverJob *job)
+{
+    const char *text = migrate_call_text(job->call, MIGRATE_TEXT_URI);
+    const char *tls_name = migrate_call_text(job->call, MIGRATE_TEXT_TLS_DESTINATION);
+    gboolean tls = (migrate_call_flags(job->call) & VIR_MIGRATE_TLS) != 0;
+    g_auto(MigrationUri) uri = { 0 };
+    g_autoptr(GError) error = NULL;
+
+    if (!text || !migration_uri_is_ours(text)) {
+        if (job->driver->settings->allow_plain_destination && !tls)
+            driver_job_pass(job);
+        else
+            fail(job, _("the destination was not reached through its virtpostcopyd, so the guest's "
+                        "memory would cross the network in clear: use a postcopy:// URI for the "
+                        "destination"));
+        return;
+    }
+    if (!migration_uri_parse(text, &uri, &error)) {
+        fail(job, error->message);
+        return;
+    }
+    job->migration =
+        migration_new_source(job->driver->set, migrate_call_domain(job->call), &uri);
+    driver_client_add(job->proxy, job->migration);
+    migration_connect(job->migration, tls_name, on_connected, job);
+}
+
+/* ---- peer-to-peer ---- */
+
+static void on_peer_performed(Proxy *proxy, RpcFrame *reply, gpointer data)
+{
+    DriverJob *job = data;
+    g_autoptr(P2p) p2p = g_steal_pointer(&job->p2p);
+
+    if (!reply) {
+        driver_job_free(job);
+        return;
+    }
+    if (p2p_error(p2p))
+        job->error = g_strdup(p2p_error(p2p));
+    if (p2p_migration(p2p))
+        job->migration = migration_ref(p2p_migration(p2p));
+    driver_job_answer(job, reply);
+}
+
+static void on_peer_open(GObject *source, GAsyncResult *result, gpointer data)
+{
+    DriverJob *job = data;
+    g_autoptr(GError) error = NULL;
+
+    job->p2p = p2p_open_finish(result, &error);
+    if (!job->p2p) {
+        driver_job_refuse(job, VIR_ERR_OPERATION_FAILED, error->message);
+        return;
+    }
+    driver_job_strip(job);
+    migrate_call_set_text(job->call, MIGRATE_TEXT_DCONNURI, p2p_uri(job->p2p));
+    driver_job_forward(job, on_peer_performed);
+}
+
+static void perform_peer(DriverJob *job)
+{
+    const char *dconnuri = migrate_call_text(job->call, MIGRATE_TEXT_DCONNURI);
+    gboolean tls = (migrate_call_flags(job->call) & VIR_MIGRATE_TLS) != 0;
+
+    if (dconnuri && !migration_uri_is_ours(dconnuri) &&
+        job->driver->settings->allow_plain_destination && !tls) {
+        driver_job_pass(job);
+        return;
+    }
+    if (!dconnuri || !migration_uri_is_ours(dconnuri)) {
+        driver_job_refuse(job, VIR_ERR_ARGUMENT_UNSUPPORTED,
+                          _("the destination of a post-copy migration by this driver is another "
+                            "host's virtpostcopyd: use a postcopy:// URI for it"));
+        return;
+    }
+    p2p_open(job->driver, job->proxy, dconnuri, migrate_call_domain(job->call),
+             migrate_call_text(job->call, MIGRATE_TEXT_TLS_DESTINATION), on_peer_open, job);
+}
+
+gboolean driver_migrate_perform3(Driver *driver, Proxy *proxy, RpcFrame *frame)
+{
+    DriverJob *job = driver_job_new(driver, proxy, frame);
+    const char *problem;
+    guint64 flags;
+
+    if (!job)
+        return TRUE;
+    flags = migrate_call_flags(job->call);
+    if (!driver_job_is_postcopy(job) && !(flags & VIR_MIGRATE_TUNNELLED)) {
+        driver_job_pass(job);
+        return TRUE;
+    }
+    problem = driver_flags_problem(flags);
+    if (problem)
+        driver_job_refuse(job, VIR_ERR_ARGUMENT_UNSUPPORTED, problem);
+    else if (flags & VIR_MIGRATE_PEER2PEER)
+        perform_peer(job);
+    else
+        perform_direct(job);
+    return TRUE;
+}

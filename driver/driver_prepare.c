@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* domainMigratePrepare3(Params) on the destination: a helper and a socket for QEMU first, then
+ * libvirtd's own work, then our URI in its answer. */
+#include "config.h"
+
+#include <glib/gi18n.h>
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+
+#include "driver/driver_priv.h"
+#include "driver/rpc_xdr.h"
+#include "util/log.h"
+
+#define PROC_CONNECT_GET_CAPABILITIES 7
+
+static void on_replied(Proxy *proxy, RpcFrame *reply, gpointer data);
+
+static void fail(DriverJob *job, const char *message)
+{
+    if (job->migration)
+        migration_cancel(job->migration, message);
+    driver_job_refuse(job, VIR_ERR_OPERATION_FAILED, message);
+}
+
+static void on_helper_ready(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(DriverJob) job = data;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *uri = NULL;
+
+    if (!migration_finish(job->migration, result, &error)) {
+        fail(g_steal_pointer(&job), error->message);
+        return;
+    }
+    if (proxy_is_closed(job->proxy)) {
+        migration_cancel(job->migration, _("the client left during Prepare"));
+        return;
+    }
+    uri = migration_qemu_uri(job->migration);
+    driver_job_strip(job);
+    migrate_call_set_text(job->call, MIGRATE_TEXT_URI, uri);
+    driver_client_add(job->proxy, job->migration);
+    driver_job_forward(g_steal_pointer(&job), on_replied);
+}
+
+/* The answer has libvirtd's cookie and, for a unix: URI, none of its own. */
+static RpcFrame *answer_with_uri(const DriverJob *job, const RpcFrame *reply, GError **error)
+{
+    RPC_XDR_AUTO(remote_prepare3_ret, ret) = { 0 };
+    g_autofree char *uri = migration_uri(job->migration);
+    remote_prepare3_ret ours;
+    remote_text text = uri;
+    gsize len;
+    const guint8 *payload = rpc_frame_payload(reply, &len);
+
+    if (!rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_prepare3_ret, &ret, sizeof ret,
+                        "Prepare's answer", error))
+        return NULL;
+    ours = ret;
+    ours.uri_out = &text;
+    return rpc_xdr_reply(&job->header, (xdrproc_t)xdr_remote_prepare3_ret, &ours, error);
+}
+
+static void on_replied(Proxy *proxy, RpcFrame *reply, gpointer data)
+{
+    g_autoptr(DriverJob) job = data;
+    g_autoptr(RpcFrame) theirs = reply;
+    g_autoptr(GError) error = NULL;
+    RpcFrame *ours;
+
+    if (!theirs) {
+        migration_cancel(job->migration, _("the client left during Prepare"));
+        return;
+    }
+    if (theirs->header.status != RPC_STATUS_OK) {
+        migration_cancel(job->migration, _("libvirt refused to prepare the domain"));
+        proxy_reply(proxy, g_steal_pointer(&theirs));
+        return;
+    }
+    ours = answer_with_uri(job, theirs, &error);
+    if (!ours) {
+        fail(g_steal_pointer(&job), error->message);
+        return;
+    }
+    proxy_reply(proxy, ours);
+}
+
+/* Who will run this domain's QEMU: the domain's own label, else the host's. */
+static gboolean find_owner(const DriverJob *job, const char *capabilities, const char *domain_xml,
+                           QemuOwner *ret_owner, GError **error)
+{
+    gboolean found = FALSE;
+
+    if (!domain_xml_qemu_owner(domain_xml, &found, ret_owner, error))
+        return FALSE;
+    return found || capabilities_qemu_owner(capabilities, ret_owner, error);
+}
+
+static Migration *make_migration(const DriverJob *job, const char *capabilities, GError **error)
+{
+    const char *xml = migrate_call_text(job->call, MIGRATE_TEXT_DOMAIN_XML);
+    g_autofree char *name = g_strdup(migrate_call_text(job->call, MIGRATE_TEXT_DNAME));
+    QemuOwner owner;
+
+    if (!xml) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    _("Prepare came without the domain's XML"));
+        return NULL;
+    }
+    if (!name)
+        name = domain_xml_name(xml, error);
+    if (!name || !find_owner(job, capabilities, xml, &owner, error))
+        return NULL;
+    return migration_new_destination(job->driver->set, name, &owner, error);
+}
+
+static void on_capabilities(Proxy *proxy, RpcFrame *reply, gpointer data)
+{
+    g_autoptr(DriverJob) job = data;
+    g_autoptr(RpcFrame) frame = reply;
+    g_autoptr(GError) error = NULL;
+    RPC_XDR_AUTO(remote_text_ret, ret) = { 0 };
+    const guint8 *payload;
+    gsize len;
+
+    if (!frame)
+        return;
+    payload = rpc_frame_payload(frame, &len);
+    if (frame->header.status != RPC_STATUS_OK) {
+        fail(g_steal_pointer(&job), _("libvirt does not tell the host's capabilities"));
+        return;
+    }
+    if (!rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_text_ret, &ret, sizeof ret,
+                        "the host's capabilities", &error) ||
+        !(job->migration = make_migration(job, ret.text, &error))) {
+        fail(g_steal_pointer(&job), error->message);
+        return;
+    }
+    migration_prepare(job->migration, on_helper_ready, job);
+    g_steal_pointer(&job);
+}
+
+static const char *text_problem(const MigrateCall *call)
+{
+    if (migrate_call_text(call, MIGRATE_TEXT_URI))
+        return _("--migrateuri has no place in a migration by this driver, whose daemons choose the "
+                 "connection themselves: leave it out, and set host_name or migration_port in the "
+                 "destination's virtpostcopyd.conf if another name or port is wanted");
+    if (migrate_call_text(call, MIGRATE_TEXT_LISTEN_ADDRESS))
+        return _("--listen-address has no place in a migration by this driver, which has one port "
+                 "for all of them: leave it out, and set migration_address in the destination's "
+                 "virtpostcopyd.conf");
+    return NULL;
+}
+
+gboolean driver_migrate_prepare3(Driver *driver, Proxy *proxy, RpcFrame *frame)
+{
+    DriverJob *job = driver_job_new(driver, proxy, frame);
+    const char *problem;
+    guint64 flags;
+
+    if (!job)
+        return TRUE;
+    flags = migrate_call_flags(job->call);
+    if (!driver_job_is_postcopy(job) || (flags & VIR_MIGRATE_OFFLINE)) {
+        driver_job_pass(job);
+        return TRUE;
+    }
+    problem = driver_flags_problem(flags);
+    if (!problem)
+        problem = text_problem(job->call);
+    if (problem) {
+        driver_job_refuse(job, VIR_ERR_ARGUMENT_UNSUPPORTED, problem);
+        return TRUE;
+    }
+    proxy_call(proxy, RPC_PROGRAM_REMOTE, PROC_CONNECT_GET_CAPABILITIES, NULL, 0, on_capabilities,
+               job);
+    return TRUE;
+}

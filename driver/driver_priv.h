@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the files of the driver share: driver.c is the table, driver_*.c the entries. */
+#pragma once
+
+#include "driver/driver.h"
+#include "driver/migrate_call.h"
+#include "driver/migration.h"
+#include "driver/session_port.h"
+
+struct Driver {
+    const Settings *settings;
+    MigrationSet *set;
+    SessionPort *port;
+};
+
+/* An entry of the table. TRUE: it took the frame. FALSE: the frame is to be forwarded as it is. */
+typedef gboolean (*DriverFunc)(Driver *driver, Proxy *proxy, RpcFrame *frame);
+
+gboolean driver_migrate_begin3(Driver *driver, Proxy *proxy, RpcFrame *frame);
+gboolean driver_migrate_prepare3(Driver *driver, Proxy *proxy, RpcFrame *frame);
+gboolean driver_migrate_perform3(Driver *driver, Proxy *proxy, RpcFrame *frame);
+gboolean driver_migrate_finish3(Driver *driver, Proxy *proxy, RpcFrame *frame);
+gboolean driver_migrate_confirm3(Driver *driver, Proxy *proxy, RpcFrame *frame);
+
+/* A call that is held while something else is done for it. */
+typedef struct {
+    Driver *driver;
+    Proxy *proxy;
+    RpcFrame *frame;      /* the call as it came; NULL once sent on */
+    RpcHeader header;     /* of the call */
+    MigrateCall *call;
+    Migration *migration; /* or NULL */
+    struct P2p *p2p;      /* or NULL */
+    RpcFrame *reply;      /* held as well, or NULL */
+    char *error;          /* what to tell the user instead of libvirtd's own words, or NULL */
+} DriverJob;
+
+/* Decodes frame and takes it, or answers it with an error (frame taken, NULL returned). */
+DriverJob *driver_job_new(Driver *driver, Proxy *proxy, RpcFrame *frame);
+void driver_job_free(DriverJob *job);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(DriverJob, driver_job_free)
+
+/* TRUE if the call asks for post-copy; only those are ours. */
+gboolean driver_job_is_postcopy(const DriverJob *job);
+
+/* Gives the frame back unchanged to be forwarded by the caller of the hook: forwards it itself and
+ * frees the job. */
+void driver_job_pass(DriverJob *job);
+
+/* Answers the call with an error of libvirt's and frees the job. */
+void driver_job_refuse(DriverJob *job, int code, const char *message);
+
+/* Sends the call on with its present values. With func, the reply comes there with the job as data;
+ * without, the job is freed. A call that cannot be encoded is answered with an error. */
+void driver_job_forward(DriverJob *job, ProxyReplyFunc func);
+
+/* What the helper does instead: TLS flags and names must not reach libvirtd. */
+void driver_job_strip(DriverJob *job);
+
+/* NULL if the flags go together with post-copy here, else a sentence for the user. */
+const char *driver_flags_problem(guint64 flags);
+
+/* The migrations that a client has begun. */
+void driver_client_add(Proxy *proxy, Migration *migration);
+/* The newest one of that side and domain, or NULL; not referenced. */
+Migration *driver_client_find(Proxy *proxy, MigrationSide side, const char *domain);
+
+/* A URI that leads nowhere: libvirtd fails on it and cleans up its own job, as it would after any
+ * failure of its own. Free with g_free(). */
+char *driver_dead_uri(const Driver *driver);
+
+/* Answers the call with libvirtd's reply; takes both. An error is held until the helper has said why
+ * (or a moment has passed), and gets the reason that this driver knows put in front. */
+void driver_job_answer(DriverJob *job, RpcFrame *reply);

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One call of libvirt's migration protocol v3, with or without typed parameters.
+ *
+ * libvirt has each of its five phases twice: Begin3 and Begin3Params, ... The two
+ * differ in where a value stands, not in what it means, so the driver reads and changes
+ * both through this one type (facts: libvirt-rpc.md 3.2, 3.3). Pure. */
+#pragma once
+
+#include "driver/rpc_frame.h"
+
+typedef enum {
+    MIGRATE_PHASE_BEGIN,
+    MIGRATE_PHASE_PREPARE,
+    MIGRATE_PHASE_PERFORM,
+    MIGRATE_PHASE_FINISH,
+    MIGRATE_PHASE_CONFIRM,
+    MIGRATE_PHASE_MAX,
+} MigratePhase;
+
+/* "begin", "prepare", ... as in log lines. */
+const char *migrate_phase_name(MigratePhase phase);
+
+/* A value that may be absent. Which ones a phase has differs; an absent one reads as NULL. */
+typedef enum {
+    MIGRATE_TEXT_URI,             /* migrate_uri: where the stream goes */
+    MIGRATE_TEXT_DNAME,           /* destination_name */
+    MIGRATE_TEXT_DOMAIN_XML,      /* destination_xml */
+    MIGRATE_TEXT_DCONNURI,        /* destination of a peer-to-peer migration */
+    MIGRATE_TEXT_LISTEN_ADDRESS,  /* listen_address */
+    MIGRATE_TEXT_TLS_DESTINATION, /* tls.destination: the name to expect in the peer's certificate */
+    MIGRATE_TEXT_DISKS_URI,       /* disks_uri */
+    MIGRATE_TEXT_MAX,
+} MigrateText;
+
+typedef struct MigrateCall MigrateCall;
+
+/* TRUE for the procedures that migrate_call_decode() knows: 213, 214, 216-218, 302, 303, 305-307. */
+gboolean migrate_call_knows(gint32 procedure);
+gboolean migrate_call_is_phase(gint32 procedure, MigratePhase phase);
+
+MigrateCall *migrate_call_decode(const RpcFrame *frame, GError **error);
+void migrate_call_free(MigrateCall *call);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MigrateCall, migrate_call_free)
+
+MigratePhase migrate_call_phase(const MigrateCall *call);
+const char *migrate_call_name(const MigrateCall *call); /* "DOMAIN_MIGRATE_PREPARE3_PARAMS" */
+
+/* virDomainMigrateFlags. */
+guint64 migrate_call_flags(const MigrateCall *call);
+void migrate_call_clear_flags(MigrateCall *call, guint64 flags);
+
+/* Finish and Confirm: the migration is being given up. */
+gboolean migrate_call_cancelled(const MigrateCall *call);
+
+/* The domain's name as the call's domain argument or dname says, or NULL (Prepare without one). */
+const char *migrate_call_domain(const MigrateCall *call);
+
+const char *migrate_call_text(const MigrateCall *call, MigrateText text);
+
+/* value NULL removes it. FALSE if the call has no place for such a value. */
+gboolean migrate_call_set_text(MigrateCall *call, MigrateText text, const char *value);
+
+/* A frame with the call's present values; frame gives up its descriptors. */
+RpcFrame *migrate_call_encode(MigrateCall *call, RpcFrame *frame, GError **error);

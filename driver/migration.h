@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One post-copy migration as this host's daemon sees it: its helper, its sockets, its names.
+ *
+ * A migration outlives the client that asked for it (facts: libvirt-rpc.md 4.1): it ends when its
+ * helper ends. Main thread only. */
+#pragma once
+
+#include "driver/settings.h"
+#include "xml/capabilities.h"
+#include "xml/migration_uri.h"
+
+typedef struct Migration Migration;
+
+/* All migrations of this host, and what they share. */
+typedef struct MigrationSet MigrationSet;
+
+typedef enum { MIGRATION_SIDE_SOURCE, MIGRATION_SIDE_DESTINATION } MigrationSide;
+
+/* Fails if helper_user is not a user of this host. settings must outlive it. */
+MigrationSet *migration_set_new(const Settings *settings, GError **error);
+/* Removes the sockets' names. Helpers that move a guest go on by themselves, others end. */
+void migration_set_free(MigrationSet *set);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MigrationSet, migration_set_free)
+
+const Settings *migration_set_settings(const MigrationSet *set);
+const char *migration_set_run_dir(const MigrationSet *set);
+
+/* The destination's migration of that session id, or NULL; not referenced. */
+Migration *migration_set_lookup(MigrationSet *set, const guint8 session[MIGRATION_SESSION_LEN]);
+
+/* A destination: makes session id, token and QEMU's socket directory. In the set until it ends. */
+Migration *migration_new_destination(MigrationSet *set, const char *domain, const QemuOwner *owner,
+                                     GError **error);
+
+/* A source, from the URI that the destination made. */
+Migration *migration_new_source(MigrationSet *set, const char *domain, const MigrationUri *uri);
+
+Migration *migration_ref(Migration *migration);
+void migration_unref(Migration *migration);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Migration, migration_unref)
+
+/* Destination: starts the helper. */
+void migration_prepare(Migration *migration, GAsyncReadyCallback callback, gpointer data);
+
+/* Source: starts the helper, dials the peer, waits until both helpers agree, listens for QEMU. No
+ * byte of the guest has left before this succeeds. tls_name: name to expect in the peer's
+ * certificate, NULL for the host of the URI. */
+void migration_connect(Migration *migration, const char *tls_name, GAsyncReadyCallback callback,
+                       gpointer data);
+
+gboolean migration_finish(Migration *migration, GAsyncResult *result, GError **error);
+
+/* Destination: a connection on the migration port named this session. Takes fd. */
+void migration_accept_peer(Migration *migration, int fd, const char *address);
+
+/* Destination: the URI for Prepare to return. Source: "unix://" and the path to stream to. */
+char *migration_uri(const Migration *migration);
+/* Destination: "unix://" and the path on which QEMU shall listen. */
+char *migration_qemu_uri(const Migration *migration);
+
+MigrationSide migration_side(const Migration *migration);
+const char *migration_domain(const Migration *migration);
+const char *migration_id(const Migration *migration); /* short, for log lines */
+
+/* Why it failed by itself, or NULL. */
+const char *migration_error(const Migration *migration);
+
+/* The phase named in log lines from here on; a static string. */
+void migration_set_phase(Migration *migration, const char *phase);
+
+/* Ends it on this side. A guest that is on its way is not lost by that: QEMU on both sides sees its
+ * stream break, as on a broken link. */
+void migration_cancel(Migration *migration, const char *reason);
+
+/* Cancels it unless QEMU's stream has begun: then it ends by itself, with the stream. */
+void migration_give_up(Migration *migration, const char *reason);
+
+/* Its client is gone. What moves goes on; what never came to streaming is cancelled after a while. */
+void migration_orphan(Migration *migration);
+
+typedef void (*MigrationFunc)(Migration *migration, gpointer data);
+
+/* Calls func once, later: when the migration has ended, or at the time-out. */
+void migration_when_ended(Migration *migration, guint timeout_ms, MigrationFunc func,
+                          gpointer data);
+
+/* The same for: the destination QEMU has said something on its return path, or it ended. */
+void migration_when_return_path(Migration *migration, guint timeout_ms, MigrationFunc func,
+                                gpointer data);

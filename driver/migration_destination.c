@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A migration on the host that the guest comes to. */
+#include "config.h"
+
+#include <gio/gunixsocketaddress.h>
+#include <glib/gi18n.h>
+#include <gnutls/crypto.h>
+#include <fcntl.h>
+
+#include "driver/migration.h"
+#include "driver/migration_priv.h"
+#include "driver/run_dir.h"
+#include "util/autofd.h"
+
+Migration *migration_new_destination(MigrationSet *set, const char *domain, const QemuOwner *owner,
+                                     GError **error)
+{
+    guint8 session[MIGRATION_SESSION_LEN];
+    g_autoptr(Migration) migration = NULL;
+
+    if (gnutls_rnd(GNUTLS_RND_NONCE, session, sizeof session) < 0)
+        g_error("no random numbers");
+    migration = migration_alloc(set, MIGRATION_SIDE_DESTINATION, domain, session);
+    if (gnutls_rnd(GNUTLS_RND_KEY, migration->uri.token, MIGRATION_TOKEN_LEN) < 0)
+        g_error("no random numbers");
+    migration->uri.host = g_strdup(set->host_name);
+    migration->uri.port = set->settings->migration_port;
+    migration->socket_path = run_dir_make_for_qemu(set->run_dir, owner, error);
+    if (!migration->socket_path)
+        return NULL;
+    return g_steal_pointer(&migration);
+}
+
+char *migration_qemu_uri(const Migration *migration)
+{
+    return g_strdup_printf("unix://%s", migration->socket_path);
+}
+
+static void on_helper_started(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(GTask) task = data;
+    Migration *migration = g_task_get_task_data(task);
+    GError *error = NULL;
+
+    if (!migration_start_helper_finish(migration, result, &error)) {
+        migration_cancel(migration, error->message);
+        g_task_return_error(task, error);
+        return;
+    }
+    log_info(&migration->log, "waiting for the source of domain %s", migration->domain);
+    g_task_return_boolean(task, TRUE);
+}
+
+void migration_prepare(Migration *migration, GAsyncReadyCallback callback, gpointer data)
+{
+    GTask *task = g_task_new(NULL, NULL, callback, data);
+
+    g_task_set_task_data(task, migration_ref(migration), (GDestroyNotify)migration_unref);
+    migration_start_helper(migration, on_helper_started, task);
+}
+
+void migration_accept_peer(Migration *migration, int fd, const char *address)
+{
+    log_info(&migration->log, "connection from %s", address);
+    helper_process_accept_peer(migration->helper, fd, address);
+}
+
+/* ---- the connection to the destination QEMU ---- */
+
+static void on_connected_to_qemu(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(Migration) migration = data;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GSocketConnection) connection =
+        g_socket_client_connect_finish(G_SOCKET_CLIENT(source), result, &error);
+    autofd fd = -1;
+
+    if (migration->ended)
+        return;
+    if (connection)
+        fd = fcntl(g_socket_get_fd(g_socket_connection_get_socket(connection)), F_DUPFD_CLOEXEC, 0);
+    if (fd < 0) {
+        g_autofree char *reason =
+            g_strdup_printf(_("cannot connect to the destination QEMU: %s"),
+                            error ? error->message : _("out of file descriptors"));
+
+        log_error(&migration->log, "%s", reason);
+        helper_process_refuse_qemu(migration->helper, reason);
+        return;
+    }
+    migration->streaming = TRUE;
+    log_info(&migration->log, "connected to the destination QEMU");
+    helper_process_attach_qemu(migration->helper, autofd_steal(&fd));
+    migration_remove_socket(migration);
+}
+
+void migration_attach_qemu(Migration *migration)
+{
+    g_autoptr(GSocketClient) client = NULL;
+    g_autoptr(GSocketAddress) address = NULL;
+
+    if (!migration->socket_path) {
+        helper_process_refuse_qemu(migration->helper,
+                                   _("the destination QEMU's stream was connected before"));
+        return;
+    }
+    client = g_socket_client_new();
+    g_socket_client_set_enable_proxy(client, FALSE);
+    address = g_unix_socket_address_new(migration->socket_path);
+    g_socket_client_connect_async(client, G_SOCKET_CONNECTABLE(address), NULL,
+                                  on_connected_to_qemu, migration_ref(migration));
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What migration.c and the two sides share of a Migration. */
+#pragma once
+
+#include "driver/helper_process.h"
+#include "driver/migration.h"
+#include "util/log.h"
+
+struct MigrationSet {
+    const Settings *settings;
+    char *run_dir;
+    char *helper_user; /* "UID:GID" */
+    char *host_name;   /* the name peers reach this host by */
+    GPtrArray *migrations; /* Migration, a reference each, until their helpers have ended */
+};
+
+struct Migration {
+    gatomicrefcount refs;
+    MigrationSet *set; /* NULL after the set is gone */
+    MigrationSide side;
+    MigrationUri uri; /* session, token, and the destination's host and port */
+    char *id;
+    char *domain;
+    char *socket_path; /* out-X.sock or in-X/qemu; NULL once removed */
+    HelperProcess *helper;
+    gboolean ended;        /* the helper is gone, or never was */
+    gboolean streaming;    /* QEMU's stream has connected on this side */
+    gboolean return_path;  /* the destination QEMU has said something */
+    gboolean cancelled;
+    char *error;
+    GPtrArray *waiters;
+    LogContext log;
+};
+
+Migration *migration_alloc(MigrationSet *set, MigrationSide side, const char *domain,
+                           const guint8 session[MIGRATION_SESSION_LEN]);
+
+/* Spawns and configures the helper with this host's credentials of that side. */
+void migration_start_helper(Migration *migration, GAsyncReadyCallback callback, gpointer data);
+gboolean migration_start_helper_finish(Migration *migration, GAsyncResult *result, GError **error);
+
+void migration_remove_socket(Migration *migration);
+
+/* Destination: connect to QEMU for the helper. */
+void migration_attach_qemu(Migration *migration);

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
+#include "driver/p2p.h"
+
+#include <errno.h>
+#include <glib-unix.h>
+#include <glib/gi18n.h>
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+#include <sys/socket.h>
+
+#include "driver/connect_dial.h"
+#include "driver/rpc_xdr.h"
+#include "driver/run_dir.h"
+#include "util/autofd.h"
+#include "util/log.h"
+
+/* Shared by its owner, its inner proxy and calls under way. */
+struct P2p {
+    gatomicrefcount refs;
+    Driver *driver;
+    Proxy *outer;
+    Proxy *inner; /* NULL until libvirtd has connected */
+    RpcStream *peer; /* the destination, until the inner proxy has it */
+    char *domain;
+    char *tls_name;
+    char *path;
+    char *uri;
+    int listener;
+    guint watch;
+    Migration *migration;
+    char *error;
+};
+
+static P2p *p2p_ref(P2p *p2p)
+{
+    g_atomic_ref_count_inc(&p2p->refs);
+    return p2p;
+}
+
+static void stop_listening(P2p *p2p)
+{
+    if (p2p->watch)
+        g_source_remove(p2p->watch);
+    p2p->watch = 0;
+    autofd_clear(&p2p->listener);
+    if (p2p->path)
+        run_dir_remove(migration_set_run_dir(p2p->driver->set), p2p->path);
+    g_clear_pointer(&p2p->path, g_free);
+}
+
+static void p2p_unref(P2p *p2p)
+{
+    if (!g_atomic_ref_count_dec(&p2p->refs))
+        return;
+    stop_listening(p2p);
+    if (p2p->peer)
+        rpc_stream_close(p2p->peer, FALSE);
+    g_clear_pointer(&p2p->peer, rpc_stream_unref);
+    g_clear_pointer(&p2p->inner, proxy_unref);
+    proxy_unref(p2p->outer);
+    migration_unref(p2p->migration);
+    g_free(p2p->domain);
+    g_free(p2p->tls_name);
+    g_free(p2p->uri);
+    g_free(p2p->error);
+    g_free(p2p);
+}
+
+void p2p_free(P2p *p2p)
+{
+    if (!p2p)
+        return;
+    stop_listening(p2p);
+    p2p_unref(p2p);
+}
+
+const char *p2p_uri(const P2p *p2p)
+{
+    return p2p->uri;
+}
+
+Migration *p2p_migration(const P2p *p2p)
+{
+    return p2p->migration;
+}
+
+const char *p2p_error(const P2p *p2p)
+{
+    return p2p->error;
+}
+
+/* ---- Prepare on the inner connection ---- */
+
+typedef struct {
+    P2p *p2p;
+    RpcHeader header;
+    RpcFrame *reply;
+} InnerPrepare;
+
+static void inner_prepare_free(InnerPrepare *job)
+{
+    rpc_frame_free(job->reply);
+    p2p_unref(job->p2p);
+    g_free(job);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(InnerPrepare, inner_prepare_free)
+
+/* Gives libvirtd the destination's answer with uri in place of the URI in it. */
+static void inner_answer(InnerPrepare *job, const char *uri)
+{
+    RPC_XDR_AUTO(remote_prepare3_ret, ret) = { 0 };
+    g_autoptr(GError) error = NULL;
+    remote_prepare3_ret ours;
+    remote_text text = (char *)uri;
+    RpcFrame *frame = NULL;
+    gsize len;
+    const guint8 *payload = rpc_frame_payload(job->reply, &len);
+
+    if (rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_prepare3_ret, &ret, sizeof ret,
+                       "Prepare's answer", &error)) {
+        ours = ret;
+        ours.uri_out = &text;
+        frame = rpc_xdr_reply(&job->header, (xdrproc_t)xdr_remote_prepare3_ret, &ours,
+                                    &error);
+    }
+    if (frame)
+        proxy_reply(job->p2p->inner, frame);
+    else
+        proxy_reply_error(job->p2p->inner, &job->header, VIR_ERR_RPC, VIR_FROM_RPC, error->message);
+}
+
+/* libvirtd's migration fails at a dead URI and it cleans up; the reason is told on its Perform. */
+static void inner_fail(InnerPrepare *job, const char *reason)
+{
+    g_autofree char *dead = driver_dead_uri(job->p2p->driver);
+
+    if (!job->p2p->error)
+        job->p2p->error = g_strdup(reason);
+    inner_answer(job, dead);
+}
+
+static void on_connected(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(InnerPrepare) job = data;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *uri = NULL;
+
+    if (!migration_finish(job->p2p->migration, result, &error)) {
+        inner_fail(job, error->message);
+        return;
+    }
+    uri = migration_uri(job->p2p->migration);
+    if (proxy_is_closed(job->p2p->inner))
+        migration_cancel(job->p2p->migration, _("libvirt left during Prepare"));
+    else
+        inner_answer(job, uri);
+}
+
+/* FALSE if the answer is not one that this driver has to do something about. */
+static gboolean take_uri(InnerPrepare *job, MigrationUri *ret_uri, gboolean *ret_ok, GError **error)
+{
+    RPC_XDR_AUTO(remote_prepare3_ret, ret) = { 0 };
+    gsize len;
+    const guint8 *payload = rpc_frame_payload(job->reply, &len);
+
+    *ret_ok = FALSE;
+    if (job->reply->header.status != RPC_STATUS_OK ||
+        !rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_prepare3_ret, &ret, sizeof ret,
+                        "Prepare's answer", NULL) ||
+        !ret.uri_out)
+        return FALSE;
+    *ret_ok = migration_uri_parse(*ret.uri_out, ret_uri, error);
+    return TRUE;
+}
+
+static void on_inner_prepared(Proxy *inner, RpcFrame *reply, gpointer data)
+{
+    g_autoptr(InnerPrepare) job = data;
+    g_auto(MigrationUri) uri = { 0 };
+    g_autoptr(GError) error = NULL;
+    P2p *p2p = job->p2p;
+    gboolean ok;
+
+    if (!reply)
+        return;
+    job->reply = reply;
+    if (!take_uri(job, &uri, &ok, &error)) {
+        proxy_reply(inner, g_steal_pointer(&job->reply));
+        return;
+    }
+    if (!ok) {
+        inner_fail(job, error->message);
+        return;
+    }
+    migration_unref(p2p->migration);
+    p2p->migration = migration_new_source(p2p->driver->set, p2p->domain, &uri);
+    driver_client_add(inner, p2p->migration);
+    migration_connect(p2p->migration, p2p->tls_name, on_connected, job);
+    g_steal_pointer(&job);
+}
+
+static gboolean inner_call(Proxy *inner, RpcFrame *frame, gpointer data)
+{
+    InnerPrepare *job;
+
+    if (frame->header.program != RPC_PROGRAM_REMOTE ||
+        !migrate_call_is_phase(frame->header.procedure, MIGRATE_PHASE_PREPARE))
+        return FALSE;
+    job = g_new0(InnerPrepare, 1);
+    job->p2p = p2p_ref(data);
+    job->header = frame->header;
+    proxy_forward_watched(inner, frame, on_inner_prepared, job);
+    return TRUE;
+}
+
+static void inner_closed(Proxy *inner, gpointer data)
+{
+    p2p_unref(data);
+}
+
+static const ProxyHooks inner_hooks = { .call = inner_call, .closed = inner_closed };
+
+/* ---- the local socket ---- */
+
+/* Only the libvirtd behind the outer connection may come in. Its socket may have been opened by
+ * systemd, so that the pid known of it is init's. */
+static gboolean is_our_libvirtd(const P2p *p2p, int fd)
+{
+    struct ucred peer;
+    socklen_t len = sizeof peer;
+    pid_t pid;
+    uid_t uid;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ||
+        !proxy_upstream_creds(p2p->outer, &pid, &uid))
+        return FALSE;
+    return peer.uid == uid && (peer.pid == pid || pid <= 1);
+}
+
+static gboolean on_libvirtd(gint listener, GIOCondition condition, gpointer data)
+{
+    P2p *p2p = data;
+    autofd fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    ProxyPeer peer = { .kind = PROXY_CLIENT_INNER };
+
+    if (fd < 0) {
+        log_warning(NULL, "peer-to-peer: accept: %m");
+        return G_SOURCE_CONTINUE;
+    }
+    if (!is_our_libvirtd(p2p, fd)) {
+        log_warning(NULL, "peer-to-peer: refused a process that is not the libvirt daemon");
+        return G_SOURCE_CONTINUE;
+    }
+    p2p->watch = 0;
+    p2p->inner = proxy_ref(proxy_new(rpc_stream_new_socket(autofd_steal(&fd), TRUE),
+                                     g_steal_pointer(&p2p->peer), &peer, &inner_hooks,
+                                     p2p_ref(p2p)));
+    stop_listening(p2p);
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean listen_locally(P2p *p2p, GError **error)
+{
+    p2p->path = run_dir_socket_path(migration_set_run_dir(p2p->driver->set), "p2p-");
+    p2p->listener = run_dir_listen(p2p->path, error);
+    if (p2p->listener < 0) {
+        g_clear_pointer(&p2p->path, g_free);
+        return FALSE;
+    }
+    p2p->uri = g_strdup_printf("postcopy+unix:///system?socket=%s", p2p->path);
+    p2p->watch = g_unix_fd_add(p2p->listener, G_IO_IN, on_libvirtd, p2p);
+    return TRUE;
+}
+
+static void on_dialled(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(GTask) task = data;
+    P2p *p2p = g_task_get_task_data(task);
+    GError *error = NULL;
+
+    p2p->peer = connect_dial_finish(result, &error);
+    if (!p2p->peer || !listen_locally(p2p, &error)) {
+        g_task_return_error(task, error);
+        return;
+    }
+    g_task_return_pointer(task, p2p_ref(p2p), (GDestroyNotify)p2p_free);
+}
+
+void p2p_open(Driver *driver, Proxy *outer, const char *dconnuri, const char *domain,
+              const char *tls_name, GAsyncReadyCallback callback, gpointer data)
+{
+    g_autoptr(GTask) task = g_task_new(NULL, NULL, callback, data);
+    g_auto(ConnectUri) uri = { 0 };
+    P2p *p2p = g_new0(P2p, 1);
+    GError *error = NULL;
+
+    g_atomic_ref_count_init(&p2p->refs);
+    p2p->driver = driver;
+    p2p->outer = proxy_ref(outer);
+    p2p->domain = g_strdup(domain);
+    p2p->tls_name = g_strdup(tls_name);
+    p2p->listener = -1;
+    g_task_set_task_data(task, p2p, (GDestroyNotify)p2p_unref);
+    if (!connect_uri_parse(dconnuri, &uri, &error)) {
+        g_task_return_error(task, error);
+        return;
+    }
+    connect_dial(driver->settings, &uri, on_dialled, g_steal_pointer(&task));
+}
+
+P2p *p2p_open_finish(GAsyncResult *result, GError **error)
+{
+    return g_task_propagate_pointer(G_TASK(result), error);
+}

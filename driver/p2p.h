@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Peer-to-peer: the source libvirtd is itself the client of the destination.
+ *
+ * It is given, in place of the destination's URI, a unix socket of ours; its connection there is
+ * joined to the destination's virtpostcopyd, and only the URI in Prepare's answer is changed on the
+ * way. Everything else of its migration is its own (facts: libvirt-rpc.md 5). */
+#pragma once
+
+#include "driver/driver_priv.h"
+
+typedef struct P2p P2p;
+
+/* Dials the destination that dconnuri names and opens the local socket. outer is the client's proxy;
+ * domain and tls_name (or NULL) are those of its Perform. */
+void p2p_open(Driver *driver, Proxy *outer, const char *dconnuri, const char *domain,
+              const char *tls_name, GAsyncReadyCallback callback, gpointer data);
+
+/* Owned by the caller; freed when Perform is over. */
+P2p *p2p_open_finish(GAsyncResult *result, GError **error);
+
+/* The URI for the source libvirtd. */
+const char *p2p_uri(const P2p *p2p);
+
+/* What the inner connection began, or NULL; and why it could not. */
+Migration *p2p_migration(const P2p *p2p);
+const char *p2p_error(const P2p *p2p);
+
+/* Stops listening. A connection that was made goes on until one of its ends closes it. */
+void p2p_free(P2p *p2p);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(P2p, p2p_free)

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
+#include "driver/run_dir.h"
+
+#include <errno.h>
+#include <glib/gi18n.h>
+#include <glib/gstdio.h>
+#include <gnutls/crypto.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "util/autofd.h"
+#include "util/log.h"
+
+#define QEMU_SOCKET "qemu"
+#define PREFIX_IN "in-"
+#define PREFIX_OUT "out-"
+#define PREFIX_P2P "p2p-"
+
+G_STATIC_ASSERT(sizeof(PREFIX_IN QEMU_SOCKET) < sizeof(((struct sockaddr_un *)0)->sun_path));
+
+static gboolean fail_errno(GError **error, int err, const char *what, const char *path)
+{
+    g_set_error(error, G_IO_ERROR, (gint)g_io_error_from_errno(err), "%s %s: %s", what, path,
+                g_strerror(err));
+    return FALSE;
+}
+
+static char *random_name(void)
+{
+    guint8 bits[16];
+    g_autoptr(GString) name = g_string_new(NULL);
+
+    if (gnutls_rnd(GNUTLS_RND_NONCE, bits, sizeof bits) < 0)
+        g_error("no random numbers");
+    for (gsize i = 0; i < sizeof bits; i++)
+        g_string_append_printf(name, "%02x", bits[i]);
+    return g_string_free(g_steal_pointer(&name), FALSE);
+}
+
+static gboolean is_leftover(const char *name)
+{
+    return g_str_has_prefix(name, PREFIX_IN) || g_str_has_prefix(name, PREFIX_OUT) ||
+           g_str_has_prefix(name, PREFIX_P2P);
+}
+
+static void remove_leftover(const char *dir, const char *name)
+{
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+
+    if (g_str_has_prefix(name, PREFIX_IN)) {
+        g_autofree char *socket = g_build_filename(path, QEMU_SOCKET, NULL);
+
+        run_dir_remove(dir, socket);
+    } else {
+        run_dir_remove(dir, path);
+    }
+    log_info(NULL, "removed %s, left by an earlier run", path);
+}
+
+gboolean run_dir_prepare(const char *path, GError **error)
+{
+    g_autoptr(GDir) dir = NULL;
+    const char *name;
+
+    if (g_mkdir_with_parents(path, 0711) < 0)
+        return fail_errno(error, errno, _("cannot make the directory"), path);
+    if (chmod(path, 0711) < 0)
+        return fail_errno(error, errno, _("cannot set the mode of"), path);
+    dir = g_dir_open(path, 0, error);
+    if (!dir)
+        return FALSE;
+    while ((name = g_dir_read_name(dir))) {
+        if (is_leftover(name))
+            remove_leftover(path, name);
+    }
+    return TRUE;
+}
+
+char *run_dir_socket_path(const char *path, const char *prefix)
+{
+    g_autofree char *unique = random_name();
+
+    return g_strdup_printf("%s/%s%s.sock", path, prefix, unique);
+}
+
+char *run_dir_make_for_qemu(const char *path, const QemuOwner *owner, GError **error)
+{
+    g_autofree char *unique = random_name();
+    g_autofree char *dir = g_strdup_printf("%s/" PREFIX_IN "%s", path, unique);
+
+    if (mkdir(dir, 0700) < 0) {
+        fail_errno(error, errno, _("cannot make the directory"), dir);
+        return NULL;
+    }
+    if (chown(dir, owner->uid, owner->gid) < 0) {
+        fail_errno(error, errno, _("cannot give to QEMU's user the directory"), dir);
+        rmdir(dir);
+        return NULL;
+    }
+    return g_build_filename(dir, QEMU_SOCKET, NULL);
+}
+
+void run_dir_remove(const char *path, const char *socket_path)
+{
+    g_autofree char *dir = g_path_get_dirname(socket_path);
+
+    if (unlink(socket_path) < 0 && errno != ENOENT)
+        log_warning(NULL, "cannot remove %s: %s", socket_path, g_strerror(errno));
+    if (g_str_equal(dir, path))
+        return;
+    if (rmdir(dir) < 0 && errno != ENOENT)
+        log_warning(NULL, "cannot remove %s: %s", dir, g_strerror(errno));
+}
+
+int run_dir_listen(const char *socket_path, GError **error)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    autofd fd = -1;
+
+    if (strlen(socket_path) >= sizeof address.sun_path) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_FILENAME_TOO_LONG,
+                    _("the path %s is too long for a socket; set a shorter run_dir"), socket_path);
+        return -1;
+    }
+    memcpy(address.sun_path, socket_path, strlen(socket_path));
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        fail_errno(error, errno, _("cannot make a socket for"), socket_path);
+        return -1;
+    }
+    /* bind() makes the file with the mode of the open socket: no moment in which it is open to all. */
+    if (fchmod(fd, 0600) < 0 ||
+        bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 4) < 0) {
+        fail_errno(error, errno, _("cannot listen on"), socket_path);
+        return -1;
+    }
+    return autofd_steal(&fd);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The directory of this daemon's short-lived sockets, and the names in it.
+ *
+ *     RUN_DIR/            root 0711: others may pass through, not look
+ *     RUN_DIR/out-X.sock  where the source QEMU's stream comes in (we listen)
+ *     RUN_DIR/in-X/qemu   where the destination QEMU listens; in-X belongs to QEMU's user
+ *     RUN_DIR/p2p-X.sock  where the source libvirtd calls for its peer
+ *
+ * X is 128 random bits. A unix socket's path has 107 bytes at most. */
+#pragma once
+
+#include <gio/gio.h>
+
+#include "xml/capabilities.h"
+
+/* Makes the directory if need be and removes what an earlier run left in it: no migration needs
+ * its sockets' names any longer once its helper has them open. */
+gboolean run_dir_prepare(const char *path, GError **error);
+
+/* A new unguessable path "PATH/PREFIXxxxx.sock"; nothing is created. */
+char *run_dir_socket_path(const char *path, const char *prefix);
+
+/* Makes PATH/in-xxxx for QEMU's user alone and gives the path of the socket to be bound in it. */
+char *run_dir_make_for_qemu(const char *path, const QemuOwner *owner, GError **error);
+
+/* Removes a socket made by either of the above, and its directory if it had its own. */
+void run_dir_remove(const char *path, const char *socket_path);
+
+/* A listening unix socket at path, mode 0600, close-on-exec; -1 on error. */
+int run_dir_listen(const char *socket_path, GError **error);

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Opens a connection to a peer's migration port, up to where TLS begins. */
+#pragma once
+
+#include <gio/gio.h>
+
+#include "driver/settings.h"
+#include "xml/migration_uri.h"
+
+/* Connects within settings' connect_timeout and does the routing step. */
+void session_dial(const Settings *settings, const MigrationUri *uri, GAsyncReadyCallback callback,
+                  gpointer data);
+
+/* The connected, non-blocking socket, owned by the caller; -1 with an error that names the peer. */
+int session_dial_finish(GAsyncResult *result, GError **error);
+
+/* What every socket of a session gets: no delay, and the detection of a dead peer after
+ * keepalive_interval * keepalive_count seconds. */
+void session_socket_tune(int fd, const Settings *settings);

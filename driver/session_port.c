@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
+#include "driver/session_port.h"
+
+#include <fcntl.h>
+#include <glib/gi18n.h>
+#include <string.h>
+
+#include "driver/session_dial.h"
+#include "driver/session_preamble.h"
+#include "util/autofd.h"
+#include "util/log.h"
+
+/* Connections that have not said yet what they are for. */
+#define PENDING_MAX 64
+#define PREAMBLE_TIMEOUT_S 10
+
+struct SessionPort {
+    MigrationSet *set;
+    GSocketListener *listener;
+    GCancellable *stopped;
+    guint pending;
+    guint pause; /* timer, after accept failed */
+};
+
+typedef struct {
+    SessionPort *port; /* valid while its cancellable is not cancelled */
+    GCancellable *stopped;
+    GSocketConnection *connection;
+    char *address;
+    guint8 preamble[SESSION_PREAMBLE_LEN];
+    guint8 answer;
+    Migration *migration;
+} Caller;
+
+static void caller_free(Caller *caller)
+{
+    if (!g_cancellable_is_cancelled(caller->stopped))
+        caller->port->pending--;
+    g_object_unref(caller->stopped);
+    g_object_unref(caller->connection);
+    migration_unref(caller->migration);
+    g_free(caller->address);
+    g_free(caller);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Caller, caller_free)
+
+static char *peer_address(GSocketConnection *connection)
+{
+    g_autoptr(GSocketAddress) address =
+        g_socket_connection_get_remote_address(connection, NULL);
+
+    return address ? g_socket_connectable_to_string(G_SOCKET_CONNECTABLE(address))
+                   : g_strdup("?");
+}
+
+static void on_answered(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(Caller) caller = data;
+    g_autoptr(GError) error = NULL;
+    GSocket *socket = g_socket_connection_get_socket(caller->connection);
+    autofd fd = -1;
+
+    if (!g_output_stream_write_all_finish(G_OUTPUT_STREAM(source), result, NULL, &error)) {
+        log_info(NULL, "migration port: %s: %s", caller->address, error->message);
+        return;
+    }
+    if (!caller->migration || g_cancellable_is_cancelled(caller->stopped))
+        return;
+    fd = fcntl(g_socket_get_fd(socket), F_DUPFD_CLOEXEC, 0);
+    if (fd < 0) {
+        log_error(NULL, "migration port: %s: %m", caller->address);
+        return;
+    }
+    session_socket_tune(fd, migration_set_settings(caller->port->set));
+    migration_accept_peer(caller->migration, autofd_steal(&fd), caller->address);
+}
+
+/* Which migration the preamble means; the answer says it to the caller. */
+static void route(Caller *caller)
+{
+    const guint8 *session = caller->preamble + SESSION_PREAMBLE_MAGIC_LEN;
+    Migration *migration = migration_set_lookup(caller->port->set, session);
+
+    if (!migration) {
+        log_warning(NULL, "migration port: %s asked for a session that is not here",
+                    caller->address);
+        caller->answer = SESSION_ANSWER_UNKNOWN;
+        return;
+    }
+    caller->migration = migration_ref(migration);
+    caller->answer = SESSION_ANSWER_GO;
+}
+
+static void answer(Caller *caller)
+{
+    GOutputStream *out = g_io_stream_get_output_stream(G_IO_STREAM(caller->connection));
+
+    g_output_stream_write_all_async(out, &caller->answer, 1, G_PRIORITY_DEFAULT, caller->stopped,
+                                    on_answered, caller);
+}
+
+static void on_preamble(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(Caller) caller = data;
+    g_autoptr(GError) error = NULL;
+    gsize n = 0;
+
+    if (!g_input_stream_read_all_finish(G_INPUT_STREAM(source), result, &n, &error)) {
+        log_warning(NULL, "migration port: %s said nothing to the point: %s", caller->address,
+                    error->message);
+        return;
+    }
+    if (n < sizeof caller->preamble ||
+        memcmp(caller->preamble, SESSION_PREAMBLE_MAGIC, SESSION_PREAMBLE_MAGIC_LEN) != 0) {
+        log_warning(NULL,
+                    "migration port: %s does not speak this protocol (its first %zu bytes are no "
+                    "preamble)",
+                    caller->address, n);
+        return;
+    }
+    route(caller);
+    answer(g_steal_pointer(&caller));
+}
+
+static void take_caller(SessionPort *port, GSocketConnection *connection)
+{
+    g_autoptr(Caller) caller = g_new0(Caller, 1);
+    GInputStream *in;
+
+    port->pending++;
+    caller->port = port;
+    caller->stopped = g_object_ref(port->stopped);
+    caller->connection = g_object_ref(connection);
+    caller->address = peer_address(connection);
+    g_socket_set_timeout(g_socket_connection_get_socket(connection), PREAMBLE_TIMEOUT_S);
+    if (port->pending > PENDING_MAX) {
+        log_warning(NULL, "migration port: %s refused: %d connections are being set up",
+                    caller->address, PENDING_MAX);
+        caller->answer = SESSION_ANSWER_BUSY;
+        answer(g_steal_pointer(&caller));
+        return;
+    }
+    in = g_io_stream_get_input_stream(G_IO_STREAM(connection));
+    g_input_stream_read_all_async(in, caller->preamble, sizeof caller->preamble,
+                                  G_PRIORITY_DEFAULT, port->stopped, on_preamble, caller);
+    g_steal_pointer(&caller);
+}
+
+static void accept_next(SessionPort *port);
+
+static gboolean on_accept_pause_over(gpointer data)
+{
+    g_autoptr(GCancellable) stopped = g_object_ref(((SessionPort *)data)->stopped);
+
+    SessionPort *port = data;
+
+    port->pause = 0;
+    accept_next(port);
+    return G_SOURCE_REMOVE;
+}
+
+static void on_accepted(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GSocketConnection) connection =
+        g_socket_listener_accept_finish(G_SOCKET_LISTENER(source), result, NULL, &error);
+    SessionPort *port = data;
+
+    /* Cancelled: the port is gone, so not to be looked at. */
+    if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+        return;
+    if (connection) {
+        take_caller(port, connection);
+        accept_next(port);
+        return;
+    }
+    /* Out of descriptors, most likely: trying again at once would only spin. */
+    log_error(NULL, "migration port: %s", error->message);
+    port->pause = g_timeout_add_seconds(1, on_accept_pause_over, port);
+}
+
+static void accept_next(SessionPort *port)
+{
+    g_socket_listener_accept_async(port->listener, port->stopped, on_accepted, port);
+}
+
+SessionPort *session_port_new(MigrationSet *set, GError **error)
+{
+    const Settings *settings = migration_set_settings(set);
+    g_autoptr(GSocketListener) listener = g_socket_listener_new();
+    g_autoptr(GSocketAddress) address = g_inet_socket_address_new_from_string(
+        settings->migration_address, settings->migration_port);
+    SessionPort *port;
+
+    if (!address) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    _("migration_address \"%s\" is not an IP address"),
+                    settings->migration_address);
+        return NULL;
+    }
+    if (!g_socket_listener_add_address(listener, address, G_SOCKET_TYPE_STREAM,
+                                       G_SOCKET_PROTOCOL_TCP, NULL, NULL, error)) {
+        g_prefix_error(error, _("cannot listen on %s, port %u, for migrations (migration_address, "
+                                "migration_port): "),
+                       settings->migration_address, settings->migration_port);
+        return NULL;
+    }
+    port = g_new0(SessionPort, 1);
+    port->set = set;
+    port->listener = g_steal_pointer(&listener);
+    port->stopped = g_cancellable_new();
+    accept_next(port);
+    return port;
+}
+
+void session_port_free(SessionPort *port)
+{
+    if (!port)
+        return;
+    if (port->pause)
+        g_source_remove(port->pause);
+    g_cancellable_cancel(port->stopped);
+    g_socket_listener_close(port->listener);
+    g_object_unref(port->listener);
+    g_object_unref(port->stopped);
+    g_free(port);
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The one port on which peers connect for every migration that comes to this host. Each connection
+ * says in its preamble which session it is for and is handed to that migration's helper. What says
+ * nothing in time, or something else, is closed; nobody else is affected. */
+#pragma once
+
+#include "driver/migration.h"
+
+typedef struct SessionPort SessionPort;
+
+/* Listens on migration_address and migration_port of the set's settings. set must outlive it. */
+SessionPort *session_port_new(MigrationSet *set, GError **error);
+void session_port_free(SessionPort *port);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(SessionPort, session_port_free)

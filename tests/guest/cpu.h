@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The few machine instructions that C has no words for, and 64-bit division,
+ * which a 32-bit program without the compiler's library must do itself.
+ */
+#pragma once
+
+#include <stdint.h>
+
+static inline void
+port_write(uint16_t port, uint8_t value)
+{
+    __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
+}
+
+static inline uint8_t
+port_read(uint16_t port)
+{
+    uint8_t value;
+
+    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+    return value;
+}
+
+static inline uint64_t
+cpu_ticks(void)
+{
+    uint32_t low, high;
+
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high) : : "memory");
+    return (uint64_t) high << 32 | low;
+}
+
+/* Two steps of the processor's 64/32 division: the first one's remainder is
+ * less than @divisor, so the second cannot overflow. */
+static inline uint64_t
+divide(uint64_t number, uint32_t divisor)
+{
+    uint32_t high = (uint32_t) (number >> 32);
+    uint32_t low = (uint32_t) number;
+    uint32_t high_quotient = high / divisor;
+    uint32_t rest = high % divisor;
+    uint32_t quotient;
+
+    __asm__("divl %2" : "=a"(quotient), "+d"(rest) : "r"(divisor), "0"(low) : "cc");
+    return (uint64_t) high_quotient << 32 | quotient;
+}

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* HELLO, HELLO_ACK and ERROR: what is encoded is decoded, what is malformed is named. */
+#include "config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <string.h>
+
+#include "tls/hello.h"
+
+static HelloBody sample_hello(void)
+{
+    HelloBody hello = {
+        .version_min = 1,
+        .version_max = 3,
+        .features = G_GUINT64_CONSTANT(0x8000000000000001),
+        .kind = CHANNEL_BULK,
+        .channel = 513,
+        .window = 16 * 1024 * 1024,
+        .auth_len = HELLO_TOKEN_LEN,
+    };
+
+    memset(hello.session, 0xab, sizeof hello.session);
+    for (guint i = 0; i < HELLO_TOKEN_LEN; i++)
+        hello.auth[i] = i;
+    return hello;
+}
+
+/* The body of a frame (taken), with `extra` bytes after it. */
+static GBytes *body_of(GBytes *frame, const void *extra, gsize extra_len)
+{
+    g_autoptr(GBytes) owned = frame;
+    GByteArray *body = g_byte_array_new();
+    gsize size;
+    const guint8 *bytes = g_bytes_get_data(owned, &size);
+
+    g_byte_array_append(body, bytes + FRAME_HEADER_LEN, size - FRAME_HEADER_LEN);
+    if (extra_len)
+        g_byte_array_append(body, extra, extra_len);
+    return g_byte_array_free_to_bytes(body);
+}
+
+static GBytes *patched(GBytes *body, gsize at, const void *bytes, gsize len)
+{
+    gsize size;
+    guint8 *copy = g_bytes_unref_to_data(body, &size);
+
+    assert_true(at + len <= size);
+    memcpy(copy + at, bytes, len);
+    return g_bytes_new_take(copy, size);
+}
+
+static void hello_survives_the_wire(void **state)
+{
+    HelloBody hello = sample_hello();
+    g_autoptr(GBytes) body = body_of(frame_new_hello(&hello), NULL, 0);
+    HelloBody back;
+
+    assert_true(hello_body_decode(body, &back, NULL));
+    assert_int_equal(back.version_min, 1);
+    assert_int_equal(back.version_max, 3);
+    assert_true(back.features == hello.features);
+    assert_int_equal(back.kind, CHANNEL_BULK);
+    assert_int_equal(back.channel, 513);
+    assert_true(back.window == hello.window);
+    assert_memory_equal(back.session, hello.session, HELLO_SESSION_LEN);
+    assert_int_equal(back.auth_len, HELLO_TOKEN_LEN);
+    assert_memory_equal(back.auth, hello.auth, HELLO_TOKEN_LEN);
+}
+
+static void unknown_extensions_are_skipped(void **state)
+{
+    static const guint8 extensions[] = { 0, 9, 0, 3, 'a', 'b', 'c', 0xff, 0xff, 0, 0 };
+    HelloBody hello = sample_hello();
+    HelloAckBody ack = { 1, 0, HELLO_WINDOW_MIN }, ack_back;
+    g_autoptr(GBytes) body = body_of(frame_new_hello(&hello), extensions, sizeof extensions);
+    g_autoptr(GBytes) ack_body =
+        body_of(frame_new_hello_ack(&ack), extensions, sizeof extensions);
+    HelloBody back;
+
+    assert_true(hello_body_decode(body, &back, NULL));
+    assert_true(hello_ack_body_decode(ack_body, &ack_back, NULL));
+    assert_int_equal(ack_back.version, 1);
+    assert_true(ack_back.window == HELLO_WINDOW_MIN);
+}
+
+static void truncated_hello_is_refused_at_every_byte(void **state)
+{
+    static const guint8 extension[] = { 0, 9, 0, 1, 'x' };
+    HelloBody hello = sample_hello();
+    g_autoptr(GBytes) body = body_of(frame_new_hello(&hello), extension, sizeof extension);
+    gsize whole = g_bytes_get_size(body) - sizeof extension;
+
+    for (gsize len = 0; len < g_bytes_get_size(body); len++) {
+        /* A copy of its own, so that a read past the end is seen by the tools. */
+        g_autoptr(GBytes) cut = g_bytes_new(g_bytes_get_data(body, NULL), len);
+        g_autoptr(GError) error = NULL;
+        HelloBody back = { .channel = 4711 };
+
+        if (len == whole) {
+            assert_true(hello_body_decode(cut, &back, &error));
+            continue;
+        }
+        assert_false(hello_body_decode(cut, &back, &error));
+        assert_true(g_error_matches(error, HELLO_ERROR, HELLO_ERROR_PROTOCOL));
+        assert_non_null(strstr(error->message, "HELLO"));
+        assert_int_equal(back.channel, 4711);
+    }
+}
+
+static void bad_hello_field_is_named(void **state)
+{
+    static const struct {
+        gsize at;
+        gsize len;
+        const char *bytes;
+        const char *names;
+    } rows[] = {
+        { 0, 2, "\0\0", "HELLO versions 0 to 3" },
+        { 0, 4, "\0\5\0\4", "HELLO versions 5 to 4" },
+        { 29, 1, "\1", "HELLO reserved field is 0x01" },
+        { 32, 8, "\0\0\0\0\0\0\0\0", "HELLO window 0 is out of range" },
+        { 32, 8, "\0\0\0\0\0\0\xff\xff", "HELLO window 65535" },
+        { 32, 8, "\0\0\0\0\x40\0\0\1", "HELLO window 1073741825" },
+        { 32, 8, "\xff\xff\xff\xff\xff\xff\xff\xff", "HELLO window" },
+        { 40, 2, "\0\x41", "HELLO auth length 65" },
+        { 40, 2, "\xff\xff", "HELLO auth length 65535" },
+        { 40, 2, "\0\x21", "HELLO auth needs 33 bytes" },
+        { 40, 2, "\0\x1e", "extension" },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        HelloBody hello = sample_hello(), back;
+        g_autoptr(GError) error = NULL;
+        g_autoptr(GBytes) body = patched(body_of(frame_new_hello(&hello), NULL, 0), rows[i].at,
+                                         rows[i].bytes, rows[i].len);
+
+        assert_false(hello_body_decode(body, &back, &error));
+        if (!strstr(error->message, rows[i].names))
+            fail_msg("row %zu: \"%s\" does not name \"%s\"", i, error->message, rows[i].names);
+    }
+}
+
+static void bad_hello_ack_field_is_named(void **state)
+{
+    static const struct {
+        gsize at;
+        gsize len;
+        const char *bytes;
+        const char *names;
+    } rows[] = {
+        { 2, 2, "\0\2", "HELLO_ACK reserved field is 0x0002" },
+        { 12, 8, "\0\0\0\0\0\0\0\0", "HELLO_ACK window 0" },
+        { 12, 8, "\x80\0\0\0\0\0\0\0", "HELLO_ACK window" },
+    };
+    HelloAckBody ack = { 1, 0, HELLO_WINDOW_MIN }, back;
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(GError) error = NULL;
+        g_autoptr(GBytes) body = patched(body_of(frame_new_hello_ack(&ack), NULL, 0), rows[i].at,
+                                         rows[i].bytes, rows[i].len);
+
+        assert_false(hello_ack_body_decode(body, &back, &error));
+        assert_non_null(strstr(error->message, rows[i].names));
+    }
+    for (gsize len = 0; len < 20; len++) {
+        g_autoptr(GBytes) body = body_of(frame_new_hello_ack(&ack), NULL, 0);
+        g_autoptr(GBytes) cut = g_bytes_new_from_bytes(body, 0, len);
+        g_autoptr(GError) error = NULL;
+
+        assert_false(hello_ack_body_decode(cut, &back, &error));
+        assert_non_null(strstr(error->message, "HELLO_ACK"));
+    }
+}
+
+static void error_text_fits_and_is_one_line(void **state)
+{
+    g_autofree char *many_a = g_strnfill(3000, 'a');
+    g_autoptr(GString) wide = g_string_new("x");
+
+    for (gsize i = 0; i < 1000; i++)
+        g_string_append(wide, "€");
+
+    const struct {
+        const char *text;
+        const char *expected; /* NULL: a start of text */
+    } rows[] = {
+        { "token already used", "token already used" },
+        { "", "" },
+        { "two\nlines\tand \x1b[1m", "two lines and  [1m" },
+        { "next\xc2\x85line", "next  line" },
+        { "bad \xff utf-8", "bad \xef\xbf\xbd utf-8" },
+        { many_a, NULL },
+        { wide->str, NULL },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(GBytes) body =
+            body_of(frame_new_error(HELLO_ERROR_TOKEN_USED, rows[i].text), NULL, 0);
+        g_auto(ErrorBody) back = { 0 };
+        g_autoptr(GError) error = NULL;
+
+        assert_true(g_bytes_get_size(body) <= 4 + FRAME_ERROR_TEXT_MAX);
+        assert_true(error_body_decode(body, &back, &error));
+        assert_int_equal(back.code, HELLO_ERROR_TOKEN_USED);
+        if (rows[i].expected) {
+            assert_string_equal(back.text, rows[i].expected);
+        } else {
+            assert_true(strlen(back.text) > FRAME_ERROR_TEXT_MAX - 4);
+            assert_memory_equal(back.text, rows[i].text, strlen(back.text));
+        }
+    }
+}
+
+static void hostile_error_text_is_refused(void **state)
+{
+    static const struct {
+        const char *body;
+        gsize len;
+        const char *names;
+    } rows[] = {
+        { "\0\0\0", 3, "ERROR code" },
+        { "\0\0\0\0text", 8, "ERROR code is 0" },
+        { "\0\0\0\3two\nlines", 13, "ERROR text" },
+        { "\0\0\0\3nul\0", 8, "ERROR text" },
+        { "\0\0\0\3\xff\xfe", 6, "ERROR text" },
+        { "\0\0\0\3\x1b[2J", 8, "ERROR text" },
+        { "\0\0\0\3cut \xe2\x82", 10, "ERROR text" },
+        { "\0\0\0\3\xc2\x85", 6, "ERROR text" },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(GBytes) body = g_bytes_new(rows[i].body, rows[i].len);
+        g_autoptr(GError) error = NULL;
+        ErrorBody back = { 0 };
+
+        assert_false(error_body_decode(body, &back, &error));
+        if (!strstr(error->message, rows[i].names))
+            fail_msg("row %zu: \"%s\" does not name \"%s\"", i, error->message, rows[i].names);
+        assert_null(back.text);
+    }
+}
+
+static void unknown_error_code_is_internal(void **state)
+{
+    assert_string_equal(hello_error_name(HELLO_ERROR_TOKEN), "token");
+    assert_string_equal(hello_error_name(0), "internal");
+    assert_string_equal(hello_error_name(HELLO_ERROR_MAX), "internal");
+    assert_string_equal(hello_error_name(G_MAXUINT32), "internal");
+    assert_string_equal(channel_kind_name(CHANNEL_PREEMPT), "preempt");
+    assert_string_equal(channel_kind_name(77), "unknown");
+}
+
+static void token_differs_if_any_byte_does(void **state)
+{
+    HelloBody hello = sample_hello();
+    guint8 token[HELLO_TOKEN_LEN];
+
+    memcpy(token, hello.auth, sizeof token);
+    assert_true(hello_auth_equal(&hello, token));
+    for (gsize i = 0; i < sizeof token; i++) {
+        token[i] ^= 1;
+        assert_false(hello_auth_equal(&hello, token));
+        token[i] ^= 1;
+    }
+    hello.auth_len--;
+    assert_false(hello_auth_equal(&hello, token));
+    hello.auth_len = 0;
+    assert_false(hello_auth_equal(&hello, token));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hello_survives_the_wire),
+        cmocka_unit_test(unknown_extensions_are_skipped),
+        cmocka_unit_test(truncated_hello_is_refused_at_every_byte),
+        cmocka_unit_test(bad_hello_field_is_named),
+        cmocka_unit_test(bad_hello_ack_field_is_named),
+        cmocka_unit_test(error_text_fits_and_is_one_line),
+        cmocka_unit_test(hostile_error_text_is_refused),
+        cmocka_unit_test(unknown_error_code_is_internal),
+        cmocka_unit_test(token_differs_if_any_byte_does),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Inside of the session machine: its state, and what the rows of its table do
+ * (tls/session_actions.c). For tls/session*.c only. */
+#pragma once
+
+#include "tls/inbox.h"
+#include "tls/outbox.h"
+#include "tls/session.h"
+
+struct Session {
+    SessionConfig config;
+    SessionState state;
+    char *reason;
+    SessionActions actions;
+
+    Outbox out;
+    Inbox in;
+    guint64 send_window; /* the smaller of both sides' */
+    guint8 *space;       /* where QEMU is read to: room for a header, then FRAME_DATA_MAX */
+
+    gboolean ping_is_out;
+    guint64 ping_cookie;
+    gboolean pong_is_in;
+
+    SessionStats stats;
+};
+
+/* What happened, with what belongs to it; the rest is 0. */
+typedef struct {
+    SessionEvent type;
+    const Frame *frame;
+    const HelloBody *hello;
+    const char *reason;
+    gsize len;
+} SessionInput;
+
+/* Does one row's work. FALSE: the peer broke a rule; nothing was taken over. */
+typedef gboolean (*SessionAct)(Session *s, const SessionInput *in, GError **error);
+
+/* Makes everything handed on so far the content of the next ACK. */
+void session_acknowledge(Session *s);
+
+gboolean act_nothing(Session *s, const SessionInput *in, GError **error);
+gboolean act_send_hello(Session *s, const SessionInput *in, GError **error);
+gboolean act_take_hello(Session *s, const SessionInput *in, GError **error);
+gboolean act_take_hello_ack(Session *s, const SessionInput *in, GError **error);
+gboolean act_send_hello_ack(Session *s, const SessionInput *in, GError **error);
+gboolean act_refuse_qemu(Session *s, const SessionInput *in, GError **error);
+gboolean act_send_data(Session *s, const SessionInput *in, GError **error);
+gboolean act_send_eof(Session *s, const SessionInput *in, GError **error);
+gboolean act_send_reset(Session *s, const SessionInput *in, GError **error);
+gboolean act_written(Session *s, const SessionInput *in, GError **error);
+gboolean act_take_data(Session *s, const SessionInput *in, GError **error);
+gboolean act_take_eof(Session *s, const SessionInput *in, GError **error);
+gboolean act_take_early_end(Session *s, const SessionInput *in, GError **error);
+gboolean act_take_reset(Session *s, const SessionInput *in, GError **error);
+gboolean act_take_ack(Session *s, const SessionInput *in, GError **error);
+gboolean act_answer_ping(Session *s, const SessionInput *in, GError **error);
+gboolean act_take_pong(Session *s, const SessionInput *in, GError **error);
+gboolean act_take_error(Session *s, const SessionInput *in, GError **error);
+gboolean act_lose_channel(Session *s, const SessionInput *in, GError **error);
+gboolean act_refuse_frame(Session *s, const SessionInput *in, GError **error);
+gboolean act_cancel(Session *s, const SessionInput *in, GError **error);
+gboolean act_complete(Session *s, const SessionInput *in, GError **error);
+gboolean act_close_channel(Session *s, const SessionInput *in, GError **error);
