@@ -471,7 +471,7 @@ Proxy *proxy_new(RpcStream *client, RpcStream *upstream, const ProxyPeer *peer,
     static guint number; /* names only: no two log lines shall mean different clients */
     Proxy *proxy = g_new0(Proxy, 1);
 
-    proxy->refs = 2; /* the caller's, and its own until finish_close() */
+    proxy->refs = 1; /* its own, until finish_close() */
     proxy->name = g_strdup_printf("%s-%u", kind_names[peer->kind], ++number);
     peer_copy(&proxy->peer, peer);
     proxy->client = client;

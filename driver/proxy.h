@@ -50,7 +50,7 @@ typedef struct {
 typedef void (*ProxyReplyFunc)(Proxy *proxy, RpcFrame *reply, gpointer data);
 
 /* Takes both streams and copies peer. hooks must outlive the proxy. The proxy keeps itself alive
- * until it is closed; the reference that is returned is the caller's own. */
+ * until it is closed; who wants it for longer takes a reference to what is returned. */
 Proxy *proxy_new(RpcStream *client, RpcStream *upstream, const ProxyPeer *peer,
                  const ProxyHooks *hooks, gpointer data);
 Proxy *proxy_ref(Proxy *proxy);

@@ -64,6 +64,7 @@ struct RpcStream {
     gboolean unflushed; /* the transport still has some of what it took */
     gboolean over_limit;
     gboolean drained_due;
+    gboolean look_due; /* writing has failed: what reading says is not known yet */
     GError *write_error;
 };
 
@@ -115,7 +116,7 @@ static void update(RpcStream *s)
         return;
     set_polled(s, !s->hung_up || want_write,
                s->transport->ops->events(s->transport, want_read, want_write));
-    if ((s->drained_due && s->handlers) ||
+    if ((s->drained_due && s->handlers) || (s->look_due && want_read) ||
         (want_read && s->transport->ops->pending(s->transport) > 0))
         ready = 0;
     g_source_set_ready_time(s->source, ready);
@@ -208,6 +209,7 @@ static void write_failed(RpcStream *s, GError *error)
 {
     discard_queue(s);
     s->write_error = error;
+    s->look_due = TRUE;
     arm_linger(s);
 }
 
@@ -361,8 +363,10 @@ static void dispatch_open(RpcStream *s, GIOCondition seen)
 {
     if (wants_write(s))
         write_some(s);
-    if (wants_read(s))
+    if (wants_read(s)) {
+        s->look_due = FALSE;
         read_some(s);
+    }
     if (s->drained_due && s->handlers) {
         s->drained_due = FALSE;
         s->handlers->drained(s, s->data);

@@ -215,16 +215,7 @@ static gssize tls_write(RpcTransport *t, const void *buf, gsize len, GError **er
 
 static gboolean tls_flush(RpcTransport *t, GError **error)
 {
-    GError *cause = NULL;
-    gboolean left = tls_channel_flush(channel_of(t), &cause);
-
-    if (cause) {
-        g_propagate_error(error, cause);
-        return FALSE;
-    }
-    if (left)
-        g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK, "would block");
-    return !left;
+    return tls_channel_flush(channel_of(t), error);
 }
 
 static gsize tls_pending(RpcTransport *t)

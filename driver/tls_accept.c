@@ -59,7 +59,6 @@ static GSource *add_source(GTask *task, GSource *source, GSourceFunc func)
 static gboolean advance(Accept *a, GError **error)
 {
     static const guint8 welcome = 1;
-    GError *cause = NULL;
 
     if (!a->handshaken && !tls_channel_handshake(a->channel, error))
         return FALSE;
@@ -67,12 +66,7 @@ static gboolean advance(Accept *a, GError **error)
     if (!a->confirmed && tls_channel_write(a->channel, &welcome, 1, error) < 0)
         return FALSE;
     a->confirmed = TRUE;
-    if (tls_channel_flush(a->channel, &cause) && !cause)
-        cause = g_error_new_literal(G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK, "would block");
-    if (!cause)
-        return TRUE;
-    g_propagate_error(error, cause);
-    return FALSE;
+    return tls_channel_flush(a->channel, error);
 }
 
 static void step(GTask *task);

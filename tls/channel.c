@@ -16,7 +16,9 @@
 /* Records that carry nothing for us (key updates, warnings) taken by one call: a peer that sends
  * them without end must not keep the thread from its other work. */
 #define EMPTY_TURNS_MAX 32
-#define KEY_UPDATE_INTERVAL_US (G_USEC_PER_SEC / 4)
+/* gnutls peers end a connection that changes keys more than 8 times in a second, and each end may
+ * cause as many: stay far below, also when the network delays some and delivers them together. */
+#define KEY_UPDATE_INTERVAL_US G_USEC_PER_SEC
 
 typedef enum {
     CHANNEL_HANDSHAKE,

@@ -72,7 +72,7 @@ gboolean tls_channel_export(TlsChannel *channel, const char *label, guint8 ret_k
 /* RFC 8446 4.6.3: new keys from here on for what we send, and on a client, by request, for what
  * the peer sends from its next write on. gnutls does it by itself every 2^24 records. A gnutls
  * peer ends a connection that changes keys more than 8 times in a second, so a call within a
- * quarter of a second of the last does nothing. May fail with G_IO_ERROR_WOULD_BLOCK. */
+ * second of the last does nothing (the keys are new enough). May fail with G_IO_ERROR_WOULD_BLOCK. */
 gboolean tls_channel_update_key(TlsChannel *channel, GError **error);
 
 /* "TLS1.3", "AES-256-GCM", "CN=hostB,..." or the PSK identity. Valid while the channel lives;

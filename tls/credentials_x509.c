@@ -164,21 +164,27 @@ static gboolean check_chain(const X509Parts *parts, TlsEndpoint endpoint, const 
 }
 
 /* A list that is not its authority's would silently revoke nothing. */
-static gboolean check_crls(const X509Parts *parts, const char *file, time_t now, GError **error)
+static gboolean check_crls(const X509Parts *parts, const char *file, const char *ca_name,
+                           time_t now, GError **error)
 {
     for (guint i = 0; i < parts->n_crls; i++) {
         time_t next = gnutls_x509_crl_get_next_update(parts->crls[i]);
         guint status = 0;
         int ret = gnutls_x509_crl_verify(parts->crls[i], parts->cas.certs, (int)parts->cas.count,
-                                         GNUTLS_VERIFY_DISABLE_TIME_CHECKS, &status);
+                                         0, &status);
 
-        if (ret < 0 || status != 0) {
+        if (ret < 0) {
             g_set_error(error, TLS_ERROR, TLS_ERROR_CERTIFICATE,
-                        _("%1$s was not signed by an authority of the CA certificate file"), file);
+                        _("%1$s cannot be verified: %2$s"), file, gnutls_strerror(ret));
             return FALSE;
         }
+        /* An old list is better than none, and its authority may be late. */
         if (next != (time_t)-1 && next < now)
             log_warning(NULL, _("%s is outdated: get the next one from its authority"), file);
+        if (status == (GNUTLS_CERT_INVALID | GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED))
+            continue;
+        if (!tls_certificate_check_status(status, file, ca_name, error))
+            return FALSE;
     }
     return TRUE;
 }
@@ -207,11 +213,13 @@ static gboolean check_parts(const X509Parts *parts, TlsEndpoint endpoint, const 
     g_autofree char *ca_file = describe(files, TLS_FILE_CA_CERT);
     g_autofree char *crl_file = describe(files, TLS_FILE_CA_CRL);
     g_autofree char *cert_file = describe(files, TLS_FILE_CERT);
+    const char *ca_name = tls_files_display_name(files, TLS_FILE_CA_CERT);
     time_t now = time(NULL);
 
-    return check_cas(parts, ca_file, now, error) && check_crls(parts, crl_file, now, error) &&
+    return check_cas(parts, ca_file, now, error) &&
+           check_crls(parts, crl_file, ca_name, now, error) &&
            check_chain(parts, endpoint, cert_file, now, error) &&
-           check_trust(parts, cert_file, tls_files_display_name(files, TLS_FILE_CA_CERT), error);
+           check_trust(parts, cert_file, ca_name, error);
 }
 
 /* gnutls copies the parts. */

@@ -123,10 +123,18 @@ gboolean act_send_eof(Session *s, const SessionInput *in, GError **error)
 
 gboolean act_send_reset(Session *s, const SessionInput *in, GError **error)
 {
-    /* What was not sent yet gives way, or the news would come after all of it. */
-    outbox_drop_unsent(&s->out);
-    end_with(s, g_strdup_printf(_("the connection to QEMU broke: %s"), in->reason),
-             frame_new(FRAME_RESET, s->out.next_seq, NULL, 0));
+    char *reason = g_strdup_printf(_("the connection to QEMU broke: %s"), in->reason);
+    GBytes *frame;
+
+    if (s->out.opening) {
+        /* HELLO_ACK is not out yet: the peer has no stream that could be reset. */
+        frame = frame_new_error(HELLO_ERROR_QEMU, reason);
+    } else {
+        /* What was not sent yet gives way, or the news would come after all of it. */
+        outbox_drop_unsent(&s->out);
+        frame = frame_new(FRAME_RESET, s->out.next_seq, NULL, 0);
+    }
+    end_with(s, reason, frame);
     return TRUE;
 }
 

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Calls of the migration protocol: both shapes of each phase read and change alike, and what is
+ * malformed is refused. */
+#include "config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <libvirt/libvirt.h>
+#include <string.h>
+
+#include "driver/migrate_call.h"
+#include "driver/rpc_xdr.h"
+#include "util/bytes.h"
+
+static const char uuid[16] = "0123456789abcdef";
+
+static void put_text(GByteArray *out, const char *text)
+{
+    gsize len = strlen(text);
+
+    bytes_put_u32(out, (guint32)len);
+    g_byte_array_append(out, (const guint8 *)text, (guint)len);
+    while (len++ % 4)
+        bytes_put_u8(out, 0);
+}
+
+static void put_opt_text(GByteArray *out, const char *text)
+{
+    bytes_put_u32(out, text != NULL);
+    if (text)
+        put_text(out, text);
+}
+
+static void put_dom(GByteArray *out, const char *name)
+{
+    put_text(out, name);
+    g_byte_array_append(out, (const guint8 *)uuid, sizeof uuid);
+    bytes_put_u32(out, 7);
+}
+
+static void put_param_text(GByteArray *out, const char *field, const char *value)
+{
+    put_text(out, field);
+    bytes_put_u32(out, 7);
+    put_text(out, value);
+}
+
+static RpcFrame *frame_of(gint32 procedure, const GByteArray *payload)
+{
+    RpcHeader header = { .program = RPC_PROGRAM_REMOTE,
+                         .version = 1,
+                         .procedure = procedure,
+                         .type = RPC_TYPE_CALL,
+                         .serial = 42 };
+
+    return rpc_frame_new(&header, payload->data, payload->len);
+}
+
+/* PERFORM3_PARAMS as the wire has it: domain, no dconnuri, a bandwidth and a URI, cookie, flags. */
+static GByteArray *perform_params(guint32 flags)
+{
+    GByteArray *out = g_byte_array_new();
+
+    put_dom(out, "vm1");
+    put_opt_text(out, NULL);
+    bytes_put_u32(out, 2);
+    put_text(out, "bandwidth");
+    bytes_put_u32(out, 4);
+    bytes_put_u64(out, 77);
+    put_param_text(out, "migrate_uri", "postcopy:///?peer=b:1");
+    put_text(out, "cookie!");
+    bytes_put_u32(out, flags);
+    return out;
+}
+
+static GByteArray *perform_plain(guint64 flags)
+{
+    GByteArray *out = g_byte_array_new();
+
+    put_dom(out, "vm1");
+    put_opt_text(out, "<domain/>");
+    put_text(out, "cookie!");
+    put_opt_text(out, NULL);
+    put_opt_text(out, "postcopy:///?peer=b:1");
+    bytes_put_u64(out, flags);
+    put_opt_text(out, "vm2");
+    bytes_put_u64(out, 0);
+    return out;
+}
+
+static void perform_changes_alike(gint32 procedure, GByteArray *payload, const char *dname)
+{
+    g_autoptr(RpcFrame) frame = frame_of(procedure, payload);
+    g_autoptr(MigrateCall) call = migrate_call_decode(frame, NULL);
+    g_autoptr(MigrateCall) again = NULL;
+    g_autoptr(RpcFrame) changed = NULL;
+
+    assert_non_null(call);
+    assert_int_equal(migrate_call_phase(call), MIGRATE_PHASE_PERFORM);
+    assert_string_equal(migrate_call_domain(call), "vm1");
+    assert_string_equal(migrate_call_text(call, MIGRATE_TEXT_URI), "postcopy:///?peer=b:1");
+    assert_null(migrate_call_text(call, MIGRATE_TEXT_DCONNURI));
+    assert_false(migrate_call_cancelled(call));
+
+    migrate_call_clear_flags(call, VIR_MIGRATE_TLS);
+    assert_true(migrate_call_set_text(call, MIGRATE_TEXT_URI, "unix:///run/x"));
+    assert_true(migrate_call_set_text(call, MIGRATE_TEXT_DCONNURI, "postcopy:///system"));
+    changed = migrate_call_encode(call, frame, NULL);
+    assert_non_null(changed);
+    assert_int_equal(changed->header.serial, 42);
+
+    again = migrate_call_decode(changed, NULL);
+    assert_non_null(again);
+    assert_string_equal(migrate_call_text(again, MIGRATE_TEXT_URI), "unix:///run/x");
+    assert_string_equal(migrate_call_text(again, MIGRATE_TEXT_DCONNURI), "postcopy:///system");
+    assert_true(migrate_call_flags(again) == VIR_MIGRATE_POSTCOPY);
+    if (dname)
+        assert_string_equal(migrate_call_text(again, MIGRATE_TEXT_DNAME), dname);
+    else
+        assert_null(migrate_call_text(again, MIGRATE_TEXT_DNAME));
+}
+
+static void test_perform_with_params_is_read_and_changed(void **state)
+{
+    g_autoptr(GByteArray) payload = perform_params(VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_TLS);
+
+    perform_changes_alike(305, payload, NULL);
+}
+
+static void test_perform_without_params_is_read_and_changed(void **state)
+{
+    g_autoptr(GByteArray) payload = perform_plain(VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_TLS);
+
+    perform_changes_alike(216, payload, "vm2");
+}
+
+static void test_unchanged_call_encodes_to_the_same_bytes(void **state)
+{
+    g_autoptr(GByteArray) params = perform_params(1);
+    g_autoptr(GByteArray) plain = perform_plain(1);
+    const struct {
+        gint32 procedure;
+        GByteArray *payload;
+    } rows[] = { { 305, params }, { 216, plain } };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(RpcFrame) frame = frame_of(rows[i].procedure, rows[i].payload);
+        g_autoptr(MigrateCall) call = migrate_call_decode(frame, NULL);
+        g_autoptr(RpcFrame) same = migrate_call_encode(call, frame, NULL);
+
+        assert_int_equal(same->wire->len, frame->wire->len);
+        assert_memory_equal(same->wire->data, frame->wire->data, frame->wire->len);
+    }
+}
+
+static void test_every_param_of_a_name_is_removed(void **state)
+{
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    g_autoptr(RpcFrame) frame = NULL;
+    g_autoptr(RpcFrame) stripped = NULL;
+    g_autoptr(MigrateCall) call = NULL;
+
+    bytes_put_u32(out, 3);
+    put_param_text(out, "tls.destination", "b");
+    put_param_text(out, "destination_name", "vm9");
+    put_text(out, "tls.destination"); /* a second one, of another type */
+    bytes_put_u32(out, 1);
+    bytes_put_u32(out, 5);
+    put_text(out, "");
+    bytes_put_u32(out, 0);
+    bytes_put_u32(out, 1); /* cancelled */
+    frame = frame_of(306, out);
+    call = migrate_call_decode(frame, NULL);
+    assert_non_null(call);
+    assert_true(migrate_call_cancelled(call));
+    assert_string_equal(migrate_call_domain(call), "vm9");
+    assert_true(migrate_call_set_text(call, MIGRATE_TEXT_TLS_DESTINATION, NULL));
+    stripped = migrate_call_encode(call, frame, NULL);
+    assert_null(memmem(stripped->wire->data, stripped->wire->len, "tls.dest", 8));
+    assert_non_null(memmem(stripped->wire->data, stripped->wire->len, "vm9", 3));
+}
+
+static void test_every_truncation_is_refused(void **state)
+{
+    g_autoptr(GByteArray) params = perform_params(1);
+    g_autoptr(GByteArray) plain = perform_plain(1);
+    const struct {
+        gint32 procedure;
+        const GByteArray *payload;
+    } rows[] = { { 305, params }, { 216, plain } };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        for (guint len = 0; len < rows[i].payload->len; len++) {
+            GByteArray part = { rows[i].payload->data, len };
+            g_autoptr(RpcFrame) frame = frame_of(rows[i].procedure, &part);
+            g_autoptr(GError) error = NULL;
+            g_autoptr(MigrateCall) call = migrate_call_decode(frame, &error);
+
+            assert_null(call);
+            assert_true(g_error_matches(error, RPC_XDR_ERROR, RPC_XDR_ERROR_DECODE));
+        }
+    }
+}
+
+static void test_trailing_bytes_are_refused(void **state)
+{
+    g_autoptr(GByteArray) payload = perform_params(1);
+    g_autoptr(RpcFrame) frame = NULL;
+    g_autoptr(GError) error = NULL;
+
+    bytes_put_u32(payload, 0);
+    frame = frame_of(305, payload);
+    assert_null(migrate_call_decode(frame, &error));
+    assert_non_null(strstr(error->message, "4 bytes too many"));
+}
+
+/* Each row: the start of a BEGIN3_PARAMS that promises more than the protocol allows. */
+static void test_limits_of_the_protocol_hold(void **state)
+{
+    const struct {
+        const char *what;
+        guint32 name_len, n_params, param_type;
+    } rows[] = {
+        { "name over 4 MiB", 4194305, 0, 0 },
+        { "name of 4 GiB", 0xffffffff, 0, 0 },
+        { "65 params", 3, 65, 7 },
+        { "4 G params", 3, 0xffffffff, 7 },
+        { "unknown type of param", 3, 1, 8 },
+        { "type of param 0", 3, 1, 0 },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(GByteArray) out = g_byte_array_new();
+        g_autoptr(RpcFrame) frame = NULL;
+        g_autoptr(GError) error = NULL;
+
+        bytes_put_u32(out, rows[i].name_len);
+        g_byte_array_append(out, (const guint8 *)"vm1", 4);
+        g_byte_array_append(out, (const guint8 *)uuid, sizeof uuid);
+        bytes_put_u32(out, 7);
+        bytes_put_u32(out, rows[i].n_params);
+        put_text(out, "x");
+        bytes_put_u32(out, rows[i].param_type);
+        put_text(out, "y");
+        bytes_put_u32(out, 0);
+        frame = frame_of(302, out);
+        if (migrate_call_decode(frame, &error))
+            fail_msg("accepted: %s", rows[i].what);
+        assert_non_null(strstr(error->message, "DOMAIN_MIGRATE_BEGIN3_PARAMS"));
+    }
+}
+
+static void test_known_procedures(void **state)
+{
+    static const gint32 known[] = { 213, 214, 216, 217, 218, 302, 303, 305, 306, 307 };
+    guint n = 0;
+
+    for (gint32 procedure = -1; procedure < 500; procedure++)
+        n += migrate_call_knows(procedure);
+    assert_int_equal(n, G_N_ELEMENTS(known));
+    for (gsize i = 0; i < G_N_ELEMENTS(known); i++)
+        assert_true(migrate_call_knows(known[i]));
+    assert_true(migrate_call_is_phase(214, MIGRATE_PHASE_PREPARE));
+    assert_true(migrate_call_is_phase(303, MIGRATE_PHASE_PREPARE));
+    assert_false(migrate_call_is_phase(305, MIGRATE_PHASE_PREPARE));
+    assert_false(migrate_call_is_phase(1, MIGRATE_PHASE_PREPARE));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_perform_with_params_is_read_and_changed),
+        cmocka_unit_test(test_perform_without_params_is_read_and_changed),
+        cmocka_unit_test(test_unchanged_call_encodes_to_the_same_bytes),
+        cmocka_unit_test(test_every_param_of_a_name_is_removed),
+        cmocka_unit_test(test_every_truncation_is_refused),
+        cmocka_unit_test(test_trailing_bytes_are_refused),
+        cmocka_unit_test(test_limits_of_the_protocol_hold),
+        cmocka_unit_test(test_known_procedures),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

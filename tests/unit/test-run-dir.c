@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Socket paths: unguessable, owned by QEMU's user, gone in the end, and leftovers of an earlier run
+ * removed without touching anything else. */
+#include "config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <glib/gstdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "driver/run_dir.h"
+#include "util/autofd.h"
+
+static int setup(void **state)
+{
+    g_autofree char *base = g_dir_make_tmp("test-run-dir-XXXXXX", NULL);
+
+    *state = g_build_filename(base, "run", NULL);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    g_autofree char *dir = *state;
+    g_autofree char *base = g_path_get_dirname(dir);
+
+    g_rmdir(dir);
+    return g_rmdir(base); /* fails if a test left something */
+}
+
+static void test_directory_is_made_for_passing_through_only(void **state)
+{
+    struct stat st;
+
+    assert_true(run_dir_prepare(*state, NULL));
+    assert_int_equal(stat(*state, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0711);
+    assert_true(run_dir_prepare(*state, NULL));
+}
+
+static void test_paths_differ_and_fit(void **state)
+{
+    g_autofree char *a = run_dir_socket_path(*state, "out-");
+    g_autofree char *b = run_dir_socket_path(*state, "out-");
+
+    assert_string_not_equal(a, b);
+    assert_int_equal(strlen(a), strlen(*state) + strlen("/out-.sock") + 32);
+}
+
+static void test_qemu_gets_a_directory_of_its_own(void **state)
+{
+    QemuOwner owner = { .uid = getuid(), .gid = getgid() };
+    g_autofree char *path = NULL;
+    g_autofree char *dir = NULL;
+    struct stat st;
+
+    assert_true(run_dir_prepare(*state, NULL));
+    path = run_dir_make_for_qemu(*state, &owner, NULL);
+    assert_non_null(path);
+    dir = g_path_get_dirname(path);
+    assert_int_equal(stat(dir, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0700);
+    assert_int_equal(st.st_uid, owner.uid);
+    run_dir_remove(*state, path);
+    assert_int_equal(access(dir, F_OK), -1);
+}
+
+static void test_socket_is_private_and_removable(void **state)
+{
+    g_autofree char *path = run_dir_socket_path(*state, "out-");
+    autofd fd = -1;
+    struct stat st;
+
+    assert_true(run_dir_prepare(*state, NULL));
+    fd = run_dir_listen(path, NULL);
+    assert_true(fd >= 0);
+    assert_int_equal(stat(path, &st), 0);
+    assert_true(S_ISSOCK(st.st_mode));
+    assert_int_equal(st.st_mode & 07777, 0600);
+    run_dir_remove(*state, path);
+    assert_int_equal(access(path, F_OK), -1);
+    run_dir_remove(*state, path); /* a second time is no error */
+}
+
+static void test_leftovers_are_swept_and_others_kept(void **state)
+{
+    QemuOwner owner = { .uid = getuid(), .gid = getgid() };
+    g_autofree char *out = run_dir_socket_path(*state, "out-");
+    g_autofree char *p2p = run_dir_socket_path(*state, "p2p-");
+    g_autofree char *other = g_build_filename(*state, "notes", NULL);
+    g_autofree char *in = NULL;
+    autofd fd_out = -1, fd_p2p = -1, fd_in = -1;
+
+    assert_true(run_dir_prepare(*state, NULL));
+    in = run_dir_make_for_qemu(*state, &owner, NULL);
+    fd_out = run_dir_listen(out, NULL);
+    fd_p2p = run_dir_listen(p2p, NULL);
+    fd_in = run_dir_listen(in, NULL);
+    assert_true(fd_out >= 0 && fd_p2p >= 0 && fd_in >= 0);
+    assert_true(g_file_set_contents(other, "kept", -1, NULL));
+
+    assert_true(run_dir_prepare(*state, NULL));
+    assert_int_equal(access(out, F_OK), -1);
+    assert_int_equal(access(p2p, F_OK), -1);
+    assert_int_equal(access(in, F_OK), -1);
+    assert_int_equal(access(other, F_OK), 0);
+    assert_int_equal(g_unlink(other), 0);
+}
+
+static void test_too_long_a_path_is_an_error_with_a_remedy(void **state)
+{
+    g_autofree char *name = g_strnfill(100, 'x');
+    g_autofree char *path = g_build_filename("/run/somewhere", name, NULL);
+    g_autoptr(GError) error = NULL;
+
+    assert_int_equal(run_dir_listen(path, &error), -1);
+    assert_true(g_error_matches(error, G_IO_ERROR, G_IO_ERROR_FILENAME_TOO_LONG));
+    assert_non_null(strstr(error->message, "run_dir"));
+}
+
+static void test_a_directory_that_cannot_be_made_is_named(void **state)
+{
+    g_autoptr(GError) error = NULL;
+
+    assert_false(run_dir_prepare("/proc/no/such", &error));
+    assert_non_null(strstr(error->message, "/proc/no/such"));
+}
+
+#define WITH_DIR(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_DIR(test_directory_is_made_for_passing_through_only),
+        WITH_DIR(test_paths_differ_and_fit),
+        WITH_DIR(test_qemu_gets_a_directory_of_its_own),
+        WITH_DIR(test_socket_is_private_and_removable),
+        WITH_DIR(test_leftovers_are_swept_and_others_kept),
+        cmocka_unit_test(test_too_long_a_path_is_an_error_with_a_remedy),
+        cmocka_unit_test(test_a_directory_that_cannot_be_made_is_named),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
