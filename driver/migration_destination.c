@@ -12,6 +12,16 @@
 #include "driver/run_dir.h"
 #include "util/autofd.h"
 
+/* The whole id, which is no secret, for whoever has to tell connections apart in a capture. */
+static void log_session(const Migration *migration)
+{
+    g_autoptr(GString) hex = g_string_new(NULL);
+
+    for (gsize i = 0; i < MIGRATION_SESSION_LEN; i++)
+        g_string_append_printf(hex, "%02x", migration->uri.session[i]);
+    log_debug(&migration->log, "session=%s domain=%s", hex->str, migration->domain);
+}
+
 Migration *migration_new_destination(MigrationSet *set, const char *domain, const QemuOwner *owner,
                                      GError **error)
 {
@@ -25,6 +35,7 @@ Migration *migration_new_destination(MigrationSet *set, const char *domain, cons
         g_error("no random numbers");
     migration->uri.host = g_strdup(set->host_name);
     migration->uri.port = set->settings->migration_port;
+    log_session(migration);
     migration->socket_path = run_dir_make_for_qemu(set->run_dir, owner, error);
     if (!migration->socket_path)
         return NULL;

@@ -182,13 +182,18 @@ static void restart_silence(Proxy *proxy)
     proxy->silence_id = g_timeout_add_seconds(SILENCE_SECONDS, client_silent, proxy);
 }
 
-/* A serial that belongs to an outstanding call of ours or to a watched one of its own. */
+/* FALSE: it is that of a call of ours, or the client makes a second call by it although the first
+ * is watched or held: no reply could be told apart. */
 static gboolean serial_is_free(Proxy *proxy, const RpcHeader *h)
 {
-    Pending *pending = g_hash_table_lookup(proxy->pending, GUINT_TO_POINTER(h->serial));
+    gpointer serial = GUINT_TO_POINTER(h->serial);
+    Pending *pending = g_hash_table_lookup(proxy->pending, serial);
     LogContext ctx = log_context(proxy);
 
-    if (h->program == RPC_PROGRAM_KEEPALIVE || !pending || (!pending->own && !is_call(h)))
+    if (h->program == RPC_PROGRAM_KEEPALIVE)
+        return TRUE;
+    if (!(pending && pending->own) &&
+        !(is_call(h) && (pending || g_hash_table_contains(proxy->held, serial))))
         return TRUE;
     log_warning(&ctx, _("client closed: RPC frame: serial %1$u (procedure %2$d) is in use"),
                 h->serial, h->procedure);
@@ -398,21 +403,9 @@ static guint32 own_serial(Proxy *proxy)
 
 void proxy_forward_watched(Proxy *proxy, RpcFrame *frame, ProxyReplyFunc func, gpointer data)
 {
-    RpcHeader header = frame->header;
-    gboolean lost = proxy->closed;
-
-    if (g_hash_table_contains(proxy->pending, GUINT_TO_POINTER(header.serial))) {
-        /* Two calls of one serial, held at the same time: no reply could be told apart. */
-        LogContext ctx = log_context(proxy);
-
-        log_warning(&ctx, _("client closed: RPC frame: serial %1$u (procedure %2$d) is in use"),
-                    header.serial, header.procedure);
-        begin_close(proxy);
-        header.serial = own_serial(proxy);
-        lost = TRUE;
-    }
-    add_pending(proxy, &header, /* own= */ FALSE, func, data);
-    if (lost)
+    g_warn_if_fail(!g_hash_table_contains(proxy->pending, GUINT_TO_POINTER(frame->header.serial)));
+    add_pending(proxy, &frame->header, /* own= */ FALSE, func, data);
+    if (proxy->closed)
         rpc_frame_free(frame);
     else
         to_upstream(proxy, frame);

@@ -18,6 +18,9 @@
 
 G_DEFINE_QUARK(settings-error-quark, settings_error)
 
+#define RUN_DIR_NAME "virtpostcopy"
+#define DEFAULT_RUN_DIR DEFAULT_SOCK_DIR "/" RUN_DIR_NAME
+
 #define SOCKET_PATH_MAX 107 /* sockaddr_un.sun_path, less the terminator */
 #define LONGEST_SOCKET_NAME "/virtpostcopyd-sock-ro"
 /* run_dir.h: a prefix, 128 bits in hex, a suffix. */
@@ -367,17 +370,20 @@ static gboolean check_ports(const Settings *s, const char *filename, GError **er
     return TRUE;
 }
 
+/* Not of the defaults: in a build for a deep prefix they are too long, and all else must work. */
 static gboolean check_socket_paths(const Settings *s, const char *filename, GError **error)
 {
+    gboolean own_dir = !g_str_equal(s->unix_sock_dir, DEFAULT_SOCK_DIR);
+    gboolean own_run_dir = !g_str_equal(s->run_dir, DEFAULT_RUN_DIR);
     gsize dir_max = SOCKET_PATH_MAX - strlen(LONGEST_SOCKET_NAME);
     gsize run_dir_max = SOCKET_PATH_MAX - strlen(LONGEST_RUN_SOCKET_NAME);
     gsize upstream_max = SOCKET_PATH_MAX - strlen("-ro");
 
-    if (strlen(s->unix_sock_dir) > dir_max)
+    if (own_dir && strlen(s->unix_sock_dir) > dir_max)
         return conflict(error, filename,
                         _("unix_sock_dir is longer than %zu bytes, too long for a socket in it"),
                         dir_max);
-    if (strlen(s->run_dir) > run_dir_max)
+    if (own_run_dir && strlen(s->run_dir) > run_dir_max)
         return conflict(error, filename,
                         _("run_dir (%s) is longer than %zu bytes, too long for the sockets in it"),
                         s->run_dir, run_dir_max);
@@ -386,6 +392,17 @@ static gboolean check_socket_paths(const Settings *s, const char *filename, GErr
                         _("upstream_socket is longer than %zu bytes, too long for a socket"),
                         upstream_max);
     return TRUE;
+}
+
+static gboolean is_set(const GPtrArray *entries, const char *key)
+{
+    for (guint i = 0; i < entries->len; i++) {
+        const ConfEntry *entry = g_ptr_array_index(entries, i);
+
+        if (g_str_equal(entry->key, key))
+            return TRUE;
+    }
+    return FALSE;
 }
 
 static gboolean apply_entries(Settings *settings, const GPtrArray *entries, const char *filename,
@@ -406,8 +423,6 @@ static gboolean apply_entries(Settings *settings, const GPtrArray *entries, cons
                            _(setting_rows[r].help));
             return FALSE;
         }
-        if (g_str_equal(entry->key, "crl_file"))
-            settings->crl_required = TRUE;
     }
     return TRUE;
 }
@@ -422,8 +437,9 @@ Settings *settings_parse(const char *text, gsize len, const char *filename, GErr
     settings = settings_new();
     if (!apply_entries(settings, entries, filename, error))
         return NULL;
+    settings->crl_required = is_set(entries, "crl_file");
     if (!settings->run_dir)
-        settings->run_dir = g_build_filename(settings->unix_sock_dir, "virtpostcopy", NULL);
+        settings->run_dir = g_build_filename(settings->unix_sock_dir, RUN_DIR_NAME, NULL);
     if (!check_auth(settings, filename, error) || !check_ports(settings, filename, error) ||
         !check_socket_paths(settings, filename, error))
         return NULL;

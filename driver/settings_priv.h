@@ -5,6 +5,8 @@
 
 #include "driver/settings.h"
 
+#define DEFAULT_SOCK_DIR RUNSTATEDIR "/libvirt"
+
 /* What a value may be, and the type of its field in Settings. */
 typedef enum {
     SETTING_BOOL,    /* 0 or 1; gboolean */

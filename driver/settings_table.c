@@ -11,7 +11,7 @@
 
 /* Socket keep-alive: the kernel takes 1 to 32767 seconds and 1 to 127 probes. */
 const SettingRow setting_rows[] = {
-    { "unix_sock_dir", SETTING_PATH, RUNSTATEDIR "/libvirt", AT(unix_sock_dir),
+    { "unix_sock_dir", SETTING_PATH, DEFAULT_SOCK_DIR, AT(unix_sock_dir),
       N_("directory of the local sockets") },
     { "unix_sock_group", SETTING_TEXT, "", AT(unix_sock_group), N_("group of the local sockets") },
     { "unix_sock_ro_perms", SETTING_MODE, "0777", AT(unix_sock_ro_perms),

@@ -391,13 +391,15 @@ gssize tls_channel_write(TlsChannel *channel, const void *buf, gsize len, GError
     if (!flush(channel, error))
         return -1;
     n = gnutls_record_send(channel->session, buf, MIN(len, RECORD_MAX));
-    if (n > 0)
-        return n;
-    if (n == GNUTLS_E_PUSH_ERROR)
-        fail_write(channel, error);
-    else
+    if (n <= 0) {
         channel_fail(channel, channel_error_new(channel, (int)n), error);
-    return -1;
+        return -1;
+    }
+    if (channel->transport.send_errno) {
+        fail_write(channel, error);
+        return -1;
+    }
+    return n;
 }
 
 gboolean tls_channel_flush(TlsChannel *channel, GError **error)
@@ -472,10 +474,10 @@ gboolean tls_channel_update_key(TlsChannel *channel, GError **error)
      * gnutls takes the crossing requests for an attack and ends the connection. */
     ret = gnutls_session_key_update(
         channel->session, channel->endpoint == TLS_ENDPOINT_CLIENT ? GNUTLS_KU_PEER : 0);
-    if (ret == GNUTLS_E_PUSH_ERROR)
-        return fail_write(channel, error);
     if (ret < 0)
         return channel_fail(channel, channel_error_new(channel, ret), error);
+    if (channel->transport.send_errno)
+        return fail_write(channel, error);
     channel->key_update_us = now;
     return TRUE;
 }

@@ -6,6 +6,10 @@
 
 #include "tls/channel_priv.h"
 
+#define NOTHING_IN_COMMON \
+    N_("the peer and we have nothing in common: both need TLS 1.3, and either certificates " \
+       "or pre-shared keys")
+
 /* Alerts that say what the peer dislikes about the certificate we sent. */
 static const struct {
     gnutls_alert_description_t alert;
@@ -29,8 +33,8 @@ static const struct {
     { GNUTLS_A_PROTOCOL_VERSION, N_("the peer does not speak TLS 1.3") },
     { GNUTLS_A_NO_APPLICATION_PROTOCOL,
       N_("the peer does not offer the application protocol we ask for (ALPN)") },
-    { GNUTLS_A_HANDSHAKE_FAILURE, N_("the peer found no cipher or key exchange in common") },
-    { GNUTLS_A_INSUFFICIENT_SECURITY, N_("the peer found no cipher or key exchange in common") },
+    { GNUTLS_A_HANDSHAKE_FAILURE, NOTHING_IN_COMMON },
+    { GNUTLS_A_INSUFFICIENT_SECURITY, NOTHING_IN_COMMON },
 };
 
 static const char *alert_name(gnutls_alert_description_t alert)
@@ -122,6 +126,10 @@ static GError *handshake_error(const TlsErrorContext *ctx, int ret)
     case GNUTLS_E_UNSUPPORTED_VERSION_PACKET:
         return g_error_new_literal(TLS_ERROR, TLS_ERROR_HANDSHAKE,
                                    _("the peer does not speak TLS 1.3"));
+    case GNUTLS_E_NO_CIPHER_SUITES:
+    case GNUTLS_E_INSUFFICIENT_CREDENTIALS:
+        return g_error_new_literal(TLS_ERROR, TLS_ERROR_HANDSHAKE,
+                                   _(NOTHING_IN_COMMON));
     case GNUTLS_E_NO_APPLICATION_PROTOCOL:
         return g_error_new(TLS_ERROR, TLS_ERROR_HANDSHAKE,
                            _("the peer does not offer the application protocol '%1$s' (ALPN)"),
@@ -143,8 +151,7 @@ static gboolean is_psk_refusal(const TlsErrorContext *ctx, int ret)
 {
     return ctx->handshake && tls_credentials_auth(ctx->creds) == TLS_AUTH_PSK &&
            tls_credentials_endpoint(ctx->creds) == TLS_ENDPOINT_SERVER &&
-           (ctx->unknown_identity || ret == GNUTLS_E_RECEIVED_ILLEGAL_PARAMETER ||
-            ret == GNUTLS_E_NO_CIPHER_SUITES || ret == GNUTLS_E_INSUFFICIENT_CREDENTIALS);
+           (ctx->unknown_identity || ret == GNUTLS_E_RECEIVED_ILLEGAL_PARAMETER);
 }
 
 GError *tls_channel_error_new(const TlsErrorContext *ctx, int ret)

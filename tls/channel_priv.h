@@ -6,12 +6,13 @@
 #include "tls/channel.h"
 #include "tls/credentials_priv.h"
 
-/* The socket as gnutls sees it: one that never refuses to send.
+/* The socket as gnutls sees it: one to which sending always works.
  *
  * gnutls must be called again with the same data when its push function would block, and a key
  * update that the peer asks for in between makes it send such data twice (3.7 to 3.8). So it
  * never does: what the socket does not take at once waits here, encrypted. The channel gives
- * gnutls the next record when the last one is gone, which bounds the buffer. */
+ * gnutls the next record when the last one is gone, which bounds the buffer. What cannot be sent
+ * any more is dropped, and send_errno says so. */
 typedef struct {
     int fd;
     GByteArray *out; /* from out_head on, not on the socket yet */

@@ -78,6 +78,8 @@ static void keep_rest(TlsTransport *transport, const giovec_t *iov, int n_iov, g
     }
 }
 
+/* A socket that broke is not gnutls' business: it would stop, and never read the alert in which the
+ * peer said why it closed. Who uses the transport looks at send_errno. */
 static ssize_t push(gnutls_transport_ptr_t ptr, const giovec_t *iov, int n_iov)
 {
     TlsTransport *transport = ptr;
@@ -92,11 +94,8 @@ static ssize_t push(gnutls_transport_ptr_t ptr, const giovec_t *iov, int n_iov)
         chunk[i] = (struct iovec){ iov[i].iov_base, iov[i].iov_len };
     if (!transport->send_errno && tls_transport_unsent(transport) == 0)
         sent = send_some(transport, chunk, n_chunk);
-    if (transport->send_errno) {
-        errno = transport->send_errno;
-        return -1;
-    }
-    keep_rest(transport, iov, n_iov, (gsize)sent);
+    if (!transport->send_errno)
+        keep_rest(transport, iov, n_iov, (gsize)sent);
     return (ssize_t)total;
 }
 

@@ -93,7 +93,7 @@ static const SessionRow rows[] = {
     { IN(HELLO_SENT), SESSION_EV_FRAME_HELLO_ACK, SRC, SESSION_AWAIT_QEMU, act_take_hello_ack },
     { IN(AWAIT_QEMU), SESSION_EV_QEMU_ATTACHED, SRC, SESSION_ACTIVE, act_nothing },
     { IN(AWAIT_QEMU), SESSION_EV_QEMU_ATTACHED, DST, SESSION_ACTIVE, act_send_hello_ack },
-    { IN(AWAIT_QEMU), SESSION_EV_QEMU_REFUSED, DST, SESSION_FAILED, act_refuse_qemu },
+    { IN(AWAIT_QEMU), SESSION_EV_QEMU_REFUSED, BOTH, SESSION_FAILED, act_refuse_qemu },
 
     /* from QEMU to the channel */
     { OUT_OPEN, SESSION_EV_QEMU_DATA, BOTH, SAME, act_send_data },

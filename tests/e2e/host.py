@@ -29,6 +29,10 @@ TLS_PORT, TCP_PORT, MIGRATION_PORT = 16514, 16555, 16515
 GUEST_LOGS = "/var/log/libvirt/qemu-guest"
 DAEMON_CONF = "/etc/libvirt/virtpostcopyd.conf"
 
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "net/tun", "userfaultfd")
+
+UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
 LIBVIRTD_CONF = """
 host_uuid = "{uuid}"
 listen_tls = 0
@@ -132,11 +136,13 @@ class Host:
         """Runs inside: everything a host writes to becomes its own."""
         namespace.mount("none", "/", None, namespace.MS_REC | namespace.MS_PRIVATE)
         namespace.mount("proc", "/proc", "proc")
+        namespace.mount("sysfs", "/sys", "sysfs")       # the network cards of this host alone
         trees = [(os.open(self.builddir, os.O_PATH), INSIDE_BUILD), (os.open(SOURCE, os.O_PATH), INSIDE_SOURCE)]
         libvirt = {top: _stat_tree(top) for top in
                    ("/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt")}
-        for where, mode in (("/run", "755"), ("/tmp", "1777"), ("/dev/shm", "1777")):
+        for where, mode in (("/run", "755"), ("/tmp", "1777")):
             namespace.mount("tmpfs", where, "tmpfs", namespace.MS_NOSUID, f"mode={mode}")
+        self._make_dev()
         for fd, target in trees:
             os.mkdir(target)
             namespace.mount(f"/proc/self/fd/{fd}", target, None, namespace.MS_BIND)
@@ -149,6 +155,29 @@ class Host:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         # or IPv6 addresses would go when the link does
         pathlib.Path("/proc/sys/net/ipv6/conf/all/keep_addr_on_down").write_text("1")
+
+    @staticmethod
+    def _make_dev():
+        """A /dev without /dev/kvm: the guests are emulated anyhow, and libvirt would probe QEMU
+        anew for each of them where root may use KVM and QEMU's user may not."""
+        os.mkdir("/run/dev")
+        namespace.mount("tmpfs", "/run/dev", "tmpfs", namespace.MS_NOSUID, "mode=755")
+        for name in DEVICES:
+            if os.path.exists(f"/dev/{name}"):
+                target = pathlib.Path("/run/dev") / name
+                target.parent.mkdir(exist_ok=True)
+                target.touch()
+                namespace.mount(f"/dev/{name}", target, None, namespace.MS_BIND)
+        for name, kind, options in (("shm", "tmpfs", "mode=1777"),
+                                    ("pts", "devpts", "newinstance,ptmxmode=0666,mode=620,gid=5")):
+            os.mkdir(f"/run/dev/{name}")
+            namespace.mount(kind, f"/run/dev/{name}", kind, namespace.MS_NOSUID, options)
+        for name, target in (("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"),
+                             ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")):
+            os.symlink(target, f"/run/dev/{name}")
+        namespace.mount("/run/dev", "/dev", None, namespace.MS_BIND | namespace.MS_REC)
+        subprocess.run(["umount", "--recursive", "/run/dev"], check=True)
+        os.rmdir("/run/dev")
 
     @staticmethod
     def _empty_copy(top, entries):
@@ -246,6 +275,8 @@ class Host:
         return self.pids("virt-postcopy-helper")
 
     def _start(self, name, argv, sock):
+        if argv[0].startswith("/") and not self.path(argv[0]).exists():
+            raise RuntimeError(f"{self.builddir / os.path.basename(argv[0])} is missing: run make")
         with open(self.path(f"/var/log/libvirt/{name}.out"), "ab") as log:
             process = self.popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
@@ -331,6 +362,18 @@ class Host:
     def state(self, domain):
         """"running (migrated)" and the like, as virsh says it."""
         return self.virsh("domstate", "--reason", domain).stdout.strip()
+
+    def job(self, domain):
+        """What `virsh domjobinfo` says, sizes in bytes: {"Memory processed": 1234, …}."""
+        job = {}
+        for line in self.virsh("domjobinfo", domain).stdout.splitlines():
+            key, _, value = line.partition(":")
+            words = value.split()
+            if len(words) == 2 and words[1] in UNITS:
+                job[key] = int(float(words[0]) * UNITS[words[1]])
+            elif words:
+                job[key] = value.strip()
+        return job
 
     def log(self, name):
         """The whole text of a file in /var/log/libvirt, "" if there is none."""

@@ -95,6 +95,10 @@ class Rig:
             host.start_libvirtd()
             if self.with_daemon:
                 host.start_daemon()
+        # libvirtd looks at what QEMU can do when it is first asked; not in the middle of a test
+        probes = [host.popen(["virsh", "domcapabilities"], stdout=subprocess.DEVNULL) for host in self.hosts]
+        for probe in probes:
+            probe.wait(60)
 
     def _connect(self):
         # The holder's number is the one seen from outside, as `ip` sees it: it enters the network alone.

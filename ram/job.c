@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
+#include "ram/job.h"
+
+#include <gio/gunixfdlist.h>
+#include <glib/gi18n.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "ram/job_error.h"
+#include "ram/job_options.h"
+#include "ram/postcopy-dbus.h"
+#include "ram/relay.h"
+#include "util/autofd.h"
+#include "util/log.h"
+
+#define STATS_INTERVAL_S 1
+
+struct Job {
+    PostcopyMigration *skeleton;
+    JobEndFunc func;
+    gpointer data;
+    SessionSide side;
+    Relay *relay;     /* NULL before Configure */
+    GPtrArray *calls; /* of GDBusMethodInvocation that the relay has not answered */
+    SessionState state;
+    gboolean ended; /* the relay's thread is through */
+    guint stats_timer;
+    char migration[9];
+    LogContext log;
+};
+
+/* ---- what the relay says ---- */
+
+static void set_statistics(Job *job, const RelayStats *stats)
+{
+    const struct {
+        const char *name;
+        guint64 value;
+    } counters[] = {
+        { "stream-bytes", stats->stream_bytes },
+        { "return-path-bytes", stats->return_path_bytes },
+        { "wire-bytes-sent", stats->wire_bytes_sent },
+        { "wire-bytes-received", stats->wire_bytes_received },
+        { "frames-sent", stats->frames_sent },
+        { "frames-received", stats->frames_received },
+        { "window-high-water", stats->window_high_water },
+        { "elapsed-us", stats->elapsed_us },
+    };
+    GVariantBuilder builder;
+
+    g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
+    for (gsize i = 0; i < G_N_ELEMENTS(counters); i++)
+        g_variant_builder_add(&builder, "{sv}", counters[i].name,
+                              g_variant_new_uint64(counters[i].value));
+    postcopy_migration_set_statistics(job->skeleton, g_variant_builder_end(&builder));
+}
+
+/* Changed properties go out before the signal that follows. */
+static void flush_properties(Job *job)
+{
+    g_dbus_interface_skeleton_flush(G_DBUS_INTERFACE_SKELETON(job->skeleton));
+}
+
+static gboolean on_stats_timer(gpointer data)
+{
+    Job *job = data;
+
+    relay_command(job->relay, RELAY_GET_STATS, -1, NULL, NULL);
+    return G_SOURCE_CONTINUE;
+}
+
+static void log_state(Job *job, const char *status, const RelayReport *report)
+{
+    if (report->state == SESSION_FAILED)
+        log_error(&job->log, "%s: %s", status, report->reason);
+    else
+        log_info(&job->log, "%s%s%s", status, *report->reason ? ": " : "", report->reason);
+}
+
+static void on_state(Job *job, const RelayReport *report)
+{
+    const char *status = session_state_status(report->state);
+
+    job->state = report->state;
+    log_state(job, status, report);
+    if (session_state_is_active(report->state) && !job->stats_timer)
+        job->stats_timer = g_timeout_add_seconds(STATS_INTERVAL_S, on_stats_timer, job);
+    if (session_state_is_end(report->state) && job->stats_timer) {
+        g_source_remove(job->stats_timer);
+        job->stats_timer = 0;
+    }
+    postcopy_migration_set_state(job->skeleton, status);
+    postcopy_migration_set_last_error(job->skeleton, report->reason);
+    set_statistics(job, &report->stats);
+    flush_properties(job);
+    postcopy_migration_emit_state_changed(job->skeleton, status, report->reason);
+}
+
+static void on_channel_up(Job *job, const RelayReport *report)
+{
+    log_info(&job->log, "channel with %s: %s %s, peer %s", report->address, report->tls_version,
+             report->tls_cipher, report->peer_name);
+    postcopy_migration_set_tls_version(job->skeleton, report->tls_version);
+    postcopy_migration_set_tls_cipher(job->skeleton, report->tls_cipher);
+    postcopy_migration_set_peer_name(job->skeleton, report->peer_name);
+    flush_properties(job);
+}
+
+static void answer(Job *job, GDBusMethodInvocation *call, const GError *error)
+{
+    g_ptr_array_remove_fast(job->calls, call);
+    if (error) {
+        g_dbus_method_invocation_return_gerror(call, error);
+        return;
+    }
+    /* The methods without results answer alike. */
+    g_dbus_method_invocation_return_value(call, NULL);
+}
+
+static void on_ended(Job *job)
+{
+    g_autoptr(GError) gone =
+        g_error_new_literal(JOB_ERROR, JOB_ERROR_WRONG_STATE, _("the migration is over"));
+
+    job->ended = TRUE;
+    while (job->calls->len)
+        answer(job, job->calls->pdata[0], gone);
+    job->func(job->state == SESSION_COMPLETED   ? JOB_COMPLETED
+              : job->state == SESSION_CANCELLED ? JOB_CANCELLED
+                                                : JOB_FAILED,
+              job->data);
+}
+
+static void on_report(const RelayReport *report, gpointer data)
+{
+    Job *job = data;
+
+    switch (report->type) {
+    case RELAY_REPORT_STATE:
+        on_state(job, report);
+        break;
+    case RELAY_REPORT_REPLY:
+        answer(job, report->call, report->error);
+        break;
+    case RELAY_REPORT_CHANNEL_UP:
+        on_channel_up(job, report);
+        break;
+    case RELAY_REPORT_CHANNEL_REFUSED:
+        log_warning(&job->log, "channel with %s refused: %s", report->address, report->reason);
+        postcopy_migration_emit_channel_refused(job->skeleton, report->address, report->reason);
+        break;
+    case RELAY_REPORT_QEMU_NEEDED:
+        postcopy_migration_emit_qemu_needed(job->skeleton);
+        break;
+    case RELAY_REPORT_QEMU_CONNECTED:
+        log_info(&job->log, "QEMU has connected");
+        postcopy_migration_emit_qemu_connected(job->skeleton);
+        break;
+    case RELAY_REPORT_RETURN_PATH:
+        postcopy_migration_set_return_path_opened(job->skeleton, TRUE);
+        flush_properties(job);
+        break;
+    case RELAY_REPORT_STATS:
+        set_statistics(job, &report->stats);
+        break;
+    case RELAY_REPORT_ENDED:
+        flush_properties(job);
+        on_ended(job);
+        break;
+    }
+}
+
+/* ---- what the daemon says ---- */
+
+static gboolean refuse(GDBusMethodInvocation *call, JobError code, const char *message)
+{
+    g_dbus_method_invocation_return_error_literal(call, JOB_ERROR, code, message);
+    return TRUE;
+}
+
+/* The one descriptor a call brings, the caller's now; it must be a stream socket. */
+static int take_socket(GDBusMethodInvocation *call, GUnixFDList *list, GVariant *handle)
+{
+    g_autoptr(GError) error = NULL;
+    gint32 index = g_variant_get_handle(handle);
+    int type = 0;
+    socklen_t len = sizeof type;
+    autofd fd = -1;
+
+    if (!list || index < 0 || index >= g_unix_fd_list_get_length(list)) {
+        refuse(call, JOB_ERROR_INVALID_ARGUMENT, _("the socket's descriptor is missing"));
+        return -1;
+    }
+    fd = g_unix_fd_list_get(list, index, &error);
+    if (fd < 0) {
+        refuse(call, JOB_ERROR_FAILED, error->message);
+        return -1;
+    }
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM) {
+        refuse(call, JOB_ERROR_INVALID_ARGUMENT, _("the descriptor is no stream socket"));
+        return -1;
+    }
+    return autofd_steal(&fd);
+}
+
+static gboolean check_ready(Job *job, GDBusMethodInvocation *call)
+{
+    if (job->relay && !job->ended)
+        return TRUE;
+    refuse(call, JOB_ERROR_WRONG_STATE,
+           job->ended ? _("the migration is over") : _("Configure must come first"));
+    return FALSE;
+}
+
+static gboolean check_side(Job *job, GDBusMethodInvocation *call, SessionSide side)
+{
+    g_autofree char *text = NULL;
+
+    if (!check_ready(job, call))
+        return FALSE;
+    if (job->side == side)
+        return TRUE;
+    text = g_strdup_printf(_("%s is for the %s only"),
+                           g_dbus_method_invocation_get_method_name(call),
+                           session_side_name(side));
+    refuse(call, JOB_ERROR_WRONG_STATE, text);
+    return FALSE;
+}
+
+static gboolean pass_on(Job *job, GDBusMethodInvocation *call, RelayCommandType type, int fd,
+                        const char *text)
+{
+    g_ptr_array_add(job->calls, call);
+    relay_command(job->relay, type, fd, text, call);
+    return TRUE;
+}
+
+static gboolean pass_socket_on(Job *job, GDBusMethodInvocation *call, SessionSide side,
+                               RelayCommandType type, GUnixFDList *list, GVariant *handle,
+                               const char *text)
+{
+    int fd;
+
+    if (!check_side(job, call, side))
+        return TRUE;
+    fd = take_socket(call, list, handle);
+    return fd < 0 || pass_on(job, call, type, fd, text);
+}
+
+static gboolean on_connect_peer(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                                GUnixFDList *list, GVariant *socket, const char *host, Job *job)
+{
+    return pass_socket_on(job, call, SESSION_SOURCE, RELAY_CONNECT_PEER, list, socket, host);
+}
+
+static gboolean on_accept_peer(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                               GUnixFDList *list, GVariant *socket, const char *address, Job *job)
+{
+    return pass_socket_on(job, call, SESSION_DESTINATION, RELAY_ACCEPT_PEER, list, socket,
+                          address);
+}
+
+static gboolean on_listen_qemu(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                               GUnixFDList *list, GVariant *socket, Job *job)
+{
+    return pass_socket_on(job, call, SESSION_SOURCE, RELAY_LISTEN_QEMU, list, socket, NULL);
+}
+
+static gboolean on_attach_qemu(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                               GUnixFDList *list, GVariant *socket, Job *job)
+{
+    return pass_socket_on(job, call, SESSION_DESTINATION, RELAY_ATTACH_QEMU, list, socket, NULL);
+}
+
+static gboolean on_refuse_qemu(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                               const char *reason, Job *job)
+{
+    if (!check_side(job, call, SESSION_DESTINATION))
+        return TRUE;
+    return pass_on(job, call, RELAY_REFUSE_QEMU, -1, reason);
+}
+
+static gboolean on_cancel(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                          const char *reason, Job *job)
+{
+    if (!check_ready(job, call))
+        return TRUE;
+    return pass_on(job, call, RELAY_CANCEL, -1, reason);
+}
+
+/* ---- Configure ---- */
+
+static TlsCredentials *load_credentials(const JobOptions *options, const TlsFiles *files,
+                                        GError **error)
+{
+    TlsEndpoint endpoint =
+        options->session.side == SESSION_SOURCE ? TLS_ENDPOINT_CLIENT : TLS_ENDPOINT_SERVER;
+    GError *cause = NULL;
+    TlsCredentials *creds;
+
+    creds = options->psk
+                ? tls_credentials_new_psk(endpoint, files, options->psk_identity, &cause)
+                : tls_credentials_new_x509(endpoint, files, &cause);
+    if (!creds) {
+        g_set_error_literal(error, JOB_ERROR, JOB_ERROR_TLS, cause->message);
+        g_error_free(cause);
+    }
+    return creds;
+}
+
+static void start_log(Job *job, const JobOptions *options)
+{
+    const guint8 *id = options->session.id;
+
+    g_snprintf(job->migration, sizeof job->migration, "%02x%02x%02x%02x", id[0], id[1], id[2],
+               id[3]);
+    job->log = (LogContext){
+        .migration = job->migration,
+        .side = session_side_name(options->session.side),
+        .phase = "stream",
+        .channel = "main",
+    };
+    log_info(&job->log, "domain %s", options->domain ? options->domain : "-");
+}
+
+static gboolean configure(Job *job, const char *side, GVariant *dict, GVariant *array,
+                          GUnixFDList *list, GError **error)
+{
+    g_auto(JobOptions) options = { 0 };
+    g_auto(TlsFiles) files = TLS_FILES_INIT;
+    g_autoptr(TlsCredentials) creds = NULL;
+    gint n_fds = 0;
+    const int *fds = list ? g_unix_fd_list_peek_fds(list, &n_fds) : NULL;
+    RelayConfig config = { .timeouts = RELAY_TIMEOUTS_DEFAULT };
+
+    if (!job_options_parse(side, dict, &options, error) ||
+        !job_files_parse(array, fds, n_fds, &files, error))
+        return FALSE;
+    creds = load_credentials(&options, &files, error);
+    if (!creds)
+        return FALSE;
+
+    config.session = options.session;
+    config.creds = creds;
+    config.check_host = !options.psk;
+    config.allowed_dns = (const char *const *)options.allowed_dns;
+    start_log(job, &options);
+    job->side = options.session.side;
+    job->relay = relay_new(&config, on_report, job, error);
+    explicit_bzero(&config.session, sizeof config.session);
+    return job->relay != NULL;
+}
+
+static gboolean on_configure(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                             GUnixFDList *list, const char *side, GVariant *options,
+                             GVariant *files, Job *job)
+{
+    GError *error = NULL;
+
+    if (job->relay)
+        return refuse(call, JOB_ERROR_WRONG_STATE, _("Configure was called already"));
+    if (configure(job, side, options, files, list, &error)) {
+        postcopy_migration_complete_configure(skeleton, call, NULL);
+    } else {
+        log_warning(&job->log, "cannot be configured: %s", error->message);
+        g_dbus_method_invocation_take_error(call, error);
+    }
+    return TRUE;
+}
+
+/* ---- life ---- */
+
+static void connect_handlers(Job *job)
+{
+    const struct {
+        const char *signal;
+        GCallback handler;
+    } handlers[] = {
+        { "handle-configure", G_CALLBACK(on_configure) },
+        { "handle-connect-peer", G_CALLBACK(on_connect_peer) },
+        { "handle-accept-peer", G_CALLBACK(on_accept_peer) },
+        { "handle-listen-qemu", G_CALLBACK(on_listen_qemu) },
+        { "handle-attach-qemu", G_CALLBACK(on_attach_qemu) },
+        { "handle-refuse-qemu", G_CALLBACK(on_refuse_qemu) },
+        { "handle-cancel", G_CALLBACK(on_cancel) },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(handlers); i++)
+        g_signal_connect(job->skeleton, handlers[i].signal, handlers[i].handler, job);
+}
+
+Job *job_new(GDBusConnection *connection, JobEndFunc func, gpointer data, GError **error)
+{
+    g_autoptr(Job) job = g_new0(Job, 1);
+    RelayStats none = { 0 };
+
+    job->func = func;
+    job->data = data;
+    job->state = SESSION_NONE;
+    job->calls = g_ptr_array_new();
+    job->skeleton = postcopy_migration_skeleton_new();
+    postcopy_migration_set_state(job->skeleton, session_state_status(SESSION_NONE));
+    postcopy_migration_set_last_error(job->skeleton, "");
+    postcopy_migration_set_tls_version(job->skeleton, "");
+    postcopy_migration_set_tls_cipher(job->skeleton, "");
+    postcopy_migration_set_peer_name(job->skeleton, "");
+    set_statistics(job, &none);
+    connect_handlers(job);
+    if (!g_dbus_interface_skeleton_export(G_DBUS_INTERFACE_SKELETON(job->skeleton), connection,
+                                          JOB_OBJECT_PATH, error))
+        return NULL;
+    return g_steal_pointer(&job);
+}
+
+void job_free(Job *job)
+{
+    if (!job)
+        return;
+    if (job->stats_timer)
+        g_source_remove(job->stats_timer);
+    relay_free(job->relay);
+    g_dbus_interface_skeleton_unexport(G_DBUS_INTERFACE_SKELETON(job->skeleton));
+    g_signal_handlers_disconnect_by_data(job->skeleton, job);
+    g_object_unref(job->skeleton);
+    g_ptr_array_unref(job->calls);
+    g_free(job);
+}
+
+void job_give_up(Job *job, const char *reason)
+{
+    if (session_state_is_active(job->state))
+        log_warning(&job->log, "%s; the migration is active and goes on", reason);
+    if (!job->relay)
+        job->func(JOB_CANCELLED, job->data);
+    else
+        relay_command(job->relay, RELAY_GIVE_UP, -1, reason, NULL);
+}

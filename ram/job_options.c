@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
+#include "ram/job_options.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gi18n.h>
+#include <string.h>
+
+#include "ram/job_error.h"
+
+void job_options_clear(JobOptions *options)
+{
+    explicit_bzero(options->session.token, sizeof options->session.token);
+    g_clear_pointer(&options->domain, g_free);
+    g_clear_pointer(&options->allowed_dns, g_strfreev);
+    g_clear_pointer(&options->psk_identity, g_free);
+}
+
+static gboolean invalid(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
+static gboolean invalid(GError **error, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    if (error)
+        *error = g_error_new_valist(JOB_ERROR, JOB_ERROR_INVALID_ARGUMENT, format, args);
+    va_end(args);
+    return FALSE;
+}
+
+/* ---- one function per option ---- */
+
+static gboolean take_bytes(const char *name, GVariant *value, guint8 *ret, gsize len,
+                           GError **error)
+{
+    gsize got;
+    const guint8 *bytes = g_variant_get_fixed_array(value, &got, 1);
+
+    if (got != len)
+        return invalid(error, _("option \"%s\" has %zu bytes, must have %zu"), name, got, len);
+    memcpy(ret, bytes, len);
+    return TRUE;
+}
+
+static gboolean take_session(GVariant *value, JobOptions *o, GError **error)
+{
+    return take_bytes("session", value, o->session.id, HELLO_SESSION_LEN, error);
+}
+
+static gboolean take_token(GVariant *value, JobOptions *o, GError **error)
+{
+    return take_bytes("token", value, o->session.token, HELLO_TOKEN_LEN, error);
+}
+
+static gboolean take_domain(GVariant *value, JobOptions *o, GError **error)
+{
+    o->domain = g_variant_dup_string(value, NULL);
+    return TRUE;
+}
+
+static gboolean take_window(GVariant *value, JobOptions *o, GError **error)
+{
+    guint64 window = g_variant_get_uint64(value);
+
+    if (window < HELLO_WINDOW_MIN || window > HELLO_WINDOW_MAX)
+        return invalid(error,
+                       _("option \"window\" is %" G_GUINT64_FORMAT
+                         ", must be from %d to %" G_GUINT64_FORMAT),
+                       window, HELLO_WINDOW_MIN, HELLO_WINDOW_MAX);
+    o->session.window = window;
+    return TRUE;
+}
+
+static gboolean take_allowed_dns(GVariant *value, JobOptions *o, GError **error)
+{
+    o->allowed_dns = g_variant_dup_strv(value, NULL);
+    return TRUE;
+}
+
+static gboolean take_auth(GVariant *value, JobOptions *o, GError **error)
+{
+    const char *auth = g_variant_get_string(value, NULL);
+
+    o->psk = g_str_equal(auth, "psk");
+    if (!o->psk && !g_str_equal(auth, "x509"))
+        return invalid(error, _("option \"auth\" is \"%s\", must be \"x509\" or \"psk\""), auth);
+    return TRUE;
+}
+
+static gboolean take_psk_identity(GVariant *value, JobOptions *o, GError **error)
+{
+    o->psk_identity = g_variant_dup_string(value, NULL);
+    return TRUE;
+}
+
+static const struct {
+    const char *name;
+    const char *type;
+    gboolean required;
+    gboolean (*take)(GVariant *value, JobOptions *o, GError **error);
+} known[] = {
+    { "session", "ay", TRUE, take_session },
+    { "token", "ay", TRUE, take_token },
+    { "domain", "s", FALSE, take_domain },
+    { "window", "t", FALSE, take_window },
+    { "allowed-dns", "as", FALSE, take_allowed_dns },
+    { "auth", "s", FALSE, take_auth },
+    { "psk-identity", "s", FALSE, take_psk_identity },
+};
+
+G_STATIC_ASSERT(G_N_ELEMENTS(known) <= 32);
+
+static gboolean take_option(const char *name, GVariant *value, guint32 *seen, JobOptions *o,
+                            GError **error)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(known); i++) {
+        if (!g_str_equal(name, known[i].name))
+            continue;
+        if (*seen & (1u << i))
+            return invalid(error, _("option \"%s\" is given twice"), name);
+        if (!g_variant_is_of_type(value, G_VARIANT_TYPE(known[i].type)))
+            return invalid(error, _("option \"%s\" has type \"%s\", must have \"%s\""), name,
+                           g_variant_get_type_string(value), known[i].type);
+        *seen |= 1u << i;
+        return known[i].take(value, o, error);
+    }
+    return invalid(error, _("unknown option \"%s\""), name);
+}
+
+static gboolean take_side(const char *side, JobOptions *o, GError **error)
+{
+    if (g_str_equal(side, "source"))
+        o->session.side = SESSION_SOURCE;
+    else if (g_str_equal(side, "destination"))
+        o->session.side = SESSION_DESTINATION;
+    else
+        return invalid(error, _("side is \"%s\", must be \"source\" or \"destination\""), side);
+    return TRUE;
+}
+
+gboolean job_options_parse(const char *side, GVariant *dict, JobOptions *ret_options,
+                           GError **error)
+{
+    g_auto(JobOptions) o = { .session.window = JOB_WINDOW_DEFAULT };
+    GVariantIter iter;
+    const char *name;
+    GVariant *child;
+    guint32 seen = 0;
+
+    if (!take_side(side, &o, error))
+        return FALSE;
+    g_variant_iter_init(&iter, dict);
+    while (g_variant_iter_next(&iter, "{&sv}", &name, &child)) {
+        g_autoptr(GVariant) value = child;
+
+        if (!take_option(name, value, &seen, &o, error))
+            return FALSE;
+    }
+    for (gsize i = 0; i < G_N_ELEMENTS(known); i++) {
+        if (known[i].required && !(seen & (1u << i)))
+            return invalid(error, _("option \"%s\" is missing"), known[i].name);
+    }
+    *ret_options = o;
+    o = (JobOptions){ 0 };
+    return TRUE;
+}
+
+/* ---- files ---- */
+
+static gboolean take_file(const char *kind_name, const char *name, gint32 handle, const int *fds,
+                          gint n_fds, TlsFiles *files, GError **error)
+{
+    TlsFileKind kind = tls_file_kind_from_name(kind_name);
+
+    if (kind == TLS_FILE_MAX)
+        return invalid(error, _("unknown kind of TLS file \"%s\" (%s)"), kind_name, name);
+    if (files->fds[kind] >= 0)
+        return invalid(error, _("TLS file \"%s\" is given twice"), kind_name);
+    if (handle < 0 || handle >= n_fds)
+        return invalid(error, _("TLS file \"%s\" (%s) comes without its descriptor"), kind_name,
+                       name);
+    files->fds[kind] = fcntl(fds[handle], F_DUPFD_CLOEXEC, 3);
+    if (files->fds[kind] < 0)
+        return invalid(error, _("the descriptor of TLS file \"%s\" (%s): %s"), kind_name, name,
+                       g_strerror(errno));
+    files->names[kind] = g_strdup(name);
+    return TRUE;
+}
+
+gboolean job_files_parse(GVariant *array, const int *fds, gint n_fds, TlsFiles *ret_files,
+                         GError **error)
+{
+    g_auto(TlsFiles) files = TLS_FILES_INIT;
+    GVariantIter iter;
+    const char *kind, *name;
+    gint32 handle;
+
+    g_variant_iter_init(&iter, array);
+    while (g_variant_iter_next(&iter, "(&s&sh)", &kind, &name, &handle)) {
+        if (!take_file(kind, name, handle, fds, n_fds, &files, error))
+            return FALSE;
+    }
+    *ret_files = files;
+    files = (TlsFiles)TLS_FILES_INIT;
+    return TRUE;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The arguments of Configure (ram/org.libvirt.Postcopy1.xml), checked one by one. Errors are
+ * JOB_ERROR_INVALID_ARGUMENT and name the option; they never contain the token. */
+#pragma once
+
+#include "tls/credentials.h"
+#include "tls/session.h"
+
+#define JOB_WINDOW_DEFAULT (16 * 1024 * 1024)
+
+typedef struct {
+    SessionConfig session; /* the token in it is secret: wiped by clear */
+    char *domain;          /* or NULL */
+    char **allowed_dns;    /* or NULL */
+    char *psk_identity;    /* or NULL: the file's first */
+    gboolean psk;
+} JobOptions;
+
+void job_options_clear(JobOptions *options);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(JobOptions, job_options_clear)
+
+/* dict: a{sv}. ret_options is untouched on failure. */
+gboolean job_options_parse(const char *side, GVariant *dict, JobOptions *ret_options,
+                           GError **error);
+
+/* files: a(ssh) with its descriptors, NULL if there are none. Descriptors are duplicated. */
+gboolean job_files_parse(GVariant *files, const int *fds, gint n_fds, TlsFiles *ret_files,
+                         GError **error);

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The relay as the main thread sees it. */
+#include "config.h"
+
+#include "ram/relay.h"
+
+#include <glib-unix.h>
+#include <glib/gi18n.h>
+
+#include "ram/relay_priv.h"
+#include "util/autofd.h"
+
+static void command_free(gpointer data)
+{
+    RelayCommand *command = data;
+
+    autofd_clear(&command->fd);
+    g_free(command->text);
+    g_free(command);
+}
+
+static gboolean on_reports(gint fd, GIOCondition condition, gpointer data)
+{
+    Relay *relay = data;
+    RelayReport *report = mailbox_receive(relay->reports);
+
+    /* One at a time: the function may free the relay. */
+    if (report) {
+        relay->func(report, relay->data);
+        relay_report_free(report);
+    }
+    return G_SOURCE_CONTINUE;
+}
+
+static void watch_reports(Relay *relay)
+{
+    relay->source = g_unix_fd_source_new(mailbox_fd(relay->reports), G_IO_IN);
+    g_source_set_callback(relay->source, G_SOURCE_FUNC(on_reports), relay, NULL);
+    g_source_attach(relay->source, g_main_context_get_thread_default());
+}
+
+static gpointer relay_thread(gpointer data)
+{
+    Relay *relay = data;
+
+    relay_run(relay);
+    relay_report(relay, relay_report_new(RELAY_REPORT_ENDED));
+    return NULL;
+}
+
+Relay *relay_new(const RelayConfig *config, RelayReportFunc func, gpointer data, GError **error)
+{
+    g_autoptr(Relay) relay = g_new0(Relay, 1);
+
+    relay->qemu_fd = relay->listen_fd = -1;
+    relay->side = config->session.side;
+    relay->creds = tls_credentials_ref(config->creds);
+    relay->check_host = config->check_host;
+    relay->allowed_dns = g_strdupv((char **)config->allowed_dns);
+    relay->timeouts = config->timeouts;
+    relay->func = func;
+    relay->data = data;
+    relay->candidates = g_ptr_array_new_with_free_func((GDestroyNotify)link_free);
+    relay->session = session_new(&config->session);
+    relay->commands = mailbox_new(command_free, error);
+    if (!relay->commands)
+        return NULL;
+    relay->reports = mailbox_new(relay_report_free, error);
+    if (!relay->reports)
+        return NULL;
+
+    watch_reports(relay);
+    session_start(relay->session, NULL);
+    relay_act(relay); /* reports "setup" */
+    relay->thread = g_thread_try_new("relay", relay_thread, relay, error);
+    return relay->thread ? g_steal_pointer(&relay) : NULL;
+}
+
+void relay_free(Relay *relay)
+{
+    if (!relay)
+        return;
+    if (relay->thread) {
+        relay_command(relay, RELAY_STOP, -1, NULL, NULL);
+        g_thread_join(relay->thread);
+    }
+    if (relay->source) {
+        g_source_destroy(relay->source);
+        g_source_unref(relay->source);
+    }
+    link_free(relay->link);
+    g_ptr_array_unref(relay->candidates);
+    autofd_clear(&relay->qemu_fd);
+    autofd_clear(&relay->listen_fd);
+    session_free(relay->session);
+    mailbox_free(relay->commands);
+    mailbox_free(relay->reports);
+    tls_credentials_unref(relay->creds);
+    g_strfreev(relay->allowed_dns);
+    g_free(relay);
+}
+
+void relay_command(Relay *relay, RelayCommandType type, int fd, const char *text, gpointer call)
+{
+    RelayCommand *command = g_new(RelayCommand, 1);
+
+    *command = (RelayCommand){ type, fd, g_strdup(text), call };
+    mailbox_post(relay->commands, command);
+}

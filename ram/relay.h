@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The data path: one thread that owns QEMU's socket, the TLS channels and the session.
+ *
+ * The thread waits in poll() for all of them at once and does what the session machine says;
+ * nobody else touches them. Commands go in and reports come out by mailbox; the reports are
+ * handed to a function in the main context the relay was made for. */
+#pragma once
+
+#include "ram/relay_report.h"
+#include "tls/credentials.h"
+
+/* Accepted connections that have not shown a valid HELLO yet, at one time. */
+#define RELAY_CANDIDATES_MAX 8
+
+/* How long a peer may take, in milliseconds. */
+typedef struct {
+    guint handshake_ms; /* for TLS and, on an accepted channel, HELLO */
+    guint hello_ack_ms; /* source: for the answer to HELLO; the destination gets its QEMU meanwhile */
+    guint linger_ms;    /* for what is still to be said at the end */
+} RelayTimeouts;
+
+#define RELAY_TIMEOUTS_DEFAULT { 10 * 1000, 30 * 1000, 3 * 1000 }
+
+typedef struct {
+    SessionConfig session;
+    TlsCredentials *creds;          /* a reference is taken */
+    gboolean check_host;            /* source: the peer's certificate must be for its host (X.509) */
+    const char *const *allowed_dns; /* copied; see tls/channel.h */
+    RelayTimeouts timeouts;
+} RelayConfig;
+
+typedef struct Relay Relay;
+/* The report is freed after the call. */
+typedef void (*RelayReportFunc)(const RelayReport *report, gpointer data);
+
+/* In setup. Reports are given in the thread-default main context of the caller. */
+Relay *relay_new(const RelayConfig *config, RelayReportFunc func, gpointer data, GError **error);
+/* Ends the thread at once, whatever it is doing, and waits for it. No report comes any more. */
+void relay_free(Relay *relay);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Relay, relay_free)
+
+typedef enum {
+    RELAY_CONNECT_PEER, /* source: fd (TCP), text (host). Answered when HELLO_ACK is there */
+    RELAY_ACCEPT_PEER,  /* destination: fd (TCP), text (address) */
+    RELAY_LISTEN_QEMU,  /* source: fd (listening) */
+    RELAY_ATTACH_QEMU,  /* destination: fd (connected) */
+    RELAY_REFUSE_QEMU,  /* destination: text (reason) */
+    RELAY_CANCEL,       /* text (reason) */
+    RELAY_GIVE_UP,      /* the same, but an active migration goes on */
+    RELAY_GET_STATS,    /* answered by RELAY_REPORT_STATS */
+    RELAY_STOP,
+} RelayCommandType;
+
+/* fd is taken (-1: none), text is copied. With call there will be a RELAY_REPORT_REPLY for it,
+ * unless the thread has ended: then none comes after RELAY_REPORT_ENDED. */
+void relay_command(Relay *relay, RelayCommandType type, int fd, const char *text, gpointer call);

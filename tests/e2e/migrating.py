@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the tests of whole migrations share: how they begin, and what must be true in the end."""
+import re
+
+from harness import note
+from wait import wait_for
+
+RUN_DIR = "/run/libvirt/virtpostcopy"
+POSTCOPY = ("--live", "--postcopy")
+
+
+def begun_postcopy(events, guest, timeout=60):
+    """Waits until the guest runs on the destination with its memory still coming."""
+    return events.wait("lifecycle", guest.name, timeout, type="resumed", detail="postcopy")
+
+
+def begin_in_postcopy(rig, guest, *options, rate="200mbit", **where):
+    """Starts a migration from a to b on a slow link and waits until it is in post-copy.
+    Returns (Migration, events of a, events of b)."""
+    rig.shape(rate)
+    events = rig.a.events(), rig.b.events()
+    migration = guest.start_migration(rig.a, rig.b, *POSTCOPY, "--timeout", "1", "--timeout-postcopy",
+                                      *options, **where)
+    try:
+        begun_postcopy(events[1], guest)
+    except AssertionError:
+        migration.kill()
+        raise AssertionError(f"post-copy did not begin: {migration.stdout} {migration.stderr}")
+    return migration, *events
+
+
+def nothing_left(rig):
+    """No helper, no socket, no directory of a migration on either host."""
+    for host in rig.hosts:
+        wait_for(lambda h=host: not h.helpers(), lambda h=host: f"no helper left on {h.name}", 20)
+        left = host.path(RUN_DIR)
+        wait_for(lambda p=left: not p.exists() or not list(p.iterdir()),
+                 lambda p=left: f"an empty {p}; there is {list(p.iterdir())}", 5)
+
+
+def arrived(rig, guest, source=None, target=None):
+    """The guest runs on target alone, with all of its memory right; nothing else is left."""
+    source, target = source or rig.a, target or rig.b
+    verdict = guest.verdict(target)
+    assert guest.name not in source.domains(), "the guest is on both hosts"
+    assert target.state(guest.name).startswith("running"), target.state(guest.name)
+    assert "post-copy" not in target.state(guest.name), target.state(guest.name)
+    nothing_left(rig)
+    note(f"{verdict['pages']} pages verified, {verdict['bad']} wrong, {verdict['touches']} touches")
+    return verdict
+
+
+def stayed(rig, guest):
+    """The guest still runs on a with all of its memory right; nothing is left on b."""
+    verdict = guest.verdict(rig.a)
+    wait_for(lambda: guest.name not in rig.b.domains(), "no guest on b", 15)
+    nothing_left(rig)
+    note(f"stayed: {verdict['pages']} pages verified, {verdict['bad']} wrong")
+    return verdict
+
+
+def summaries(host):
+    """The daemon's last word on each migration: a list of {field: text}."""
+    return [dict(re.findall(r'([\w-]+)=("[^"]*"|\S*)', line))
+            for line in host.log("virtpostcopyd.out").splitlines() if " summary domain=" in line]
+
+
+def went_through_helpers(rig, guest):
+    """Both daemons saw this guest's stream complete, over TLS 1.3."""
+    for host in rig.hosts:
+        wait_for(lambda h=host: [s for s in summaries(h) if s["domain"] == guest.name],
+                 f"a summary on {host.name}", 10)
+        last = [s for s in summaries(host) if s["domain"] == guest.name][-1]
+        assert last["state"] == "completed", last
+        assert last["tls"] == "TLS1.3", last
+    return last

@@ -1,0 +1,61 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# The manual pages and the code name the same things: every key of virtpostcopyd.conf is in
+# virtpostcopyd.conf(5) and in the sample file, every option is in the page of its program, and
+# neither of them has one that the code does not have.
+# Run by make check from the top of the build tree.
+set -eu
+
+srcdir=${srcdir:-.}
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+failures=0
+
+# same WHAT A B: the lines of file A are those of file B
+same() {
+    sort -u "$2" > "$tmp/a"
+    sort -u "$3" > "$tmp/b"
+    if [ ! -s "$tmp/a" ]; then
+        echo "FAIL: $1: nothing found in the code; has its form changed?"
+        failures=$((failures + 1))
+    elif ! cmp -s "$tmp/a" "$tmp/b"; then
+        echo "FAIL: $1 (< code, > document):"
+        diff "$tmp/a" "$tmp/b" || :
+        failures=$((failures + 1))
+    else
+        echo "ok: $1: $(wc -l < "$tmp/a")"
+    fi
+}
+
+# options_of_program PROGRAM: the long options that --help shows
+options_of_program() {
+    "$1" --help | sed -n 's/^ *\(-[a-zA-Z], *\)\{0,1\}\(--[a-z][a-z-]*\).*/\2/p'
+}
+
+# options_of_page PAGE: the first line after each .TP of its section OPTIONS, without the roff
+options_of_page() {
+    sed -n '/^\.SH OPTIONS/,/^\.SH [^O]/p' "$1" | sed -n '/^\.TP/{n;p;}' |
+        sed 's/\\-/-/g; s/\\f.//g' | grep -o -e '--[a-z][a-z-]*'
+}
+
+sed -n 's/^    { "\([a-z0-9_]*\)", SETTING_.*/\1/p' "$srcdir/driver/settings_table.c" > "$tmp/keys"
+
+sed -n '/^\.SH LOCAL SOCKETS/,$p' docs/virtpostcopyd.conf.5 | sed -n '/^\.TP/{n;p;}' |
+    sed 's/^\.BR* //; s/", "//g' | tr -s ' ' '\n' > "$tmp/keys-page"
+same "keys in virtpostcopyd.conf(5)" "$tmp/keys" "$tmp/keys-page"
+
+sed -n 's/^#\([a-z_]*\) = .*/\1/p' driver/virtpostcopyd.conf > "$tmp/keys-sample"
+same "keys in the sample file" "$tmp/keys" "$tmp/keys-sample"
+
+for program in virtpostcopyd virt-postcopy-helper; do
+    options_of_program "./$program" > "$tmp/options"
+    options_of_page "docs/$program.8" > "$tmp/options-page"
+    same "options in $program(8)" "$tmp/options" "$tmp/options-page"
+done
+
+if grep -n '@[a-zA-Z]*@' docs/*.[58] driver/virtpostcopyd.conf driver/*.service driver/*.socket; then
+    echo "FAIL: a name was not replaced"
+    failures=$((failures + 1))
+fi
+
+[ "$failures" -eq 0 ]
