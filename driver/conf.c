@@ -177,8 +177,8 @@ static gboolean take_list(Scanner *s, char ***ret_list, GError **error)
         char *item;
 
         if (peek(s) == '\0')
-            return fail(s, error, CONF_ERROR_SYNTAX, _("the list that begins in line %u has no end"),
-                        first_line);
+            return fail(s, error, CONF_ERROR_SYNTAX,
+                        _("the list that begins in line %u has no end"), first_line);
         if (items->len == CONF_LIST_MAX)
             return fail(s, error, CONF_ERROR_LIMIT, _("a list has more than %d items"),
                         CONF_LIST_MAX);
@@ -192,7 +192,8 @@ static gboolean take_list(Scanner *s, char ***ret_list, GError **error)
             s->p++;
             skip_space(s);
         } else if (peek(s) != ']' && peek(s) != '\0') {
-            return fail(s, error, CONF_ERROR_SYNTAX, _("a comma is missing between two list items"));
+            return fail(s, error, CONF_ERROR_SYNTAX,
+                        _("a comma is missing between two list items"));
         }
     }
     s->p++;
@@ -238,7 +239,8 @@ static gboolean take_entry(Scanner *s, ConfEntry *entry, GError **error)
     skip_blanks(s);
     skip_comment(s);
     if (!at_line_end(s))
-        return fail(s, error, CONF_ERROR_SYNTAX, _("something follows the value of %s"), entry->key);
+        return fail(s, error, CONF_ERROR_SYNTAX, _("something follows the value of %s"),
+                    entry->key);
     return TRUE;
 }
 

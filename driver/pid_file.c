@@ -8,6 +8,7 @@
 #include <gio/gio.h>
 #include <glib/gi18n.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -22,18 +23,17 @@ static int fail(GError **error, const char *what, const char *path)
     return -1;
 }
 
+/* flock(), because a lock of fcntl() goes when any descriptor of the file is closed. */
 static gboolean lock(int fd, const char *path, GError **error)
 {
-    struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-    struct flock holder = whole;
+    char holder[16] = "";
 
-    if (fcntl(fd, F_SETLK, &whole) == 0)
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
         return TRUE;
-    if ((errno == EACCES || errno == EAGAIN) && fcntl(fd, F_GETLK, &holder) == 0 &&
-        holder.l_type != F_UNLCK)
+    if (errno == EWOULDBLOCK && pread(fd, holder, sizeof holder - 1, 0) >= 0)
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_BUSY,
-                    _("virtpostcopyd is running already: process %1$d holds %2$s"),
-                    (int)holder.l_pid, path);
+                    _("virtpostcopyd is running already: process %1$s holds %2$s"),
+                    g_strchomp(holder), path);
     else
         fail(error, _("cannot lock"), path);
     return FALSE;

@@ -167,6 +167,9 @@ GError *tls_channel_error_new(const TlsErrorContext *ctx, int ret)
     default:
         break;
     }
+    /* An end inside a record is a bad length to gnutls. */
+    if (ctx->transport->ended)
+        return truncation_error(ctx);
     if (is_psk_refusal(ctx, ret))
         return psk_server_error(ctx, ret);
     if (ctx->handshake)

@@ -19,7 +19,8 @@ typedef struct {
     gsize out_head;
     int send_errno; /* why sending failed for good, or 0 */
     int recv_errno;
-    gboolean dry; /* the last receive found nothing: wait for POLLIN */
+    gboolean dry;   /* the last receive found nothing: wait for POLLIN */
+    gboolean ended; /* it found the end */
 } TlsTransport;
 
 void tls_transport_init(TlsTransport *transport, int fd);

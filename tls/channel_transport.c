@@ -107,6 +107,7 @@ static ssize_t pull(gnutls_transport_ptr_t ptr, void *buf, size_t len)
     do
         n = recv(transport->fd, buf, len, MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
+    transport->ended = n == 0 && len > 0;
     if (n >= 0)
         return n;
     if (errno == EAGAIN || errno == EWOULDBLOCK) {

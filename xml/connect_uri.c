@@ -87,8 +87,8 @@ static gboolean parse_scheme(const char *scheme, gboolean has_host, ConnectTrans
 
     if (len != strlen(SCHEME) || g_ascii_strncasecmp(scheme, SCHEME, len) != 0)
         return fail(error, CONNECT_URI_ERROR_SCHEME,
-                    _("the scheme is \"%.32s\"; post-copy needs \"%s\" or \"%s+TRANSPORT\""), scheme,
-                    SCHEME, SCHEME);
+                    _("the scheme is \"%.32s\"; post-copy needs \"%s\" or \"%s+TRANSPORT\""),
+                    scheme, SCHEME, SCHEME);
     if (!plus) {
         *ret_transport = has_host ? CONNECT_TRANSPORT_TLS : CONNECT_TRANSPORT_UNIX;
         return TRUE;

@@ -95,6 +95,8 @@ def stalls(before, after):
             if seen >= rank:
                 break
         result["max_us" if percent == 100 else f"p{percent}_us"] = round(at)
+    if total and (not before or after["max_us"] > before["max_us"]):
+        result["max_us"] = after["max_us"]              # which the guest knows to the microsecond
     return result
 
 
@@ -156,7 +158,7 @@ class Guest:
 
     hot             MiB touched at random (None: all)
     rate            touches per second, each of which dirties a page (0: as many as possible)
-    sweep           touches between two pages of the verifying sweep
+    sweep           pages per second of the verifying sweep (0: as many as possible)
     zero            percentage of the pages outside the hot part left zero
     pattern         "random", or "text", which compresses well
     video           give it a screen (VNC)
@@ -164,7 +166,7 @@ class Guest:
     machine         default: q35, which is i440fx for more memory than q35 has below 4 GiB
     """
 
-    def __init__(self, rig, memory=256, name=None, hot=None, rate=20000, sweep=1, zero=0, pattern="random",
+    def __init__(self, rig, memory=256, name=None, hot=None, rate=20000, sweep=40000, zero=0, pattern="random",
                  video=False, memory_backing="", devices="", machine=None, persistent=False):
         self.rig = rig
         self.memory = memory

@@ -53,7 +53,7 @@ class Authority:
             f"serial = {self.count}",
             f'activation_date = "{begins:%Y-%m-%d %H:%M:%S} UTC"',
             f'expiration_date = "{ends:%Y-%m-%d %H:%M:%S} UTC"', *lines, ""]))
-        _certtool("--generate-privkey", "--key-type=ecdsa", "--curve=secp256r1", "--outfile", made.key)
+        _certtool("--generate-privkey", "--key-type=rsa", "--bits=2048", "--outfile", made.key)
         common = ["--load-privkey", made.key, "--template", template, "--outfile", made.cert]
         if issuer:
             _certtool("--generate-certificate", "--load-ca-certificate", issuer.cert,

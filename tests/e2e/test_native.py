@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """libvirt's own migration between the two hosts, with none of this project in it: what the
 rig and the guest are measured by before anything else is."""
+import re
 import time
 
-from guest import Guest, GuestCorrupted, stalls
+from guest import MARKER, Guest, GuestCorrupted, stalls
 from harness import note
 
 RIG = {"daemon": False}
@@ -72,13 +73,19 @@ import socket, sys
 address, = map(int, sys.argv[1:])
 gdb = socket.create_connection(("127.0.0.1", 1234), 5)
 
+def answer():
+    text = b""
+    while not text.endswith(b"#"):
+        text += gdb.recv(1)
+    gdb.recv(2, socket.MSG_WAITALL)
+    gdb.sendall(b"+")
+    return text.split(b"$")[-1][:-1].decode()
+
 def command(text):
     gdb.sendall(f"${text}#{sum(text.encode()) & 255:02x}".encode())
-    answer = b""
-    while b"#" not in answer:
-        answer += gdb.recv(4096)
-    gdb.sendall(b"+")
-    return answer.split(b"$", 1)[1].split(b"#")[0].decode()
+    while (said := answer()).startswith("T"):           # that the guest has stopped for us
+        pass
+    return said
 
 was = int(command(f"m{address:x},1"), 16)
 assert command(f"M{address:x},1:{was ^ 4:02x}") == "OK"
@@ -103,6 +110,35 @@ def test_guest_notices_a_single_wrong_bit(rig):
         note(str(found))
     else:
         raise AssertionError("the guest did not notice a changed bit of its memory")
+
+
+def test_capture_finds_guest_memory_sent_in_clear(rig):
+    guest = Guest(rig, 64, hot=4).start(rig.a)
+    capture = rig.capture()
+    guest.start_native_migration(rig.a, rig.b, "--live").finish()
+    capture.stop()
+    sent = sum(map(len, capture.streams().values()))
+    assert capture.contains(MARKER, b"no such thing") == [MARKER]
+    assert sent > 64 << 20 and not capture.dropped, f"{sent} bytes captured, {capture.dropped} packets lost"
+    note(f"{sent} bytes captured")
+
+
+CONSOLE = """
+import os, select, sys, tty
+line = os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY)
+tty.setraw(line)
+os.write(line, b"is anybody there?")
+heard = b""
+while b"there?" not in heard and select.select([line], [], [], 5)[0]:
+    heard += os.read(line, 100)
+print(heard.decode())
+"""
+
+
+def test_second_serial_line_answers(rig):
+    guest = Guest(rig, 16).start(rig.a)
+    path = re.findall(r"source path='(/dev/pts/[0-9]+)'", rig.a.virsh("dumpxml", guest.name).stdout)[0]
+    assert rig.a.run(["/usr/bin/python3", "-c", CONSOLE, path]).stdout.strip() == "is anybody there?"
 
 
 def test_a_cut_link_is_silent(rig):

@@ -15,15 +15,22 @@
 
 enum {
     MULTIBOOT_MAGIC = 0x2badb002,
-    BEHIND_MS = 10,                     /* touches missed longer ago are not made up for */
+    BEHIND_MS = 10,                     /* what was missed longer ago is not made up for */
 };
+
+/* So many times a second, as evenly as the timer allows. */
+typedef struct Pace {
+    uint64_t step;                      /* in ticks; 0: as fast as possible */
+    uint64_t due;
+} Pace;
 
 typedef struct Guest {
     Options options;
     Pages pages;
     Stats stats;
+    Pace touches;
+    Pace sweeping;
     uint32_t random;
-    uint32_t sweep_wait;                /* touches until the sweep goes on */
 } Guest;
 
 extern char image_end[];
@@ -90,14 +97,29 @@ sweep(Guest *guest)
 {
     Stats *stats = &guest->stats;
 
-    if (guest->options.sweep == 0 || --guest->sweep_wait)
-        return;
-    guest->sweep_wait = guest->options.sweep;
     verify(guest, stats->swept);
     if (++stats->swept == guest->pages.count) {
         stats->swept = 0;
         stats->sweeps++;
     }
+}
+
+static Pace
+pace(uint32_t rate, uint64_t now)
+{
+    return (Pace) { rate ? divide((uint64_t) clock_khz() * 1000, rate) : 0, now };
+}
+
+/* Whether it is time again; 1 at most once for each time. */
+static int
+pace_take(Pace *pace, uint64_t now)
+{
+    if (now < pace->due)
+        return 0;
+    pace->due += pace->step;
+    if (now > pace->due + (uint64_t) clock_khz() * BEHIND_MS)
+        pace->due = now;
+    return 1;
 }
 
 static void
@@ -124,27 +146,28 @@ fill(Guest *guest)
 static void
 run(Guest *guest)
 {
-    uint32_t rate = guest->options.rate;
-    uint64_t step = rate ? divide((uint64_t) clock_khz() * 1000, rate) : 0;
-    uint64_t due = cpu_ticks();
+    uint64_t now = cpu_ticks();
 
-    if (rate)
-        clock_start_timer();
-    stats_init(&guest->stats, due);
+    guest->touches = pace(guest->options.rate, now);
+    guest->sweeping = pace(guest->options.sweep, now);
+    clock_start_timer();
+    stats_init(&guest->stats, now);
     for (;;) {
-        uint64_t now = cpu_ticks();
+        int worked = 0;
 
+        now = cpu_ticks();
         serial_pump();
         stats_report(&guest->stats, now);
-        if (now < due) {
-            clock_idle();
-            continue;
+        if (pace_take(&guest->touches, now)) {
+            touch(guest);
+            worked = 1;
         }
-        due += step;
-        if (now > due + (uint64_t) clock_khz() * BEHIND_MS)
-            due = now;
-        touch(guest);
-        sweep(guest);
+        if (pace_take(&guest->sweeping, now)) {
+            sweep(guest);
+            worked = 1;
+        }
+        if (!worked)
+            clock_idle();
     }
 }
 
@@ -172,7 +195,6 @@ guest_main(uint32_t magic, const void *info)
     }
     pages_init(&guest.pages, memory, &guest.options);
     guest.random = guest.options.seed;
-    guest.sweep_wait = guest.options.sweep;
     fill(&guest);
     run(&guest);
 }

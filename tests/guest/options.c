@@ -78,7 +78,7 @@ options_read(const void *data, Options *options)
         .zero_percent = number_or(line, "zero", 0),
         .compressible = pattern && *pattern == 't',
         .rate = number_or(line, "rate", 0),
-        .sweep = number_or(line, "sweep", 1),
+        .sweep = number_or(line, "sweep", 40000),
         .seed = number_or(line, "seed", 1),
     };
 }

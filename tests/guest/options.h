@@ -6,8 +6,8 @@
  *   hot=MIB        how much of that is touched at random, from its start [all]
  *   zero=PERCENT   share of the pages outside the hot part left zero [0]
  *   pattern=NAME   random: does not compress; text: compresses well [random]
- *   rate=N         touches per second, idle in between [0: as many as possible]
- *   sweep=N        touches between two pages of the verifying sweep [1]
+ *   rate=N         touches per second [0: as many as possible]
+ *   sweep=N        pages per second of the verifying sweep [40000; 0: as many as possible]
  *   seed=N         where the random choice begins [1]
  */
 #pragma once

@@ -35,7 +35,8 @@ static void the_dac_label_for_kvm_comes_first(void **state)
         { HOST(DAC(BASE("kvm", "\n  root:root\n"))), 0, 0 },
         { HOST(DAC(BASE("kvm", "root:+0"))), 0, 0 },
         { HOST(DAC(BASE("kvm", "4294967294:+4294967294"))), 4294967294u, 4294967294u },
-        { "<?xml version='1.0'?><!-- c -->" HOST("<uuid>x</uuid>" DAC(BASE("kvm", "+0:+0"))), 0, 0 },
+        { "<?xml version='1.0'?><!-- c -->" HOST("<uuid>x</uuid>" DAC(BASE("kvm", "+0:+0"))), 0,
+          0 },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -183,7 +184,8 @@ static void a_bad_static_label_is_an_error(void **state)
     gboolean found = 42;
     g_autoptr(GError) error = NULL;
 
-    assert_false(domain_xml_qemu_owner(DOMAIN(STATIC("no such user:root")), &found, &owner, &error));
+    assert_false(
+        domain_xml_qemu_owner(DOMAIN(STATIC("no such user:root")), &found, &owner, &error));
     assert_true(g_error_matches(error, XML_ERROR, XML_ERROR_VALUE));
     assert_int_equal(found, 42);
     assert_int_equal(owner.uid, 7);
@@ -197,7 +199,8 @@ static void the_name_of_a_domain_is_found(void **state)
         XmlError code;
     } rows[] = {
         { DOMAIN(""), "vm1" },
-        { "<domain><metadata><name>no</name></metadata><name> a &amp; b </name></domain>", "a & b" },
+        { "<domain><metadata><name>no</name></metadata><name> a &amp; b </name></domain>",
+          "a & b" },
         { "<domain/>", NULL, XML_ERROR_MISSING },
         { "<domain><name/></domain>", NULL, XML_ERROR_MISSING },
         { "<domain><name> </name></domain>", NULL, XML_ERROR_MISSING },

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Signals that ask a program to end, as an exception, and a way to clean up in spite of them."""
+import signal
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(BaseException):
+    """A signal has asked to end. status is the exit status that says so."""
+
+    def __init__(self, signum):
+        super().__init__(signal.Signals(signum).name)
+        self.status = 128 + signum
+
+
+def _interrupt(signum, _frame):
+    ignore()
+    raise Interrupted(signum)
+
+
+def catch():
+    """From now on the first of these signals raises Interrupted, and others are ignored then."""
+    for signum in SIGNALS:
+        signal.signal(signum, _interrupt)
+
+
+def ignore():
+    """Call it before cleaning up."""
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
