@@ -161,13 +161,14 @@ static TlsCredentials *client_credentials(const Settings *settings, const char *
         [TLS_FILE_CERT] = settings->client_cert_file,
         [TLS_FILE_KEY] = settings->client_key_file,
     };
+    gboolean crl_required = settings->crl_required && !pkipath;
     g_auto(TlsFiles) files = TLS_FILES_INIT;
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_autofree char *path = pkipath ? g_build_filename(pkipath, rows[i].name, NULL)
                                         : g_strdup(configured[rows[i].kind]);
 
-        if (!tls_files_open(&files, rows[i].kind, path, rows[i].optional, error))
+        if (!tls_files_open(&files, rows[i].kind, path, rows[i].optional && !crl_required, error))
             return NULL;
     }
     return tls_credentials_new_x509(TLS_ENDPOINT_CLIENT, &files, error);

@@ -17,13 +17,18 @@
 #define SOCKET_NAME "virtpostcopyd-sock"
 #define STOP_SECONDS 6u /* a stream has 5 to flush */
 
+/* Remote clients between accept() and the end of their handshake. Anybody can begin one, so these
+ * must not use up max_clients, which local clients need as well. */
+#define REMOTE_ARRIVALS_MAX 64u
+
 struct Daemon {
     const Settings *settings;
     Driver *driver;
     TlsCredentials *creds; /* NULL without a TLS listener */
     GPtrArray *listeners;
     GHashTable *proxies;
-    guint clients; /* arriving, served or being sent away */
+    guint clients;         /* arriving, served or being sent away */
+    guint remote_arrivals; /* those of them that are arriving over TCP or TLS */
     gboolean started;
     GCancellable *cancellable;
     guint stop_id;
@@ -36,9 +41,13 @@ struct Daemon {
 static void update_accepting(Daemon *d)
 {
     gboolean room = d->started && d->clients < d->settings->max_clients;
+    gboolean remote_room = room && d->remote_arrivals < REMOTE_ARRIVALS_MAX;
 
-    for (guint i = 0; i < d->listeners->len; i++)
-        listener_set_accepting(g_ptr_array_index(d->listeners, i), room);
+    for (guint i = 0; i < d->listeners->len; i++) {
+        Listener *l = g_ptr_array_index(d->listeners, i);
+
+        listener_set_accepting(l, listener_kind(l) == PROXY_CLIENT_UNIX ? room : remote_room);
+    }
 }
 
 static void all_stopped(Daemon *d)
@@ -88,6 +97,10 @@ static void on_arrived(RpcStream *client, RpcStream *upstream, const ProxyPeer *
     LogContext ctx = { .channel = "rpc" };
     Proxy *proxy;
 
+    if (peer->kind != PROXY_CLIENT_UNIX) {
+        d->remote_arrivals--;
+        update_accepting(d);
+    }
     if (!client) {
         client_gone(d);
         return;
@@ -106,6 +119,8 @@ static void on_connection(Listener *listener, int fd, gpointer data)
     Daemon *d = data;
 
     d->clients++;
+    if (listener_kind(listener) != PROXY_CLIENT_UNIX)
+        d->remote_arrivals++;
     if (d->clients == d->settings->max_clients)
         log_warning(NULL, _("%1$u clients are connected (max_clients): others have to wait"),
                     d->clients);

@@ -11,6 +11,8 @@ typedef struct Daemon Daemon;
  * is not among them is made here; one among them that is not known is an error. settings must
  * outlive the daemon. */
 Daemon *daemon_new(const Settings *settings, GArray *passed, GError **error);
+
+/* After daemon_stop() has told that it is done, or when the main loop will not run again. */
 void daemon_free(Daemon *daemon);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Daemon, daemon_free)
 

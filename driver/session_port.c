@@ -152,8 +152,6 @@ static void accept_next(SessionPort *port);
 
 static gboolean on_accept_pause_over(gpointer data)
 {
-    g_autoptr(GCancellable) stopped = g_object_ref(((SessionPort *)data)->stopped);
-
     SessionPort *port = data;
 
     port->pause = 0;

@@ -362,6 +362,7 @@ static gboolean on_configure(PostcopyMigration *skeleton, GDBusMethodInvocation 
     if (job->relay)
         return refuse(call, JOB_ERROR_WRONG_STATE, _("Configure was called already"));
     if (configure(job, side, options, files, list, &error)) {
+        relay_dispatch(job->relay); /* the answer comes after "setup" */
         postcopy_migration_complete_configure(skeleton, call, NULL);
     } else {
         log_warning(&job->log, "cannot be configured: %s", error->message);

@@ -21,6 +21,7 @@ typedef struct {
     LinkState state;
     char *address;      /* for messages */
     gint64 deadline_us; /* monotonic; 0: none */
+    gboolean tls_refused; /* TLS itself failed: certificate, key, alert; not the transport */
     gboolean deaf;      /* what comes is no protocol (any more): read and dropped */
     GBytes *last_words; /* refused: what is left of the ERROR frame */
     guint64 wire_sent_before; /* on the TCP socket before TLS began */

@@ -15,10 +15,20 @@
 
 static void channel_lost(Link *link, Session *session, const char *why)
 {
-    g_autofree char *reason =
-        g_strdup_printf(_("lost the connection to the peer %s: %s"), link->address, why);
+    g_autofree char *reason = g_strdup_printf(_("lost the peer %s: %s"), link->address, why);
 
     session_on_channel_lost(session, reason);
+}
+
+/* In TLS 1.3 a client hears only after its own handshake that the server refuses it. */
+static void channel_failed(Link *link, Session *session, const GError *error)
+{
+    if (error->domain != TLS_ERROR || error->code == TLS_ERROR_IO) {
+        channel_lost(link, session, error->message);
+        return;
+    }
+    link->tls_refused = TRUE;
+    session_on_channel_lost(session, error->message);
 }
 
 static void take_bytes(Link *link, Session *session, gsize len)
@@ -52,7 +62,7 @@ gboolean pump_channel_in(Link *link, Session *session)
         n = tls_channel_read(link->channel, space, room, &error);
         if (n < 0) {
             if (!g_error_matches(error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
-                channel_lost(link, session, error->message);
+                channel_failed(link, session, error);
             return FALSE;
         }
         if (n == 0) {
@@ -71,7 +81,7 @@ gboolean pump_channel_in(Link *link, Session *session)
 static void write_failed(Link *link, Session *session, const GError *error)
 {
     pump_channel_in(link, session);
-    channel_lost(link, session, error->message);
+    channel_failed(link, session, error);
 }
 
 gboolean pump_channel_out(Link *link, Session *session)

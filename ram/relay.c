@@ -32,6 +32,16 @@ static gboolean on_reports(gint fd, GIOCondition condition, gpointer data)
     return G_SOURCE_CONTINUE;
 }
 
+void relay_dispatch(Relay *relay)
+{
+    RelayReport *report;
+
+    while ((report = mailbox_receive(relay->reports))) {
+        relay->func(report, relay->data);
+        relay_report_free(report);
+    }
+}
+
 static void watch_reports(Relay *relay)
 {
     relay->source = g_unix_fd_source_new(mailbox_fd(relay->reports), G_IO_IN);

@@ -35,6 +35,8 @@ typedef void (*RelayReportFunc)(const RelayReport *report, gpointer data);
 
 /* In setup. Reports are given in the thread-default main context of the caller. */
 Relay *relay_new(const RelayConfig *config, RelayReportFunc func, gpointer data, GError **error);
+/* Hands over the reports that are there already, without waiting for the main context. */
+void relay_dispatch(Relay *relay);
 /* Ends the thread at once, whatever it is doing, and waits for it. No report comes any more. */
 void relay_free(Relay *relay);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Relay, relay_free)

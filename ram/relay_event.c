@@ -363,8 +363,11 @@ void relay_take_command(Relay *relay, RelayCommand *command)
 
 void relay_drop_link(Relay *relay)
 {
-    if (relay->link)
-        link_wire_bytes(relay->link, &relay->wire_sent, &relay->wire_received);
+    if (!relay->link)
+        return;
+    link_wire_bytes(relay->link, &relay->wire_sent, &relay->wire_received);
+    if (relay->link->tls_refused)
+        relay->connect_error = JOB_ERROR_TLS;
     g_clear_pointer(&relay->link, link_free);
 }
 

@@ -23,7 +23,7 @@ static const char *const allowed[] = {
     "brk", "munmap", "mremap", "madvise",
     /* threads */
     "futex", "set_robust_list", "rseq", "exit", "exit_group", "sched_yield", "sched_getaffinity",
-    "get_robust_list", "membarrier", "restart_syscall",
+    "get_robust_list", "membarrier", "restart_syscall", "sched_getattr", "sched_setattr",
     /* time and chance */
     "clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time",
     "getrandom",
@@ -45,7 +45,7 @@ static const char *const allowed[] = {
 G_GNUC_UNUSED static const char *const denied[] = {
     "open", "openat", "openat2", "access", "faccessat", "faccessat2", "stat", "lstat", "readlink",
     "readlinkat", "socket", "getdents64", "statfs", "getcwd", "sched_setscheduler",
-    "sched_setattr", "setpriority", "memfd_create", "ioctl",
+    "setpriority", "memfd_create", "ioctl",
 };
 
 /* What the C library then does without. clone3's arguments cannot be seen by a filter; told that

@@ -337,7 +337,8 @@ gboolean tls_certificate_check_status(guint status, const char *what, const char
         if (status & status_texts[i].bit)
             text = _(status_texts[i].text);
     }
-    if (!text && gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &print, 0) == 0)
+    if (!text &&
+        gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &print, 0) == 0)
         text = (const char *)print.data;
     /* TRANSLATORS: "certificate X was signed by an unknown authority (known ones: FILE)" */
     g_set_error(error, TLS_ERROR, TLS_ERROR_CERTIFICATE, _("%1$s %2$s (known authorities: %3$s)"),

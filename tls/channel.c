@@ -43,6 +43,7 @@ struct TlsChannel {
     gnutls_alert_description_t verdict_alert;
     GError *failure;  /* CHANNEL_FAILED: what each later call reports again */
     GByteArray *late; /* read while looking for the reason of a failed write */
+    gboolean opened;  /* the handshake succeeded, whatever came later */
     gboolean talked;  /* the peer has sent data */
     gboolean said_bye;
     gint64 key_update_us; /* when the last one was sent, or 0 */
@@ -262,6 +263,7 @@ static gboolean finish_handshake(TlsChannel *channel, GError **error)
     if (!check_alpn(channel, error))
         return FALSE;
     channel->state = CHANNEL_OPEN;
+    channel->opened = TRUE;
     return TRUE;
 }
 
@@ -482,24 +484,19 @@ gboolean tls_channel_update_key(TlsChannel *channel, GError **error)
     return TRUE;
 }
 
-static gboolean is_open(const TlsChannel *channel)
-{
-    return channel->state == CHANNEL_OPEN || channel->state == CHANNEL_READ_CLOSED;
-}
-
 const char *tls_channel_version(const TlsChannel *channel)
 {
-    if (!is_open(channel))
+    if (!channel->opened)
         return NULL;
     return gnutls_protocol_get_name(gnutls_protocol_get_version(channel->session));
 }
 
 const char *tls_channel_cipher(const TlsChannel *channel)
 {
-    return is_open(channel) ? gnutls_cipher_get_name(gnutls_cipher_get(channel->session)) : NULL;
+    return channel->opened ? gnutls_cipher_get_name(gnutls_cipher_get(channel->session)) : NULL;
 }
 
 const char *tls_channel_peer_name(const TlsChannel *channel)
 {
-    return is_open(channel) ? channel->peer_name : NULL;
+    return channel->opened ? channel->peer_name : NULL;
 }

@@ -34,8 +34,10 @@ int tls_channel_fd(const TlsChannel *channel);
  * poll says so. Other errors are final and name the cause, the peer's alert included. */
 gboolean tls_channel_handshake(TlsChannel *channel, GError **error);
 
-/* len > 0. > 0 bytes read; 0 the peer closed in an orderly way; -1 error (WOULD_BLOCK: wait). An end of
- * the transport without close_notify is TLS_ERROR_IO, never an end of stream. */
+/* len > 0. > 0 bytes read; 0 the peer closed in an orderly way; -1 error (WOULD_BLOCK: wait).
+ * An end of the transport without close_notify is TLS_ERROR_IO, never an end of stream. A client
+ * learns here that the server refused its certificate (TLS_ERROR_HANDSHAKE): in TLS 1.3 its own
+ * handshake is over by then. */
 gssize tls_channel_read(TlsChannel *channel, void *buf, gsize len, GError **error);
 
 /* len > 0. Bytes taken (> 0, at most one record of 16 KiB), or -1 (WOULD_BLOCK: wait; what was
@@ -70,13 +72,14 @@ gboolean tls_channel_export(TlsChannel *channel, const char *label, guint8 ret_k
                             GError **error);
 
 /* RFC 8446 4.6.3: new keys from here on for what we send, and on a client, by request, for what
- * the peer sends from its next write on. gnutls does it by itself every 2^24 records. A gnutls
- * peer ends a connection that changes keys more than 8 times in a second, so a call within a
- * second of the last does nothing (the keys are new enough). May fail with G_IO_ERROR_WOULD_BLOCK. */
+ * the peer sends from its next write on. Nobody has to: gnutls does it by itself every 2^24
+ * records. A gnutls peer ends a connection of which it receives more than 8 updates in a second,
+ * so a call within a second of the last does nothing (the keys are new enough). May fail with
+ * G_IO_ERROR_WOULD_BLOCK. */
 gboolean tls_channel_update_key(TlsChannel *channel, GError **error);
 
-/* "TLS1.3", "AES-256-GCM", "CN=hostB,..." or the PSK identity. Valid while the channel lives;
- * NULL before the handshake is done. */
+/* "TLS1.3", "AES-256-GCM", "CN=hostB,..." or the PSK identity. Valid while the channel lives,
+ * after an error too; NULL before the handshake is done. */
 const char *tls_channel_version(const TlsChannel *channel);
 const char *tls_channel_cipher(const TlsChannel *channel);
 const char *tls_channel_peer_name(const TlsChannel *channel);

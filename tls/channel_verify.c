@@ -23,7 +23,8 @@ static gboolean check_dates(const Judgement *j, GError **error)
         return FALSE;
     for (guint i = 1; i < j->chain.count; i++) {
         g_autofree char *name = tls_certificate_display_name(j->chain.certs[i]);
-        g_autofree char *what = g_strdup_printf(_("authority's certificate of the peer (%s)"), name);
+        g_autofree char *what =
+            g_strdup_printf(_("authority's certificate of the peer (%s)"), name);
 
         if (!tls_certificate_check_dates(j->chain.certs[i], what, now, error))
             return FALSE;

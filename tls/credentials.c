@@ -108,8 +108,10 @@ TlsCredentials *tls_credentials_new_psk(TlsEndpoint endpoint, const TlsFiles *fi
                             error);
     if (!entries)
         return NULL;
-    entry = identity && endpoint == TLS_ENDPOINT_CLIENT ? tls_psk_find(entries, identity, strlen(identity))
-                     : g_ptr_array_index(entries, 0);
+    if (identity && endpoint == TLS_ENDPOINT_CLIENT)
+        entry = tls_psk_find(entries, identity, strlen(identity));
+    else
+        entry = g_ptr_array_index(entries, 0);
     if (!entry) {
         g_set_error(error, TLS_ERROR, TLS_ERROR_FILE,
                     _("pre-shared key file %1$s has no line for the identity '%2$s'"),

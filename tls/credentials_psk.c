@@ -60,7 +60,8 @@ static gboolean is_comment(const char *line, const char *colon)
     return FALSE;
 }
 
-static gboolean parse_identity(TlsPskEntry *entry, const char *text, gsize len, const char **ret_why)
+static gboolean parse_identity(TlsPskEntry *entry, const char *text, gsize len,
+                               const char **ret_why)
 {
     if (len > 0 && text[0] == '#') {
         if (!decode_hex(text + 1, len - 1, &entry->identity, &entry->identity_len)) {

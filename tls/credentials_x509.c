@@ -83,8 +83,8 @@ static gboolean load_key(const TlsFiles *files, gnutls_x509_privkey_t *ret_key, 
         g_set_error(error, TLS_ERROR, TLS_ERROR_FILE,
                     _("%1$s is protected by a password: store it without one"), what);
     else
-        g_set_error(error, TLS_ERROR, TLS_ERROR_FILE, _("%1$s is not a private key in PEM form: %2$s"),
-                    what, gnutls_strerror(ret));
+        g_set_error(error, TLS_ERROR, TLS_ERROR_FILE,
+                    _("%1$s is not a private key in PEM form: %2$s"), what, gnutls_strerror(ret));
     return FALSE;
 }
 

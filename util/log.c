@@ -72,13 +72,20 @@ static void print_line(gsize level, const GLogField *fields, gsize n_fields)
         return;
 }
 
+/* What libraries tell of their own work is no news to whoever reads this program's log. */
+static gboolean is_ours(const GLogField *fields, gsize n_fields)
+{
+    return g_strcmp0(field_value(fields, n_fields, "GLIB_DOMAIN"), G_LOG_DOMAIN) == 0;
+}
+
 static GLogWriterOutput log_writer(GLogLevelFlags flags, const GLogField *fields, gsize n_fields,
                                    gpointer opaque)
 {
     gint *threshold = opaque;
     gsize level = level_index(flags);
 
-    if ((gint)levels[level].level < g_atomic_int_get(threshold))
+    if ((gint)levels[level].level < g_atomic_int_get(threshold) ||
+        (levels[level].level < LOG_LEVEL_WARNING && !is_ours(fields, n_fields)))
         return G_LOG_WRITER_HANDLED;
     if (g_log_writer_is_journald(STDERR_FILENO) &&
         g_log_writer_journald(flags, fields, n_fields, NULL) == G_LOG_WRITER_HANDLED)

@@ -2,15 +2,22 @@
 """How the demonstration tells what happened: headings, a time line of two hosts, a table of
 results. Eighty to a hundred columns wide; bold headings on a terminal only."""
 import os
+import re
 import shlex
 import shutil
+import subprocess
 import sys
 import textwrap
+
+from guest import stalls
 
 # virsh's words, where they are not the names of libvirt's constants
 LIFECYCLE_WORDS = {"postcopy": "Post-copy", "postcopy_failed": "Post-copy Error", "ioerror": "I/O Error",
                    "api_error": "API error", "from_snapshot": "Snapshot"}
+CHANGES = 20000                         # a second, by the guest
 TIME = 9                                # columns of a time
+TAIL, TAIL_COLUMNS = 12, 300            # of a log
+REASON = 1000                           # characters at most
 
 
 class DemoFailed(Exception):
@@ -38,6 +45,12 @@ def monitor_words(name, details):
     return f"MIGRATION {details['status']}" if name == "MIGRATION" else None
 
 
+def first_line(argv):
+    """What a program says of its version."""
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return (done.stdout or done.stderr).strip().partition("\n")[0]
+
+
 def data_size(count):
     """A number of bytes for a reader."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -48,7 +61,35 @@ def data_size(count):
 
 def duration(seconds):
     """A time for a reader: milliseconds below a second."""
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"
+
+
+def rate_words(rate):
+    """1 Gbit/s for tc's 1gbit."""
+    return re.sub(r"([kmg])bit", lambda m: f" {m[1] if m[1] == 'k' else m[1].upper()}bit/s", rate)
+
+
+def guest_words(options):
+    """What the guest does."""
+    return (f"{options.memory} MiB, filled with contents that only the guest can predict; it changes {options.hot} "
+            f"MiB of it at random, {CHANGES} times a second, and checks each time that the page holds what it last "
+            "wrote there")
+
+
+def stall_words(guest, place, before):
+    """How long the guest was held up since that report, by its own clock."""
+    reports = [r for r in guest.reports(place) if r["report"] > before["report"]]
+    held = stalls(before, reports[-1])
+    longest = max(r["last_max_us"] for r in reports)
+    return (f"{duration(longest / 1e6)}, by the guest's own clock: {held['count']} times it waited for a page, half of "
+            f"them not longer than {duration(held['p50_us'] / 1e6)}")
+
+
+def verdict_words(verdict, place):
+    return (f"{verdict['bad']} wrong pages: all {verdict['pages']} pages verified on {place.name}, {verdict['touches']} "
+            "touches in its life, each one checked")
 
 
 class Account:
@@ -88,7 +129,17 @@ class Account:
     def fail(self, reason):
         """The sentence that a failed demonstration ends with."""
         self._gap()
-        print(self._fill(f"demo: {reason}"), file=sys.stderr, flush=True)
+        text = textwrap.shorten(f"demo: {reason}", REASON, placeholder="...")
+        print(self._fill(text), file=sys.stderr, flush=True)
+
+    def tails(self, logs):
+        """The ends of logs, {name: lines}, for the reason of a failure."""
+        for name, lines in logs.items():
+            lines = [line for line in lines if line.strip()]
+            if lines:
+                self._gap()
+                self._write(f"--- the end of {name}")
+                self._write("\n".join(f"| {line[:TAIL_COLUMNS]}" for line in lines[-TAIL:]))
 
     def step(self, text):
         """One thing that is being done: a line of a list."""

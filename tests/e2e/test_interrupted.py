@@ -5,27 +5,14 @@ import signal
 
 from guest import Guest
 from harness import deadline, note, own_rig
-from migrating import POSTCOPY, arrived, begin_in_postcopy, stayed
+from migrating import arrived, begin_in_postcopy, precopy_under_way, stayed
 from wait import wait_for
-
-
-def precopy_under_way(rig, guest, **where):
-    """A pre-copy on a link too slow for it ever to end. Returns the Migration."""
-    rig.shape("100mbit")
-    migration = guest.start_migration(rig.a, rig.b, *POSTCOPY, **where)
-    sent = rig.a.wire_bytes()[1]
-    wait_for(lambda: not migration.running or rig.a.wire_bytes()[1] - sent > 8 << 20, "8 MiB sent", 30)
-    assert migration.running, migration.finish(check=False).stderr
-    return migration
 
 
 def test_abort_in_precopy(rig):
     guest = Guest(rig, 128, rate=0).start(rig.a)
     for options in ((), ("--p2p",)):
-        rig.shape("100mbit")
-        migration = guest.start_migration(rig.a, rig.b, *POSTCOPY, *options)
-        wait_for(lambda: "iteration" in rig.a.virsh("domjobinfo", guest.name, "--rawstats", check=False).stdout,
-                 "pre-copy under way", 30)
+        migration = precopy_under_way(rig, guest, *options)
         rig.a.virsh("domjobabort", guest.name, uri="postcopy:///system")
         migration.finish(check=False)
         assert migration.status != 0

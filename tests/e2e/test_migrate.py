@@ -2,8 +2,8 @@
 """Post-copy migrations by stock virsh through both daemons, each with the guest's own verdict."""
 from guest import Guest
 from harness import deadline, note
-from migrating import (POSTCOPY, arrived, begun_postcopy, begin_in_postcopy, nothing_left, summaries,
-                       went_through_helpers)
+from migrating import (POSTCOPY, arrived, begun_postcopy, begin_in_postcopy, nothing_left, precopy_under_way,
+                       summaries, went_through_helpers)
 from wait import wait_for
 
 # What an event consumer sees of a good migration.
@@ -45,13 +45,9 @@ def test_peer_to_peer_over_tcp_and_ipv6(rig):
 
 def test_switched_by_hand(rig):
     """virsh migrate-postcopy while pre-copy cannot converge."""
-    rig.shape("200mbit")
     guest = Guest(rig, 128, rate=0).start(rig.a)
     at_b = rig.b.events()
-    migration = guest.start_migration(rig.a, rig.b, *POSTCOPY)
-    wait_for(lambda: "iteration" in rig.a.virsh("domjobinfo", guest.name, "--rawstats", check=False).stdout,
-             "pre-copy under way", 30)
-    assert migration.running, migration.finish(check=False).stderr
+    migration = precopy_under_way(rig, guest)
     rig.a.virsh("migrate-postcopy", guest.name, uri="postcopy:///system")
     migration.finish()
     begun_postcopy(at_b, guest, 1)

@@ -31,6 +31,22 @@ cpu_ticks(void)
     return (uint64_t) high << 32 | low;
 }
 
+/*
+ * Makes sure that what was stored in the page of @word is not missed by a
+ * migration. QEMU's interpreter (TCG) remembers in its translation cache that a
+ * page is known to be dirty; when a migration asks for the dirty pages in the
+ * very moment in which it comes to that, later stores to the page go unnoticed.
+ * So the translation is dropped, and the page stored to once more: by then
+ * either the page still counts as dirty, or it is made so now, and either way
+ * it is sent again with all that was stored before. Not needed, and harmless,
+ * with hardware virtualisation.
+ */
+static inline void
+cpu_publish(volatile uint32_t *word)
+{
+    __asm__ volatile("invlpg %0\n\torl $0, %0" : "+m"(*word) : : "memory", "cc");
+}
+
 /* Two steps of the processor's 64/32 division: the first one's remainder is
  * less than @divisor, so the second cannot overflow. */
 static inline uint64_t

@@ -33,7 +33,7 @@ typedef struct Guest {
     uint32_t random;
 } Guest;
 
-extern char image_end[];
+extern char data_begin[], image_end[];
 
 void guest_main(uint32_t magic, const void *info);
 void *memset(void *to, int byte, unsigned long count);
@@ -143,6 +143,14 @@ fill(Guest *guest)
     line_end();
 }
 
+/* The guest's own variables and stack. */
+static void
+publish_own_data(void)
+{
+    for (char *page = data_begin; page < image_end; page += PAGE_BYTES)
+        cpu_publish((volatile uint32_t *) page);
+}
+
 static void
 run(Guest *guest)
 {
@@ -166,6 +174,7 @@ run(Guest *guest)
             sweep(guest);
             worked = 1;
         }
+        publish_own_data();
         if (!worked)
             clock_idle();
     }

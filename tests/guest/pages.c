@@ -4,6 +4,8 @@
  */
 #include "pages.h"
 
+#include "cpu.h"
+
 enum {
     BLOCKS = 8,
     BLOCK_WORDS = PAGE_WORDS / BLOCKS,
@@ -82,6 +84,7 @@ write_block(const Pages *pages, uint32_t page, uint32_t generation)
         words[i] = next_word(&maker, i);
 }
 
+/* Notes the first wrong word only. */
 static int
 word_is(volatile uint32_t *words, uint32_t at, uint32_t want, Fault *fault)
 {
@@ -89,7 +92,11 @@ word_is(volatile uint32_t *words, uint32_t at, uint32_t want, Fault *fault)
 
     if (got == want)
         return 1;
-    *fault = (Fault) { at, want, got };
+    if (!fault->wrong_blocks) {
+        volatile uint32_t *header = words + at / BLOCK_WORDS * BLOCK_WORDS + MARKER_WORDS;
+
+        *fault = (Fault) { at, want, got, 0, header[0], header[1] };
+    }
     return 0;
 }
 
@@ -114,21 +121,25 @@ check_block(const Pages *pages, uint32_t page, uint32_t block, Fault *fault)
 static int
 check_zero(const Pages *pages, uint32_t page, Fault *fault)
 {
-    for (uint32_t i = 0; i < PAGE_WORDS; i++)
-        if (!word_is(pages_words(pages, page), i, 0, fault))
+    for (uint32_t i = 0; i < PAGE_WORDS; i++) {
+        if (!word_is(pages_words(pages, page), i, 0, fault)) {
+            fault->wrong_blocks = 1;
             return 0;
+        }
+    }
     return 1;
 }
 
 int
 pages_check(const Pages *pages, uint32_t page, Fault *fault)
 {
+    *fault = (Fault) { 0 };
     if (pages->generation[page] == 0)
         return check_zero(pages, page, fault);
     for (uint32_t block = 0; block < BLOCKS; block++)
         if (!check_block(pages, page, block, fault))
-            return 0;
-    return 1;
+            fault->wrong_blocks |= 1u << block;
+    return fault->wrong_blocks == 0;
 }
 
 void
@@ -139,6 +150,7 @@ pages_advance(Pages *pages, uint32_t page)
     if (generation == 0)
         return;
     pages->generation[page] = ++generation;
+    cpu_publish(&pages->generation[page]);
     write_block(pages, page, generation);
 }
 
@@ -163,6 +175,7 @@ pages_fill(Pages *pages, uint32_t page)
         return;
     }
     pages->generation[page] = FIRST_GENERATION;
+    cpu_publish(&pages->generation[page]);
     for (uint32_t block = 0; block < BLOCKS; block++)
         write_block(pages, page, BLOCKS + block);
 }

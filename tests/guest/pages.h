@@ -29,11 +29,15 @@ typedef struct Pages {
     uint32_t *generation;               /* one per page; 0: the page is zero */
 } Pages;
 
-/* The first word of a page that is not as it must be. */
+/* How a page is not as it must be: its first wrong word, and what its blocks say
+ * they are, which tells a lost write from another page's contents. */
 typedef struct Fault {
     uint32_t word;
     uint32_t want;
     uint32_t got;
+    uint32_t wrong_blocks;              /* a bit for each */
+    uint32_t found_page;                /* as the first wrong block has it */
+    uint32_t found_generation;
 } Fault;
 
 /* Lays ledger and pages out in @memory; nothing is written yet. */
@@ -42,7 +46,8 @@ void pages_init(Pages *pages, Span memory, const Options *options);
 /* Gives a page its first contents, also after a fault in it was reported. */
 void pages_fill(Pages *pages, uint32_t page);
 
-/* Compares the whole page; 1 if it is as it must be, else *@fault is set. */
+/* Compares the whole page; 1 if it is as it must be, else *@fault is set. A zero
+ * page has one block. */
 int pages_check(const Pages *pages, uint32_t page, Fault *fault);
 
 /* Rewrites one block and notes the new generation. A zero page stays zero. */

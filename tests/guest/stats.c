@@ -84,6 +84,9 @@ stats_bad(Stats *stats, const Pages *pages, uint32_t page, const Fault *fault)
     line_hex(fault->want);
     line_text(" got=");
     line_hex(fault->got);
+    line_field("wrong_blocks", fault->wrong_blocks);
+    line_field("found_page", fault->found_page);
+    line_field("found_generation", fault->found_generation);
     line_end();
     serial_flush();
 }

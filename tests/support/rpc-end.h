@@ -29,7 +29,7 @@ char *rpc_test_error(const RpcFrame *reply); /* its message; g_free() */
 /* Two connected sockets, closed on exec. */
 void rpc_test_pair(int fds[2]);
 
-/* Runs the main loop until condition(data), for ten seconds at most: returns what it is then. */
+/* Runs the main loop until condition(data), for a minute at most: returns what it is then. */
 gboolean rpc_test_until(gboolean (*condition)(gpointer), gpointer data);
 gboolean rpc_test_until_frames(RpcEnd *end, guint n);
 gboolean rpc_test_until_closed(RpcEnd *end);

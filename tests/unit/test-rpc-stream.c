@@ -100,8 +100,9 @@ static void test_frames_arrive_whole_however_they_are_cut(void **state)
         g_byte_array_append(wire, frame->wire->data, frame->wire->len);
     }
     while (at < wire->len) {
-        guint n = MIN(wire->len - at, (guint)g_rand_int_range(rand, 1, 90));
+        guint n = (guint)g_rand_int_range(rand, 1, 90);
 
+        n = MIN(n, wire->len - at);
         raw_send(f, wire->data + at, n);
         at += n;
         rpc_test_settle();

@@ -98,7 +98,8 @@ static const struct {
     const char *text;
 } bad_certificates[] = {
     { "expired", TLS_ENDPOINT_SERVER, { 0 },
-      { .starts_in_s = -3 * DAY, .ends_in_s = -2 * DAY }, "certificate ", "cert.pem expired on 20" },
+      { .starts_in_s = -3 * DAY, .ends_in_s = -2 * DAY }, "certificate /",
+      "/cert.pem expired on 20" },
     { "not yet valid", TLS_ENDPOINT_SERVER, { 0 },
       { .starts_in_s = DAY, .ends_in_s = 2 * DAY }, "/cert.pem", "is not valid before 20" },
     { "is a CA", TLS_ENDPOINT_CLIENT, { 0 },
@@ -278,7 +279,8 @@ static void certificate_of_another_authority_is_refused(void **state)
 {
     g_autoptr(PkiIdentity) ca = make_ca("Test CA");
     g_autoptr(PkiIdentity) other = make_ca("Other CA");
-    g_autoptr(PkiIdentity) own = pki_identity_new(&(PkiSpec){ .common_name = "h", .issuer = other });
+    g_autoptr(PkiIdentity) own = pki_identity_new(
+        &(PkiSpec){ .common_name = "h", .issuer = other });
     g_auto(TlsFiles) files = TLS_FILES_INIT;
     g_autoptr(GError) error = NULL;
     g_autoptr(TlsCredentials) creds = NULL;

@@ -85,49 +85,50 @@ typedef struct {
 
 static const struct {
     const char *row;
-    const char *hostname; /* that the client asks for; NULL: "server" */
+    const char *hostname; /* that the client asks for */
     End client;
     End server;
 } rows[] = {
-    { "good", NULL, GOOD, GOOD },
-    { "server expired", NULL,
-      { .code = TLS_ERROR_CERTIFICATE, .text = "certificate of the peer (CN=server) expired on 20" },
+    { "good", "server", GOOD, GOOD },
+    { "server expired", "server",
+      { .code = TLS_ERROR_CERTIFICATE,
+        .text = "certificate of the peer (CN=server) expired on 20" },
       { .cert = { .starts_in_s = -3 * DAY, .ends_in_s = -DAY }, .loaded_in_s = -2 * DAY,
         .code = TLS_ERROR_HANDSHAKE,
         .text = "cert.pem, CN=server): it has expired or is not valid yet" } },
-    { "client expired", NULL,
+    { "client expired", "server",
       { .cert = { .starts_in_s = -3 * DAY, .ends_in_s = -DAY }, .loaded_in_s = -2 * DAY,
         .code = TLS_ERROR_HANDSHAKE,
         .text = "the peer refused our certificate (" },
       { .code = TLS_ERROR_CERTIFICATE,
         .text = "certificate of the peer (CN=client) expired on 20" } },
-    { "server not yet valid", NULL,
+    { "server not yet valid", "server",
       { .code = TLS_ERROR_CERTIFICATE, .text = "(CN=server) is not valid before 20" },
       { .cert = { .starts_in_s = DAY, .ends_in_s = 3 * DAY }, .loaded_in_s = 2 * DAY,
         .code = TLS_ERROR_HANDSHAKE, .text = "not valid yet" } },
-    { "client not yet valid", NULL,
+    { "client not yet valid", "server",
       { .cert = { .starts_in_s = DAY, .ends_in_s = 3 * DAY }, .loaded_in_s = 2 * DAY,
         .code = TLS_ERROR_HANDSHAKE, .text = "not valid yet" },
       { .code = TLS_ERROR_CERTIFICATE, .text = "(CN=client) is not valid before 20" } },
-    { "server of an unknown CA", NULL,
+    { "server of an unknown CA", "server",
       { .code = TLS_ERROR_CERTIFICATE,
         .text = "certificate of the peer (CN=server) was signed by an unknown authority" },
       { .other_ca = TRUE, .code = TLS_ERROR_HANDSHAKE,
         .text = "an authority the peer does not know" } },
-    { "client of an unknown CA", NULL,
+    { "client of an unknown CA", "server",
       { .other_ca = TRUE, .code = TLS_ERROR_HANDSHAKE,
         .text = "an authority the peer does not know" },
       { .code = TLS_ERROR_CERTIFICATE,
         .text = "certificate of the peer (CN=client) was signed by an unknown authority" } },
-    { "both trust another CA than the peer's", NULL,
+    { "both trust another CA than the peer's", "server",
       { .code = TLS_ERROR_CERTIFICATE, .text = "unknown authority" },
       { .other_ca = TRUE, .trusts_other = TRUE, .code = TLS_ERROR_HANDSHAKE,
         .text = "an authority the peer does not know" } },
-    { "server revoked", NULL,
+    { "server revoked", "server",
       { .code = TLS_ERROR_CERTIFICATE,
         .text = "certificate of the peer (CN=server) has been revoked" },
       { .revoked = TRUE, .code = TLS_ERROR_HANDSHAKE, .text = "): it has been revoked" } },
-    { "client revoked", NULL,
+    { "client revoked", "server",
       { .revoked = TRUE, .code = TLS_ERROR_HANDSHAKE, .text = "): it has been revoked" },
       { .code = TLS_ERROR_CERTIFICATE,
         .text = "certificate of the peer (CN=client) has been revoked" } },
@@ -156,18 +157,19 @@ static const struct {
       { .cert = { .organization = "Evil\nerror : all is well" }, .code = TLS_ERROR_HANDSHAKE,
         .text = "O=Evil?error : all is well" } },
 
-    { "client's name allowed", NULL, { .cert = { .organization = "Ops" }, .code = ACCEPTED },
+    { "client's name allowed", "server", { .cert = { .organization = "Ops" }, .code = ACCEPTED },
       { .allowed_dns = { "CN=nobody,*", "*O=Ops*" }, .code = ACCEPTED } },
-    { "client's name exactly", NULL, { .cert = { .organization = "Ops" }, .code = ACCEPTED },
+    { "client's name exactly", "server", { .cert = { .organization = "Ops" }, .code = ACCEPTED },
       { .allowed_dns = { "CN=client,O=Ops" }, .code = ACCEPTED } },
-    { "client's name not allowed", NULL,
+    { "client's name not allowed", "server",
       { .code = TLS_ERROR_HANDSHAKE, .text = "not on the peer's list of allowed ones" },
       { .allowed_dns = { "CN=nobody", "CN=clien" }, .code = TLS_ERROR_DN,
         .text = "certificate of the peer (CN=client) verifies, but its name is not on the list" } },
-    { "server's name not allowed", NULL,
+    { "server's name not allowed", "server",
       { .allowed_dns = { "CN=hostB" }, .code = TLS_ERROR_DN, .text = "(CN=server)" },
       { .code = TLS_ERROR_HANDSHAKE, .text = "not on the peer's list" } },
-    { "server's name allowed", NULL, { .allowed_dns = { "CN=serv*" }, .code = ACCEPTED }, GOOD },
+    { "server's name allowed", "server",
+      { .allowed_dns = { "CN=serv*" }, .code = ACCEPTED }, GOOD },
 };
 
 /* The other end's revocation list, if this end's certificate is to be on it. */
@@ -233,8 +235,8 @@ static void each_end_gives_its_verdict(void **state)
         g_auto(TlsPair) pair = { NULL };
 
         tls_pair_init(&pair, client_creds,
-                      (TlsChannelConfig){ .hostname = rows[i].hostname ? rows[i].hostname : "server",
-                                          .alpn = ALPN, .allowed_dns = client->allowed_dns },
+                      (TlsChannelConfig){ .hostname = rows[i].hostname, .alpn = ALPN,
+                                          .allowed_dns = client->allowed_dns },
                       server_creds,
                       (TlsChannelConfig){ .alpn = ALPN, .allowed_dns = server->allowed_dns });
         tls_pair_handshake(&pair);

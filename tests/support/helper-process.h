@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A virt-postcopy-helper as the daemon runs it: a child on a socket pair, spoken to over D-Bus.
+ *
+ * For tests and for helper-pair. Signals from the helper are collected; helper_child_wait() turns
+ * the default main context until something is there. What cannot fail but by a fault of the
+ * machine aborts with a message. */
+#pragma once
+
+#include <gio/gio.h>
+
+#include "ram/postcopy-dbus.h"
+#include "tls/credentials.h"
+
+typedef struct HelperChild HelperChild;
+
+/* Called for each change; `what` is "state", "qemu-needed", "qemu-connected", "channel-refused",
+ * "answer" (of the last call), "bus-closed" or "exited". */
+typedef void (*HelperChildFunc)(HelperChild *child, const char *what, gpointer data);
+
+struct HelperChild {
+    GSubprocess *process;
+    GDBusConnection *connection;
+    PostcopyMigration *proxy;
+    HelperChildFunc func; /* or NULL */
+    gpointer data;
+
+    char *state;
+    char *reason;
+    GString *history; /* states, separated by spaces */
+    guint qemu_needed;
+    guint qemu_connected;
+    GPtrArray *refused;    /* of "address: reason" */
+    guint answers;         /* calls answered */
+    GError *answer;        /* of the last one; NULL: done */
+    char *answer_name;     /* its D-Bus error name, or NULL */
+    gboolean bus_closed;
+    gboolean exited;
+    int status; /* exit status, or 128 + signal */
+};
+
+/* options: for instance "--user=65534:65534", NULL-terminated, may be NULL itself. */
+HelperChild *helper_child_new(const char *program, const char *const *options);
+/* Kills what still runs. */
+void helper_child_free(HelperChild *child);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(HelperChild, helper_child_free)
+
+int helper_child_pid(HelperChild *child);
+
+/* "session", "token" (one byte repeated) and "window"; more can be added. Floating when ended. */
+void helper_options_init(GVariantBuilder *builder, guint8 session, guint8 token);
+
+/* Calls. They return at once; the answer is counted. The fds are taken. options is consumed. */
+void helper_child_configure(HelperChild *child, const char *side, GVariant *options,
+                            const TlsFiles *files);
+void helper_child_connect_peer(HelperChild *child, int fd, const char *host);
+void helper_child_accept_peer(HelperChild *child, int fd, const char *address);
+void helper_child_listen_qemu(HelperChild *child, int fd);
+void helper_child_attach_qemu(HelperChild *child, int fd);
+void helper_child_refuse_qemu(HelperChild *child, const char *reason);
+void helper_child_cancel(HelperChild *child, const char *reason);
+
+/* Closes the D-Bus connection, as a daemon that dies does. */
+void helper_child_drop_bus(HelperChild *child);
+
+/* Until the n-th answer since the child was made is there; returns the last answer's error. */
+const GError *helper_child_wait_answer(HelperChild *child, guint n);
+void helper_child_wait_state(HelperChild *child, const char *state);
+void helper_child_wait_qemu_needed(HelperChild *child);
+void helper_child_wait_qemu_connected(HelperChild *child);
+void helper_child_wait_refused(HelperChild *child, guint n);
+int helper_child_wait_exit(HelperChild *child);
+
+/* A counter of the Statistics property, 0 if it is not there. */
+guint64 helper_child_counter(HelperChild *child, const char *name);

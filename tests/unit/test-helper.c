@@ -1,0 +1,668 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* virt-postcopy-helper as a program: two of them, started and spoken to as the daemon does,
+ * joined over loopback TCP, with threads that stand in for the QEMUs. */
+#include "config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <glib/gstdio.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ram/job_error.h"
+#include "tests/support/helper-process.h"
+#include "tests/support/pki-gen.h"
+#include "tests/support/psk.h"
+#include "tests/support/sockets.h"
+
+#define MIB (1024 * 1024)
+#define NOBODY "65534"
+
+/* What the helpers of this file are given. */
+typedef struct {
+    const char *program;
+    const char *options[3];
+    char *dir; /* of PEM files */
+    PkiIdentity *ca;
+} World;
+
+typedef struct {
+    HelperChild *source;
+    HelperChild *destination;
+    int source_qemu; /* the test's ends */
+    int destination_qemu;
+} Pair;
+
+static HelperChild *spawn(void **state)
+{
+    World *world = *state;
+
+    return helper_child_new(world->program, world->options);
+}
+
+static void configure_psk(HelperChild *child, const char *side, guint8 token)
+{
+    g_auto(TlsFiles) files = TLS_FILES_INIT;
+    GVariantBuilder options;
+
+    psk_files(1, &files);
+    helper_options_init(&options, 0xab, token);
+    g_variant_builder_add(&options, "{sv}", "auth", g_variant_new_string("psk"));
+    helper_child_configure(child, side, g_variant_builder_end(&options), &files);
+    assert_null(helper_child_wait_answer(child, child->answers + 1));
+    assert_string_equal(child->state, "setup");
+}
+
+/* ---- X.509 ---- */
+
+static void open_pem(World *world, TlsFiles *files, TlsFileKind kind, const char *name,
+                     const char *pem)
+{
+    g_autofree char *path = pki_dir_write(world->dir, name, pem, -1);
+
+    assert_true(tls_files_open(files, kind, path, FALSE, NULL));
+}
+
+/* A certificate for that host by issuer; cas: PEM text of who is trusted. */
+static void configure_x509_by(World *world, HelperChild *child, const char *side,
+                              const PkiIdentity *issuer, const char *cas, const char *host)
+{
+    gboolean server = g_str_equal(side, "destination");
+    const PkiSpec spec = { .common_name = host,
+                           .issuer = issuer,
+                           .dns = { host },
+                           .purposes = { server ? GNUTLS_KP_TLS_WWW_SERVER
+                                                : GNUTLS_KP_TLS_WWW_CLIENT } };
+    g_autoptr(PkiIdentity) own = pki_identity_new(&spec);
+    g_autofree char *cert = pki_cert_pem(own);
+    g_autofree char *key = pki_key_pem(own);
+    g_auto(TlsFiles) files = TLS_FILES_INIT;
+    GVariantBuilder options;
+
+    open_pem(world, &files, TLS_FILE_CA_CERT, "cacert.pem", cas);
+    open_pem(world, &files, TLS_FILE_CERT, "cert.pem", cert);
+    open_pem(world, &files, TLS_FILE_KEY, "key.pem", key);
+    helper_options_init(&options, 0xab, 1);
+    helper_child_configure(child, side, g_variant_builder_end(&options), &files);
+    assert_null(helper_child_wait_answer(child, child->answers + 1));
+}
+
+static void configure_x509(void **state, HelperChild *child, const char *side, const char *host)
+{
+    World *world = *state;
+    g_autofree char *ca = pki_cert_pem(world->ca);
+
+    configure_x509_by(world, child, side, world->ca, ca, host);
+}
+
+/* ---- steps ---- */
+
+static void join(HelperChild *source, HelperChild *destination, const char *host)
+{
+    int tcp[2];
+
+    sockets_tcp_pair(tcp);
+    helper_child_accept_peer(destination, tcp[1], "127.0.0.1");
+    helper_child_connect_peer(source, tcp[0], host);
+}
+
+static int attach(HelperChild *destination)
+{
+    int pair[2];
+
+    sockets_unix_pair(pair);
+    helper_child_wait_qemu_needed(destination);
+    helper_child_attach_qemu(destination, pair[0]);
+    return pair[1];
+}
+
+static int listen_and_connect(void **state, HelperChild *source)
+{
+    World *world = *state;
+    g_autofree char *path = g_build_filename(world->dir, "qemu.sock", NULL);
+    int fd;
+
+    helper_child_listen_qemu(source, sockets_unix_listen(path));
+    fd = sockets_unix_connect(path);
+    g_unlink(path);
+    return fd;
+}
+
+static void activate(void **state, Pair *pair)
+{
+    guint answers = pair->source->answers;
+
+    join(pair->source, pair->destination, "localhost");
+    pair->destination_qemu = attach(pair->destination);
+    assert_null(helper_child_wait_answer(pair->source, answers + 1));
+    pair->source_qemu = listen_and_connect(state, pair->source);
+    helper_child_wait_qemu_connected(pair->source);
+    helper_child_wait_state(pair->source, "active");
+    helper_child_wait_state(pair->destination, "active");
+}
+
+static void pair_init(void **state, Pair *pair)
+{
+    *pair = (Pair){ spawn(state), spawn(state), -1, -1 };
+    configure_psk(pair->source, "source", 1);
+    configure_psk(pair->destination, "destination", 1);
+}
+
+static void pair_clear(Pair *pair)
+{
+    helper_child_free(pair->source);
+    helper_child_free(pair->destination);
+    if (pair->source_qemu >= 0)
+        close(pair->source_qemu);
+    if (pair->destination_qemu >= 0)
+        close(pair->destination_qemu);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Pair, pair_clear)
+
+static void assert_contains(const char *text, const char *part)
+{
+    if (!text || !strstr(text, part))
+        fail_msg("\"%s\" does not contain \"%s\"", text ? text : "(null)", part);
+}
+
+static void start_streams(Pair *pair, guint64 forth, guint64 back, StreamEnd *ret_ends[2])
+{
+    ret_ends[0] = stream_end_start(pair->source_qemu, 1, forth, 2);
+    ret_ends[1] = stream_end_start(pair->destination_qemu, 2, back, 1);
+    pair->source_qemu = pair->destination_qemu = -1;
+}
+
+static void assert_streams_good(StreamEnd *ends[2])
+{
+    stream_end_wait(ends[0]);
+    stream_end_wait(ends[1]);
+    assert_true(stream_end_is_good(ends[0], ends[1]->len));
+    assert_true(stream_end_is_good(ends[1], ends[0]->len));
+}
+
+static void free_streams(StreamEnd *ends[2])
+{
+    stream_end_free(ends[0]);
+    stream_end_free(ends[1]);
+}
+
+/* ---- the ordinary way ---- */
+
+static void hundred_mebibytes_pass_unchanged_over_x509(void **state)
+{
+    g_auto(Pair) pair = { spawn(state), spawn(state), -1, -1 };
+    StreamEnd *ends[2];
+
+    configure_x509(state, pair.source, "source", "hostA");
+    configure_x509(state, pair.destination, "destination", "localhost");
+    activate(state, &pair);
+    assert_string_equal(postcopy_migration_get_tls_version(pair.source->proxy), "TLS1.3");
+    assert_non_null(strstr(postcopy_migration_get_tls_cipher(pair.source->proxy), "GCM"));
+    assert_string_equal(postcopy_migration_get_peer_name(pair.source->proxy), "CN=localhost");
+    assert_string_equal(postcopy_migration_get_peer_name(pair.destination->proxy), "CN=hostA");
+    assert_false(postcopy_migration_get_return_path_opened(pair.source->proxy));
+
+    start_streams(&pair, 128 * MIB + 3, 16 * MIB, ends);
+    assert_int_equal(helper_child_wait_exit(pair.source), 0);
+    assert_int_equal(helper_child_wait_exit(pair.destination), 0);
+    assert_streams_good(ends);
+    assert_string_equal(pair.source->history->str, "setup active completed");
+    assert_string_equal(pair.destination->history->str, "setup active completed");
+    assert_string_equal(postcopy_migration_get_state(pair.source->proxy), "completed");
+    assert_string_equal(postcopy_migration_get_last_error(pair.source->proxy), "");
+    assert_true(postcopy_migration_get_return_path_opened(pair.source->proxy));
+    assert_true(helper_child_counter(pair.source, "stream-bytes") == ends[0]->len);
+    assert_true(helper_child_counter(pair.destination, "stream-bytes") == ends[0]->len);
+    assert_true(helper_child_counter(pair.source, "return-path-bytes") == ends[1]->len);
+    assert_true(helper_child_counter(pair.source, "wire-bytes-sent") > ends[0]->len);
+    assert_true(helper_child_counter(pair.destination, "wire-bytes-received") > ends[0]->len);
+    assert_true(helper_child_counter(pair.source, "frames-sent") >= 128 * 16);
+    assert_true(helper_child_counter(pair.source, "window-high-water") <= 4 * MIB);
+    assert_true(helper_child_counter(pair.source, "elapsed-us") > 0);
+    free_streams(ends);
+}
+
+/* The value of one line of /proc/PID/task/TID/status. */
+static char *status_line(int pid, const char *tid, const char *key)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/task/%s/status", pid, tid);
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
+
+    assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    lines = g_strsplit(text, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        if (g_str_has_prefix(*line, key) && (*line)[strlen(key)] == ':')
+            return g_strstrip(g_strdup(*line + strlen(key) + 1));
+    }
+    return NULL;
+}
+
+static void every_thread_is_confined(void **state)
+{
+    g_auto(Pair) pair;
+    g_autofree char *path = NULL;
+    g_autoptr(GDir) dir = NULL;
+    const char *tid;
+    guint threads = 0;
+    int pid;
+
+    pair_init(state, &pair);
+    activate(state, &pair);
+    pid = helper_child_pid(pair.source);
+    path = g_strdup_printf("/proc/%d/task", pid);
+    dir = g_dir_open(path, 0, NULL);
+    while ((tid = g_dir_read_name(dir))) {
+        g_autofree char *seccomp = status_line(pid, tid, "Seccomp");
+        g_autofree char *nnp = status_line(pid, tid, "NoNewPrivs");
+        g_autofree char *uid = status_line(pid, tid, "Uid");
+        g_autofree char *gid = status_line(pid, tid, "Gid");
+        g_autofree char *groups = status_line(pid, tid, "Groups");
+        g_autofree char *caps = status_line(pid, tid, "CapEff");
+
+        assert_string_equal(seccomp, "2");
+        assert_string_equal(nnp, "1");
+        if (geteuid() == 0) {
+            assert_string_equal(uid, NOBODY "\t" NOBODY "\t" NOBODY "\t" NOBODY);
+            assert_string_equal(gid, NOBODY "\t" NOBODY "\t" NOBODY "\t" NOBODY);
+            assert_string_equal(groups, "");
+        }
+        assert_string_equal(caps, "0000000000000000");
+        threads++;
+    }
+    assert_true(threads >= 3);
+}
+
+/* ---- refusals ---- */
+
+static void wrong_host_name_is_refused_by_the_source(void **state)
+{
+    g_auto(Pair) pair = { spawn(state), spawn(state), -1, -1 };
+    const GError *error;
+
+    configure_x509(state, pair.source, "source", "hostA");
+    configure_x509(state, pair.destination, "destination", "hostB");
+    join(pair.source, pair.destination, "hostC");
+    error = helper_child_wait_answer(pair.source, 2);
+    assert_true(g_error_matches(error, JOB_ERROR, JOB_ERROR_TLS));
+    assert_contains(error->message, "hostC");
+    assert_int_equal(helper_child_wait_exit(pair.source), 1);
+    assert_string_equal(pair.source->history->str, "setup failed");
+    helper_child_wait_refused(pair.destination, 1);
+    assert_string_equal(pair.destination->state, "setup");
+}
+
+static void client_of_an_unknown_ca_is_refused_by_the_destination(void **state)
+{
+    World *world = *state;
+    const PkiSpec spec = { .common_name = "Other CA", .ca = TRUE };
+    g_autoptr(PkiIdentity) other = pki_identity_new(&spec);
+    g_autofree char *known = pki_cert_pem(world->ca);
+    g_autofree char *unknown = pki_cert_pem(other);
+    g_autofree char *both = g_strconcat(known, unknown, NULL);
+    g_auto(Pair) pair = { spawn(state), spawn(state), -1, -1 };
+    const GError *error;
+
+    /* The source trusts both, or it would refuse the destination first. */
+    configure_x509_by(world, pair.source, "source", other, both, "hostX");
+    configure_x509(state, pair.destination, "destination", "localhost");
+    join(pair.source, pair.destination, "localhost");
+    helper_child_wait_refused(pair.destination, 1);
+    assert_contains(pair.destination->refused->pdata[0], "127.0.0.1: ");
+    error = helper_child_wait_answer(pair.source, 2);
+    assert_true(g_error_matches(error, JOB_ERROR, JOB_ERROR_TLS));
+    assert_contains(error->message, "refused our certificate");
+    assert_int_equal(helper_child_wait_exit(pair.source), 1);
+    assert_int_equal(pair.destination->qemu_needed, 0);
+    assert_string_equal(pair.destination->state, "setup");
+}
+
+static void wrong_and_reused_tokens_are_refused_with_a_reason(void **state)
+{
+    g_auto(Pair) pair;
+    g_autoptr(HelperChild) wrong = spawn(state);
+    g_autoptr(HelperChild) again = spawn(state);
+    const GError *error;
+
+    pair_init(state, &pair);
+    configure_psk(wrong, "source", 2);
+    configure_psk(again, "source", 1);
+
+    join(wrong, pair.destination, "localhost");
+    error = helper_child_wait_answer(wrong, 2);
+    assert_true(g_error_matches(error, JOB_ERROR, JOB_ERROR_REFUSED));
+    assert_string_equal(wrong->answer_name, "org.libvirt.Postcopy1.Error.Refused");
+    assert_string_equal(error->message, "the destination refused: wrong token");
+    assert_int_equal(helper_child_wait_exit(wrong), 1);
+
+    activate(state, &pair);
+    join(again, pair.destination, "localhost");
+    error = helper_child_wait_answer(again, 2);
+    assert_string_equal(error->message, "the destination refused: token already used");
+    assert_int_equal(helper_child_wait_exit(again), 1);
+    helper_child_wait_refused(pair.destination, 2);
+    assert_string_equal(pair.destination->refused->pdata[1], "127.0.0.1: token already used");
+    assert_string_equal(pair.destination->state, "active");
+}
+
+static void missing_qemu_is_told_to_the_source(void **state)
+{
+    g_auto(Pair) pair;
+    const GError *error;
+
+    pair_init(state, &pair);
+    join(pair.source, pair.destination, "localhost");
+    helper_child_wait_qemu_needed(pair.destination);
+    helper_child_refuse_qemu(pair.destination, "cannot connect to QEMU");
+    error = helper_child_wait_answer(pair.source, 2);
+    assert_string_equal(error->message, "the destination refused: cannot connect to QEMU");
+    assert_int_equal(helper_child_wait_exit(pair.source), 1);
+    assert_int_equal(helper_child_wait_exit(pair.destination), 1);
+    assert_string_equal(pair.destination->reason, "cannot connect to QEMU");
+}
+
+/* ---- arguments ---- */
+
+static const struct {
+    const char *side;
+    const char *key; /* put in addition, or instead */
+    const char *value; /* GVariant text */
+    gboolean bare;   /* without the good options */
+    JobError code;
+    const char *names;
+} bad_arguments[] = {
+    { "middle", NULL, NULL, FALSE, JOB_ERROR_INVALID_ARGUMENT, "side is \"middle\"" },
+    { "source", NULL, NULL, TRUE, JOB_ERROR_INVALID_ARGUMENT, "option \"session\" is missing" },
+    { "source", "session", "b'short'", TRUE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"session\" has 6 bytes, must have 16" },
+    { "source", "token", "'text'", TRUE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"token\" has type \"s\", must have \"ay\"" },
+    { "source", "window", "uint64 1", TRUE, JOB_ERROR_INVALID_ARGUMENT, "option \"window\" is 1" },
+    { "source", "window", "uint64 9999999999", TRUE, JOB_ERROR_INVALID_ARGUMENT, "\"window\"" },
+    { "source", "window", "uint32 1000000", TRUE, JOB_ERROR_INVALID_ARGUMENT, "\"window\"" },
+    { "source", "windows", "uint64 1000000", FALSE, JOB_ERROR_INVALID_ARGUMENT,
+      "unknown option \"windows\"" },
+    { "source", "domain", "'twice'", FALSE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"domain\" is given twice" },
+    { "source", "auth", "'kerberos'", FALSE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"auth\" is \"kerberos\"" },
+    { "source", "auth", "'x509'", FALSE, JOB_ERROR_TLS, "" },
+    { "destination", "auth", "'x509'", FALSE, JOB_ERROR_TLS, "" },
+};
+
+static void bad_configuration_is_named_and_can_be_repeated(void **state)
+{
+    g_autoptr(HelperChild) child = spawn(state);
+
+    for (gsize i = 0; i < G_N_ELEMENTS(bad_arguments); i++) {
+        g_auto(TlsFiles) files = TLS_FILES_INIT;
+        GVariantBuilder options;
+        const GError *error;
+
+        psk_files(1, &files);
+        if (bad_arguments[i].bare)
+            g_variant_builder_init(&options, G_VARIANT_TYPE_VARDICT);
+        else
+            helper_options_init(&options, 0xab, 1);
+        if (bad_arguments[i].key)
+            g_variant_builder_add(&options, "{sv}", bad_arguments[i].key,
+                                  g_variant_new_parsed(bad_arguments[i].value));
+        helper_child_configure(child, bad_arguments[i].side, g_variant_builder_end(&options),
+                               &files);
+        error = helper_child_wait_answer(child, child->answers + 1);
+        assert_non_null(error);
+        assert_true(g_error_matches(error, JOB_ERROR, bad_arguments[i].code));
+        assert_contains(error->message, bad_arguments[i].names);
+        assert_string_equal(child->state, "none");
+    }
+    configure_psk(child, "source", 1);
+}
+
+static void calls_out_of_order_are_refused(void **state)
+{
+    g_autoptr(HelperChild) child = spawn(state);
+    int pair[2];
+    int file;
+
+    sockets_unix_pair(pair);
+    helper_child_connect_peer(child, pair[0], "localhost");
+    helper_child_wait_answer(child, 1);
+    assert_true(g_error_matches(child->answer, JOB_ERROR, JOB_ERROR_WRONG_STATE));
+    assert_string_equal(child->answer->message, "Configure must come first");
+    close(pair[1]);
+
+    configure_psk(child, "source", 1);
+    sockets_unix_pair(pair);
+    helper_child_attach_qemu(child, pair[0]);
+    helper_child_wait_answer(child, 3);
+    assert_string_equal(child->answer->message, "AttachQemu is for the destination only");
+    close(pair[1]);
+
+    file = memfd_create("not-a-socket", 0);
+    helper_child_connect_peer(child, file, "localhost");
+    helper_child_wait_answer(child, 4);
+    assert_true(g_error_matches(child->answer, JOB_ERROR, JOB_ERROR_INVALID_ARGUMENT));
+    assert_string_equal(child->answer->message, "the descriptor is no stream socket");
+    assert_string_equal(child->state, "setup");
+}
+
+static void bad_command_line_is_a_usage_error(void **state)
+{
+    World *world = *state;
+    static const char *const rows[][3] = {
+        { NULL },
+        { "--dbus-fd=x" },
+        { "--dbus-fd=3", "--user=root" },
+        { "--dbus-fd=3", "--user=0:0" },
+        { "--dbus-fd=3", "--user=1:4294967295" },
+        { "--dbus-fd=3", "--log-level=9" },
+        { "--dbus-fd=3", "extra" },
+        { "--unknown" },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        const char *argv[] = { world->program, rows[i][0], rows[i][1], NULL };
+        g_autofree char *text = NULL;
+        int status = 0;
+
+        assert_true(g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, NULL,
+                                 &text, &status, NULL));
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 2);
+        assert_contains(text, "virt-postcopy-helper: ");
+    }
+}
+
+/* ---- what goes away ---- */
+
+static void killed_helper_closes_the_other_qemu(void **state)
+{
+    for (int which = 0; which < 2; which++) {
+        g_auto(Pair) pair;
+        HelperChild *killed, *left;
+
+        pair_init(state, &pair);
+        activate(state, &pair);
+        killed = which ? pair.source : pair.destination;
+        left = which ? pair.destination : pair.source;
+        kill(helper_child_pid(killed), SIGKILL);
+        assert_true(socket_ends_within(which ? pair.destination_qemu : pair.source_qemu, 1000));
+        assert_int_equal(helper_child_wait_exit(left), 1);
+        assert_string_equal(left->history->str, "setup active failed");
+        assert_contains(left->reason, "lost the peer");
+    }
+}
+
+static void helper_killed_in_setup_is_noticed_by_its_peer(void **state)
+{
+    g_auto(Pair) pair;
+
+    pair_init(state, &pair);
+    join(pair.source, pair.destination, "localhost");
+    helper_child_wait_qemu_needed(pair.destination);
+    kill(helper_child_pid(pair.source), SIGKILL);
+    assert_int_equal(helper_child_wait_exit(pair.destination), 1);
+    assert_string_equal(pair.destination->history->str, "setup failed");
+}
+
+static void active_stream_outlives_the_daemon(void **state)
+{
+    g_auto(Pair) pair;
+    StreamEnd *ends[2];
+
+    pair_init(state, &pair);
+    activate(state, &pair);
+    helper_child_drop_bus(pair.source);
+    helper_child_drop_bus(pair.destination);
+    start_streams(&pair, 32 * MIB, MIB, ends);
+    assert_int_equal(helper_child_wait_exit(pair.source), 0);
+    assert_int_equal(helper_child_wait_exit(pair.destination), 0);
+    assert_streams_good(ends);
+    free_streams(ends);
+}
+
+static void helper_in_setup_ends_with_its_daemon(void **state)
+{
+    g_auto(Pair) pair;
+
+    pair_init(state, &pair);
+    join(pair.source, pair.destination, "localhost");
+    helper_child_wait_qemu_needed(pair.destination);
+    helper_child_drop_bus(pair.source);
+    assert_int_equal(helper_child_wait_exit(pair.source), 3);
+    assert_int_equal(helper_child_wait_exit(pair.destination), 3);
+    assert_string_equal(pair.destination->reason,
+                        "the source cancelled the migration: the daemon has gone");
+}
+
+static void unconfigured_helper_ends_with_its_daemon(void **state)
+{
+    g_autoptr(HelperChild) child = spawn(state);
+
+    helper_child_drop_bus(child);
+    assert_int_equal(helper_child_wait_exit(child), 3);
+}
+
+static void sigterm_ends_what_is_not_active(void **state)
+{
+    g_auto(Pair) pair;
+    StreamEnd *ends[2];
+
+    pair_init(state, &pair);
+    activate(state, &pair);
+    kill(helper_child_pid(pair.source), SIGTERM);
+    kill(helper_child_pid(pair.source), SIGINT);
+    kill(helper_child_pid(pair.source), SIGHUP);
+    start_streams(&pair, 8 * MIB, MIB, ends);
+    assert_int_equal(helper_child_wait_exit(pair.source), 0);
+    assert_streams_good(ends);
+    free_streams(ends);
+
+    {
+        g_autoptr(HelperChild) idle = spawn(state);
+
+        configure_psk(idle, "source", 1);
+        kill(helper_child_pid(idle), SIGTERM);
+        assert_int_equal(helper_child_wait_exit(idle), 3);
+        assert_string_equal(idle->history->str, "setup cancelled");
+        assert_contains(idle->reason, "SIGTERM");
+    }
+}
+
+static void cancel_closes_both_qemus(void **state)
+{
+    g_auto(Pair) pair;
+
+    pair_init(state, &pair);
+    activate(state, &pair);
+    helper_child_cancel(pair.destination, "aborted");
+    assert_true(socket_ends_within(pair.source_qemu, 1000));
+    assert_true(socket_ends_within(pair.destination_qemu, 1000));
+    assert_int_equal(helper_child_wait_exit(pair.source), 3);
+    assert_int_equal(helper_child_wait_exit(pair.destination), 3);
+    assert_string_equal(pair.source->history->str, "setup active cancelled");
+    assert_string_equal(pair.source->reason,
+                        "the destination cancelled the migration: aborted");
+    assert_string_equal(postcopy_migration_get_last_error(pair.source->proxy),
+                        pair.source->reason);
+}
+
+static void second_qemu_connection_is_not_taken(void **state)
+{
+    World *world = *state;
+    g_auto(Pair) pair;
+    g_autofree char *path = g_build_filename(world->dir, "second.sock", NULL);
+    int second;
+
+    pair_init(state, &pair);
+    join(pair.source, pair.destination, "localhost");
+    pair.destination_qemu = attach(pair.destination);
+    assert_null(helper_child_wait_answer(pair.source, 2));
+    helper_child_listen_qemu(pair.source, sockets_unix_listen(path));
+    pair.source_qemu = sockets_unix_connect(path);
+    second = sockets_unix_connect(path);
+    helper_child_wait_state(pair.source, "active");
+    assert_true(socket_ends_within(second, 1000));
+    assert_int_equal(pair.source->qemu_connected, 1);
+    close(second);
+    g_unlink(path);
+}
+
+static int world_setup(void **state)
+{
+    const PkiSpec ca = { .common_name = "Test CA", .ca = TRUE };
+    World *world = g_new0(World, 1);
+    const char *program = g_getenv("VIRT_POSTCOPY_HELPER");
+
+    world->program = program ? program : HELPER_PROGRAM;
+    world->options[0] = "--log-level=4";
+    if (geteuid() == 0)
+        world->options[1] = "--user=" NOBODY ":" NOBODY;
+    world->dir = pki_dir_new();
+    world->ca = pki_identity_new(&ca);
+    *state = world;
+    return 0;
+}
+
+static int world_teardown(void **state)
+{
+    World *world = *state;
+
+    pki_identity_free(world->ca);
+    pki_dir_remove(world->dir);
+    g_free(world);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hundred_mebibytes_pass_unchanged_over_x509),
+        cmocka_unit_test(every_thread_is_confined),
+        cmocka_unit_test(wrong_host_name_is_refused_by_the_source),
+        cmocka_unit_test(client_of_an_unknown_ca_is_refused_by_the_destination),
+        cmocka_unit_test(wrong_and_reused_tokens_are_refused_with_a_reason),
+        cmocka_unit_test(missing_qemu_is_told_to_the_source),
+        cmocka_unit_test(bad_configuration_is_named_and_can_be_repeated),
+        cmocka_unit_test(calls_out_of_order_are_refused),
+        cmocka_unit_test(bad_command_line_is_a_usage_error),
+        cmocka_unit_test(killed_helper_closes_the_other_qemu),
+        cmocka_unit_test(helper_killed_in_setup_is_noticed_by_its_peer),
+        cmocka_unit_test(active_stream_outlives_the_daemon),
+        cmocka_unit_test(helper_in_setup_ends_with_its_daemon),
+        cmocka_unit_test(unconfigured_helper_ends_with_its_daemon),
+        cmocka_unit_test(sigterm_ends_what_is_not_active),
+        cmocka_unit_test(cancel_closes_both_qemus),
+        cmocka_unit_test(second_qemu_connection_is_not_taken),
+    };
+
+    signal(SIGPIPE, SIG_IGN);
+    return cmocka_run_group_tests(tests, world_setup, world_teardown);
+}
