@@ -297,7 +297,8 @@ static void upstream_closed(RpcStream *stream, const GError *error, gpointer dat
     Proxy *proxy = data;
     LogContext ctx = log_context(proxy);
 
-    if (error)
+    /* libvirtd resets a connection whose client said more after CONNECT_CLOSE. */
+    if (error && !g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CONNECTION_CLOSED))
         log_warning(&ctx, _("upstream connection lost: %1$s"), error->message);
     else
         log_info(&ctx, _("upstream closed the connection"));

@@ -180,22 +180,31 @@ static gboolean refuse(GDBusMethodInvocation *call, JobError code, const char *m
     return TRUE;
 }
 
-/* The one descriptor a call brings, the caller's now; it must be a stream socket. */
+/* The one descriptor a call brings, the caller's now. Out of the list, not a copy: the message may
+ * live longer than the socket should. */
+static int steal_descriptor(GUnixFDList *list, gint32 index)
+{
+    gint n = 0;
+    g_autofree int *fds = list ? g_unix_fd_list_steal_fds(list, &n) : NULL;
+    int stolen = -1;
+
+    for (gint i = 0; i < n; i++) {
+        if (i == index)
+            stolen = fds[i];
+        else
+            close(fds[i]);
+    }
+    return stolen;
+}
+
 static int take_socket(GDBusMethodInvocation *call, GUnixFDList *list, GVariant *handle)
 {
-    g_autoptr(GError) error = NULL;
-    gint32 index = g_variant_get_handle(handle);
+    autofd fd = steal_descriptor(list, g_variant_get_handle(handle));
+    socklen_t len = sizeof(int);
     int type = 0;
-    socklen_t len = sizeof type;
-    autofd fd = -1;
 
-    if (!list || index < 0 || index >= g_unix_fd_list_get_length(list)) {
-        refuse(call, JOB_ERROR_INVALID_ARGUMENT, _("the socket's descriptor is missing"));
-        return -1;
-    }
-    fd = g_unix_fd_list_get(list, index, &error);
     if (fd < 0) {
-        refuse(call, JOB_ERROR_FAILED, error->message);
+        refuse(call, JOB_ERROR_INVALID_ARGUMENT, _("the socket's descriptor is missing"));
         return -1;
     }
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM) {

@@ -3,7 +3,9 @@
 them on loopback, without libvirt."""
 import contextlib
 import json
+import os
 import pathlib
+import pwd
 import re
 import shutil
 import subprocess
@@ -20,7 +22,7 @@ from host import ENVIRONMENT
 from qmp import Qemu, QmpClosed, QmpError, die_with_parent
 from wait import Timeout, wait_for
 
-PAIR = "helper-pair"                    # the program that stands in for the two daemons
+PAIR = "tests/support/helper-pair"      # the program that stands in for the two daemons
 PROGRAMS = ("qemu-system-x86_64", "certtool")
 SOURCE, PEER = "source.test", "localhost"   # the names in the certificates
 UNLIMITED = 1 << 40                     # bytes a second
@@ -83,6 +85,9 @@ class Pair:
         argv = [builddir / PAIR, "--helper", builddir / "virt-postcopy-helper", "--listen", listen,
                 "--connect", connect, "--pki-source", certificates[0], "--pki-destination", certificates[1],
                 "--host", PEER]
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            argv += ["--user", f"{nobody.pw_uid}:{nobody.pw_gid}"]
         with open(self.out, "wb") as out, open(self.log, "wb") as log:
             self.process = subprocess.Popen(            # pylint: disable=consider-using-with
                 argv, stdin=subprocess.DEVNULL, stdout=out, stderr=log, env=ENVIRONMENT,
@@ -92,9 +97,18 @@ class Pair:
         return [json.loads(line) for line in self.out.read_text().splitlines(keepends=True)
                 if line.startswith("{") and line.endswith("\n")]
 
-    def final(self, side):
-        """What was last said of that side's helper."""
-        return ([line for line in self.lines() if line.get("side") == side] or [{}])[-1]
+    def find(self, event):
+        return [line for line in self.lines() if line["event"] == event]
+
+    def result(self, side):
+        """What that side's helper had to say in the end: state, TLS, counters."""
+        results = self.find("result")
+        return results[-1][side] if results else {}
+
+    def complaints(self):
+        """The reasons of what went wrong, as one text."""
+        found = [line.get("reason") or line.get("message") for line in self.lines()]
+        return "; ".join(text for text in found if text) or "nothing"
 
     def close(self):
         if self.process.poll() is None:
@@ -161,7 +175,7 @@ class Demonstration:
         wait_for(lambda: self.guest.reports(self.source), "the guest running", 30 + self.options.memory / 20)
         say(f"the guest runs on the source: {guest_words(self.options)}")
         self.pair = Pair(self.builddir, self.directory, outgoing, incoming, self.certificates())
-        wait_for(lambda: outgoing.exists() or self.pair.process.poll() is not None, "the helpers listening", 20)
+        wait_for(lambda: self.pair.find("ready") or self.pair.process.poll() is not None, "the helpers ready", 20)
         say("two virt-postcopy-helpers stand between them, joined by TCP on loopback; each has a certificate made "
             "for this run")
         self.before = self.guest.next_report(self.source)
@@ -211,7 +225,7 @@ class Demonstration:
                 if status in place.statuses():
                     reason = place.qemu.qmp.execute("query-migrate").get("error-desc", "no reason given")
                     raise DemoFailed(f"the migration is {status} on the {place.name} QEMU: {reason}; the helpers "
-                                     f"say: {[self.pair.final(p.name).get('reason') for p in self.hosts]}")
+                                     f"say: {self.pair.complaints()}")
 
     def gather(self):
         self.account.say("The guest verifies all of its memory on the destination...")
@@ -248,8 +262,7 @@ class Demonstration:
     def results(self):
         job = self.source.qemu.qmp.execute("query-migrate")
         stopped, resumed = self.time_of(self.source, "STOP"), self.time_of(self.target, "RESUME")
-        ours, theirs = (self.pair.final(place.name) for place in self.hosts)
-        counters = theirs["statistics"]
+        ours, theirs = (self.pair.result(place.name) for place in self.hosts)
         return [
             ("downtime", f"{duration(resumed - stopped)} from the source's STOP to the destination's RESUME; QEMU "
              f"itself says {job['downtime']} ms" if stopped and resumed else f"{job['downtime']} ms (by QEMU)"),
@@ -258,11 +271,11 @@ class Demonstration:
             ("memory", f"{data_size(job['ram']['transferred'])} of QEMU's stream for a guest of "
              f"{data_size(job['ram']['total'])}; {job['ram']['postcopy-requests']} pages asked for by the guest before "
              "their turn"),
-            ("on the wire", f"{data_size(counters['wire-bytes-received'])} to the destination, "
-             f"{data_size(counters['wire-bytes-sent'])} back, TLS included; {counters['frames-received']} frames; at most "
-             f"{data_size(ours['statistics']['window-high-water'])} sent and not yet acknowledged"),
-            ("encryption", f"{ours['tls']}, {ours['cipher']}"),
-            ("certificates", f"the source was shown \"{ours['peer']}\", the destination \"{theirs['peer']}\", and each "
+            ("on the wire", f"{data_size(theirs['wire-bytes-received'])} to the destination, "
+             f"{data_size(theirs['wire-bytes-sent'])} back, TLS included; {theirs['frames-received']} frames; at most "
+             f"{data_size(ours['window-high-water'])} sent and not yet acknowledged"),
+            ("encryption", f"{ours['tls-version']}, {ours['tls-cipher']}"),
+            ("certificates", f"the source was shown \"{ours['peer-name']}\", the destination \"{theirs['peer-name']}\", and each "
              "verified what it was shown"),
             *((f"the {place.name}", place.qemu.qmp.execute("query-status")["status"]) for place in self.hosts),
             ("the guest says", verdict_words(self.verdict, self.target)),
@@ -270,19 +283,18 @@ class Demonstration:
 
     def check(self):
         """Everything that must be so; the first that is not is the reason of the failure."""
-        final = [self.pair.final(place.name) for place in self.hosts]
-        received = final[1]["statistics"]["wire-bytes-received"]
+        final = [self.pair.result(place.name) for place in self.hosts]
         status = [place.qemu.qmp.execute("query-status")["status"] for place in self.hosts]
         wrong = [
             (status != ["postmigrate", "running"], f"the QEMUs are {status[0]} and {status[1]}"),
             (any("postcopy-active" not in place.statuses() for place in self.hosts),
              "the migration completed before its post-copy phase began; give the guest more to change (--hot) "
              "or less network (--rate)"),
-            (any(f.get("tls") != "TLS1.3" for f in final), "the helpers did not speak TLS 1.3"),
-            (PEER not in final[0]["peer"] or SOURCE not in final[1]["peer"], "the certificates name others"),
+            (any(f.get("tls-version") != "TLS1.3" for f in final), "the helpers did not speak TLS 1.3"),
+            (PEER not in final[0]["peer-name"] or SOURCE not in final[1]["peer-name"], "the certificates name others"),
             (any(f.get("state") != "completed" for f in final), "a helper does not say that it completed"),
             (self.pair.process.returncode != 0, "a helper ended with a failure"),
-            (received < self.options.memory << 19, "the guest's memory did not take the way through the helpers"),
+            (final[1]["wire-bytes-received"] < self.options.memory << 19, "the guest's memory did not take the way through the helpers"),
         ]
         for bad, sentence in wrong:
             if bad:

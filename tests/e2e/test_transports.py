@@ -202,7 +202,8 @@ def test_tls_client_not_on_the_list_is_refused(rig):
     rig.a.restart_daemon(tls_allowed_dn_list=["CN=nobody", listed.dn])
     works(rig.b, client_uri(rig, listed, rig.ca))
     uri = client_uri(rig, other, rig.ca)
-    daemon_says(rig.a, other.dn, lambda: refused(rig.b, uri, "list", because="Unable to read TLS confirmation"))
+    daemon_says(rig.a, other.dn,
+                lambda: refused(rig.b, uri, "list", because="Unable to read TLS confirmation"))
 
 
 @own_rig

@@ -82,6 +82,7 @@ write_block(const Pages *pages, uint32_t page, uint32_t generation)
         words[i] = header_word(&maker, i);
     for (; i < BLOCK_WORDS; i++)
         words[i] = next_word(&maker, i);
+    cpu_publish(words);
 }
 
 /* Notes the first wrong word only. */

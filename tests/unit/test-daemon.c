@@ -339,12 +339,12 @@ static void test_clients_over_the_limit_wait_their_turn(void **state)
 static void test_stop_closes_every_client_and_says_so_once(void **state)
 {
     Fixture *f = *state;
-    g_autoptr(RpcEnd) one = NULL, two = NULL, up_one = NULL, up_two = NULL;
+    g_autoptr(RpcEnd) one = NULL, two = NULL, up_one = NULL;
 
     start(f);
     one = connect_client(f->rw);
     up_one = next_upstream(f);
-    two = connect_client(f->ro);
+    two = connect_client(f->ro); /* for which there is no upstream */
     rpc_test_settle();
     daemon_stop(f->daemon, on_stopped, f);
     assert_int_equal(f->stopped, 0);

@@ -62,9 +62,10 @@ static void configure_psk(HelperChild *child, const char *side, guint8 token)
 
 /* ---- X.509 ---- */
 
-static void open_pem(World *world, TlsFiles *files, TlsFileKind kind, const char *name,
+static void open_pem(World *world, TlsFiles *files, TlsFileKind kind, const char *host,
                      const char *pem)
 {
+    g_autofree char *name = g_strdup_printf("%s-%s.pem", host, tls_file_kind_name(kind));
     g_autofree char *path = pki_dir_write(world->dir, name, pem, -1);
 
     assert_true(tls_files_open(files, kind, path, FALSE, NULL));
@@ -86,9 +87,9 @@ static void configure_x509_by(World *world, HelperChild *child, const char *side
     g_auto(TlsFiles) files = TLS_FILES_INIT;
     GVariantBuilder options;
 
-    open_pem(world, &files, TLS_FILE_CA_CERT, "cacert.pem", cas);
-    open_pem(world, &files, TLS_FILE_CERT, "cert.pem", cert);
-    open_pem(world, &files, TLS_FILE_KEY, "key.pem", key);
+    open_pem(world, &files, TLS_FILE_CA_CERT, host, cas);
+    open_pem(world, &files, TLS_FILE_CERT, host, cert);
+    open_pem(world, &files, TLS_FILE_KEY, host, key);
     helper_options_init(&options, 0xab, 1);
     helper_child_configure(child, side, g_variant_builder_end(&options), &files);
     assert_null(helper_child_wait_answer(child, child->answers + 1));

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What an authenticated peer may send on the main channel: bytes into the frame reader, frames
+ * into an active session. The first byte chooses the side and how QEMU behaves. */
+#include "config.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#include "tls/session.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define WINDOW HELLO_WINDOW_MIN
+
+static Session *active_session(gboolean source)
+{
+    SessionConfig config = { .side = source ? SESSION_SOURCE : SESSION_DESTINATION,
+                             .window = WINDOW };
+    HelloBody hello = { .version_min = 1, .version_max = 1, .window = WINDOW };
+    Session *s = session_new(&config);
+
+    session_start(s, NULL);
+    if (source) {
+        g_autoptr(GBytes) whole = frame_new_hello_ack(&(HelloAckBody){ 1, 0, WINDOW });
+        g_auto(Frame) ack = { { FRAME_HELLO_ACK, 0, 20 },
+                              g_bytes_new_from_bytes(whole, FRAME_HEADER_LEN, 20) };
+
+        session_on_channel_up(s, NULL);
+        session_on_frame(s, &ack);
+    } else {
+        session_on_hello(s, &hello, NULL);
+    }
+    session_on_qemu_attached(s, NULL);
+    return s;
+}
+
+static void qemu_says(Session *s)
+{
+    guint8 *space;
+
+    if (!session_wants_qemu(s))
+        return;
+    session_qemu_space(s, &space);
+    memset(space, 0x5a, 100);
+    g_assert(session_on_qemu_data(s, 100, NULL));
+}
+
+static void channel_takes(Session *s)
+{
+    const guint8 *bytes;
+    gsize len;
+
+    session_settle(s);
+    while ((len = session_output(s, &bytes)) > 0)
+        session_output_done(s, len);
+}
+
+static void qemu_takes(Session *s)
+{
+    const guint8 *bytes;
+    gsize len = session_qemu_output(s, &bytes);
+
+    if (len > 0)
+        g_assert(session_on_qemu_written(s, (len + 1) / 2, NULL));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    g_autoptr(Session) s = NULL;
+    g_auto(FrameReader) reader;
+    gboolean deaf = FALSE;
+    guint8 mode;
+
+    if (size < 1)
+        return 0;
+    mode = *data++;
+    size--;
+    s = active_session(mode & 1);
+    frame_reader_init(&reader, FALSE);
+    if (mode & 2)
+        qemu_says(s);
+    if (mode & 4)
+        session_on_qemu_eof(s, NULL);
+    channel_takes(s);
+
+    while (size > 0 && !deaf) {
+        g_auto(Frame) frame = { 0 };
+        g_autoptr(GError) error = NULL;
+        gboolean complete;
+        guint8 *space;
+        gsize n = MIN(frame_reader_space(&reader, &space), size);
+
+        memcpy(space, data, n);
+        data += n;
+        size -= n;
+        if (!frame_reader_advance(&reader, n, &frame, &complete, &error)) {
+            session_on_bad_frame(s, error);
+            deaf = TRUE;
+        } else if (complete) {
+            session_on_frame(s, &frame);
+        }
+        if (mode & 8)
+            qemu_takes(s);
+        if (mode & 16)
+            channel_takes(s);
+    }
+    /* Whatever came: bounded, and a failed session says why. */
+    {
+        SessionStats stats;
+
+        session_get_stats(s, &stats);
+        g_assert(stats.held_high <= WINDOW);
+        if (session_state(s) == SESSION_FAILED)
+            g_assert(*session_reason(s));
+        if (deaf)
+            g_assert(session_state_is_end(session_state(s)));
+    }
+    session_take_actions(s);
+    channel_takes(s);
+    return 0;
+}

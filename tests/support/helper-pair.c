@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* helper-pair: a migration through two helpers on one machine, without libvirtd.
+ *
+ * Does what two daemons do: starts a source and a destination helper, joins them over loopback TCP
+ * with TLS, listens for the source QEMU on one unix socket and connects to the destination QEMU on
+ * another when it is needed.
+ *
+ *     helper-pair --helper ./virt-postcopy-helper --pki-source DIR --pki-destination DIR \
+ *                 --host NAME --listen /run/src.sock --connect /run/dst.sock
+ *     (QEMU) migrate unix:/run/src.sock
+ *
+ * DIR is in libvirt's layout: CA/cacert.pem, libvirt/clientcert.pem and private/clientkey.pem for
+ * the source, servercert.pem and serverkey.pem for the destination. Prints a JSON object per line:
+ * {"event":"ready"} when QEMU may connect, each change, and in the end the result with both sides'
+ * statistics. Exit status 0: completed, 1: failed, 2: usage, 3: cancelled. */
+#include "config.h"
+
+#include <errno.h>
+#include <glib-unix.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "tests/support/helper-process.h"
+#include "tests/support/sockets.h"
+#include "util/autofd.h"
+
+typedef struct {
+    char *helper;
+    char *pki_source;
+    char *pki_destination;
+    char *host;
+    char *listen;
+    char *connect;
+    char *user;
+    int log_level;
+} PairOptions;
+
+typedef struct {
+    const PairOptions *options;
+    HelperChild *source;
+    HelperChild *destination;
+    GMainLoop *loop;
+} HelperPair;
+
+/* ---- JSON ---- */
+
+static void json_add_string(GString *out, const char *key, const char *value)
+{
+    g_string_append_printf(out, ",\"%s\":\"", key);
+    for (; *value; value++) {
+        if (*value == '"' || *value == '\\')
+            g_string_append_printf(out, "\\%c", *value);
+        else if ((guchar)*value < 0x20)
+            g_string_append_printf(out, "\\u%04x", *value);
+        else
+            g_string_append_c(out, *value);
+    }
+    g_string_append_c(out, '"');
+}
+
+static void json_print(GString *out)
+{
+    printf("{%s}\n", out->str + 1);
+    fflush(stdout);
+}
+
+static void print_event(const char *side, const char *event, const char *key, const char *value)
+{
+    g_autoptr(GString) out = g_string_new(NULL);
+
+    json_add_string(out, "event", event);
+    if (side)
+        json_add_string(out, "side", side);
+    if (key)
+        json_add_string(out, key, value);
+    json_print(out);
+}
+
+static void json_add_side(GString *out, const char *side, HelperChild *child)
+{
+    GVariant *statistics = postcopy_migration_get_statistics(child->proxy);
+    g_autoptr(GString) inner = g_string_new(NULL);
+    GVariantIter iter;
+    const char *name;
+    GVariant *value;
+
+    json_add_string(inner, "state", child->state);
+    json_add_string(inner, "reason", child->reason);
+    json_add_string(inner, "tls-version", postcopy_migration_get_tls_version(child->proxy));
+    json_add_string(inner, "tls-cipher", postcopy_migration_get_tls_cipher(child->proxy));
+    json_add_string(inner, "peer-name", postcopy_migration_get_peer_name(child->proxy));
+    g_variant_iter_init(&iter, statistics);
+    while (g_variant_iter_loop(&iter, "{&sv}", &name, &value))
+        g_string_append_printf(inner, ",\"%s\":%" G_GUINT64_FORMAT, name,
+                               g_variant_get_uint64(value));
+    g_string_append_printf(out, ",\"%s\":{%s}", side, inner->str + 1);
+}
+
+/* ---- what the helpers say ---- */
+
+static void fetch_qemu(HelperPair *pair)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    autofd fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    g_autofree char *reason = NULL;
+
+    g_strlcpy(address.sun_path, pair->options->connect, sizeof address.sun_path);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0) {
+        helper_child_attach_qemu(pair->destination, autofd_steal(&fd));
+        return;
+    }
+    reason = g_strdup_printf("cannot connect to QEMU at %s: %s", pair->options->connect,
+                             g_strerror(errno));
+    helper_child_refuse_qemu(pair->destination, reason);
+}
+
+static void on_change(HelperChild *child, const char *what, gpointer data)
+{
+    HelperPair *pair = data;
+    const char *side = child == pair->source ? "source" : "destination";
+
+    if (g_str_equal(what, "state")) {
+        g_autoptr(GString) out = g_string_new(NULL);
+
+        json_add_string(out, "event", "state");
+        json_add_string(out, "side", side);
+        json_add_string(out, "state", child->state);
+        json_add_string(out, "reason", child->reason);
+        json_print(out);
+    } else if (g_str_equal(what, "qemu-needed")) {
+        fetch_qemu(pair);
+    } else if (g_str_equal(what, "qemu-connected")) {
+        print_event(side, what, NULL, NULL);
+    } else if (g_str_equal(what, "channel-refused")) {
+        print_event(side, what, "reason", child->refused->pdata[child->refused->len - 1]);
+    } else if (g_str_equal(what, "answer") && child->answer) {
+        print_event(side, "error", "message", child->answer->message);
+    }
+    if (pair->source->exited && pair->destination->exited && pair->source->bus_closed &&
+        pair->destination->bus_closed)
+        g_main_loop_quit(pair->loop);
+}
+
+static gboolean on_signal(gpointer data)
+{
+    HelperPair *pair = data;
+
+    helper_child_cancel(pair->source, "helper-pair was interrupted");
+    helper_child_cancel(pair->destination, "helper-pair was interrupted");
+    return G_SOURCE_CONTINUE;
+}
+
+/* ---- steps ---- */
+
+static gboolean open_files(const char *dir, const char *who, TlsFiles *files, GError **error)
+{
+    g_autofree char *ca = g_build_filename(dir, "CA", "cacert.pem", NULL);
+    g_autofree char *crl = g_build_filename(dir, "CA", "cacrl.pem", NULL);
+    g_autofree char *cert = g_strdup_printf("%s/libvirt/%scert.pem", dir, who);
+    g_autofree char *key = g_strdup_printf("%s/libvirt/private/%skey.pem", dir, who);
+
+    return tls_files_open(files, TLS_FILE_CA_CERT, ca, FALSE, error) &&
+           tls_files_open(files, TLS_FILE_CA_CRL, crl, TRUE, error) &&
+           tls_files_open(files, TLS_FILE_CERT, cert, FALSE, error) &&
+           tls_files_open(files, TLS_FILE_KEY, key, FALSE, error);
+}
+
+static HelperChild *start(HelperPair *pair, const char *side, const char *dir, const char *who,
+                          GVariant *options, GError **error)
+{
+    g_autofree char *level = g_strdup_printf("--log-level=%d", pair->options->log_level);
+    g_autofree char *user =
+        pair->options->user ? g_strdup_printf("--user=%s", pair->options->user) : NULL;
+    const char *argv[] = { level, user, NULL };
+    g_autoptr(GVariant) owned = g_variant_ref_sink(options);
+    g_autoptr(HelperChild) child = NULL;
+    g_auto(TlsFiles) files = TLS_FILES_INIT;
+
+    if (!open_files(dir, who, &files, error))
+        return NULL;
+    child = helper_child_new(pair->options->helper, argv);
+    if (!child->proxy) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, "the %s helper does not start", side);
+        return NULL;
+    }
+    helper_child_configure(child, side, owned, &files);
+    if (helper_child_wait_answer(child, 1)) {
+        g_propagate_error(error, g_error_copy(child->answer));
+        return NULL;
+    }
+    child->func = on_change;
+    child->data = pair;
+    return g_steal_pointer(&child);
+}
+
+/* Session id and token are the same at both ends, and new each time. */
+static GVariant *session_options(void)
+{
+    guint32 random[12];
+    GVariantBuilder builder;
+
+    for (gsize i = 0; i < G_N_ELEMENTS(random); i++)
+        random[i] = g_random_int();
+    g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
+    g_variant_builder_add(&builder, "{sv}", "session",
+                          g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, random, 16, 1));
+    g_variant_builder_add(&builder, "{sv}", "token",
+                          g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, random + 4, 32, 1));
+    g_variant_builder_add(&builder, "{sv}", "domain", g_variant_new_string("helper-pair"));
+    return g_variant_builder_end(&builder);
+}
+
+static gboolean start_both(HelperPair *pair, GError **error)
+{
+    const PairOptions *o = pair->options;
+    g_autoptr(GVariant) options = g_variant_ref_sink(session_options());
+    int tcp[2];
+
+    pair->source = start(pair, "source", o->pki_source, "client", options, error);
+    if (!pair->source)
+        return FALSE;
+    pair->destination =
+        start(pair, "destination", o->pki_destination, "server", options, error);
+    if (!pair->destination)
+        return FALSE;
+    sockets_tcp_pair(tcp);
+    helper_child_listen_qemu(pair->source, sockets_unix_listen(o->listen));
+    helper_child_accept_peer(pair->destination, tcp[1], "127.0.0.1");
+    helper_child_connect_peer(pair->source, tcp[0], o->host);
+    return TRUE;
+}
+
+static int run(const PairOptions *options, GError **error)
+{
+    HelperPair pair = { .options = options };
+    g_autoptr(GString) out = g_string_new(NULL);
+    int status = EXIT_FAILURE;
+
+    if (start_both(&pair, error)) {
+        pair.loop = g_main_loop_new(NULL, FALSE);
+        g_unix_signal_add(SIGINT, on_signal, &pair);
+        g_unix_signal_add(SIGTERM, on_signal, &pair);
+        print_event(NULL, "ready", "listen", options->listen);
+        g_main_loop_run(pair.loop);
+        g_main_loop_unref(pair.loop);
+        status = MAX(pair.source->status, pair.destination->status);
+        json_add_string(out, "event", "result");
+        json_add_side(out, "source", pair.source);
+        json_add_side(out, "destination", pair.destination);
+        json_print(out);
+    }
+    helper_child_free(pair.source);
+    helper_child_free(pair.destination);
+    unlink(options->listen);
+    return status;
+}
+
+static gboolean parse(int argc, char **argv, PairOptions *o, GError **error)
+{
+    const GOptionEntry entries[] = {
+        { "helper", 0, 0, G_OPTION_ARG_FILENAME, &o->helper, "virt-postcopy-helper", "PROGRAM" },
+        { "pki-source", 0, 0, G_OPTION_ARG_FILENAME, &o->pki_source, "client certificate", "DIR" },
+        { "pki-destination", 0, 0, G_OPTION_ARG_FILENAME, &o->pki_destination,
+          "server certificate", "DIR" },
+        { "host", 0, 0, G_OPTION_ARG_STRING, &o->host, "name in the server certificate", "NAME" },
+        { "listen", 0, 0, G_OPTION_ARG_FILENAME, &o->listen, "for the source QEMU", "PATH" },
+        { "connect", 0, 0, G_OPTION_ARG_FILENAME, &o->connect, "to the destination QEMU", "PATH" },
+        { "user", 0, 0, G_OPTION_ARG_STRING, &o->user, "whom the helpers run as", "UID:GID" },
+        { "log-level", 0, 0, G_OPTION_ARG_INT, &o->log_level, "of the helpers", "N" },
+        { NULL },
+    };
+    g_autoptr(GOptionContext) context = g_option_context_new(NULL);
+
+    g_option_context_add_main_entries(context, entries, NULL);
+    if (!g_option_context_parse(context, &argc, &argv, error))
+        return FALSE;
+    if (argc > 1 || !o->pki_source || !o->pki_destination || !o->host || !o->listen ||
+        !o->connect) {
+        g_set_error_literal(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED,
+                            "all of --pki-source, --pki-destination, --host, --listen and "
+                            "--connect are needed, and nothing else");
+        return FALSE;
+    }
+    return TRUE;
+}
+
+int main(int argc, char **argv)
+{
+    PairOptions options = { .log_level = 2 };
+    g_autoptr(GError) error = NULL;
+    int status = 2;
+
+    signal(SIGPIPE, SIG_IGN);
+    if (parse(argc, argv, &options, &error)) {
+        if (!options.helper)
+            options.helper = g_strdup("./virt-postcopy-helper");
+        status = run(&options, &error);
+    }
+    if (error)
+        fprintf(stderr, "helper-pair: %s\n", error->message);
+    g_free(options.helper);
+    g_free(options.pki_source);
+    g_free(options.pki_destination);
+    g_free(options.host);
+    g_free(options.listen);
+    g_free(options.connect);
+    g_free(options.user);
+    return status;
+}
