@@ -7,6 +7,7 @@
 #include <libvirt/virterror.h>
 
 #include "driver/driver_priv.h"
+#include "driver/rpc_error.h"
 #include "util/log.h"
 
 /* The destination QEMU answers a resume at once when the stream has reached it; a source that cannot
@@ -16,6 +17,9 @@
 /* From QEMU's first word on the return path to libvirtd having read the change of state that goes
  * with it on the monitor: the two are different sockets, and Finish fails if it overtakes. */
 #define RESUME_SETTLE_MS 100
+
+/* How long the answer to a Finish that gives up waits for the helper to have ended. */
+#define GIVEN_UP_WAIT_MS 2000
 
 gboolean driver_migrate_begin3(Driver *driver, Proxy *proxy, RpcFrame *frame)
 {
@@ -60,6 +64,38 @@ gboolean driver_migrate_confirm3(Driver *driver, Proxy *proxy, RpcFrame *frame)
 
 /* ---- Finish ---- */
 
+/* libvirt's clients take an error of this Finish for a better reason than the one they have, except
+ * for code MIGRATE_FINISH_OK. It is one only if the trouble began here: a destination QEMU that
+ * complains of its stream's end, because the source or the link went, hides the real reason. */
+static RpcFrame *given_up_answer(const DriverJob *job, RpcFrame *reply)
+{
+    g_autoptr(RpcFrame) theirs = reply;
+
+    switch (migration_ended_by(job->migration)) {
+    case MIGRATION_ENDED_BY_HELPER:
+        if (migration_error(job->migration))
+            return rpc_error_reply(&job->header, VIR_ERR_OPERATION_FAILED, VIR_FROM_QEMU,
+                                   migration_error(job->migration));
+        break;
+    case MIGRATION_ENDED_BY_OTHERS:
+        return rpc_error_reply(&job->header, VIR_ERR_MIGRATE_FINISH_OK, VIR_FROM_QEMU,
+                               _("the domain was killed on the destination, as was asked for"));
+    case MIGRATION_ENDED_BY_QEMU:
+        break;
+    }
+    return g_steal_pointer(&theirs);
+}
+
+static void on_given_up(Migration *migration, gpointer data)
+{
+    g_autoptr(DriverJob) job = data;
+
+    if (job->reply->header.status == RPC_STATUS_OK)
+        proxy_reply(job->proxy, g_steal_pointer(&job->reply));
+    else
+        proxy_reply(job->proxy, given_up_answer(job, g_steal_pointer(&job->reply)));
+}
+
 static void on_finished(Proxy *proxy, RpcFrame *reply, gpointer data)
 {
     DriverJob *job = data;
@@ -68,14 +104,13 @@ static void on_finished(Proxy *proxy, RpcFrame *reply, gpointer data)
         driver_job_free(job);
         return;
     }
-    if (migrate_call_cancelled(job->call)) {
-        /* That there is no domain any more is what was asked for. */
-        migration_cancel(job->migration, _("the migration was given up"));
-        proxy_reply(proxy, reply);
-        driver_job_free(job);
+    if (!migrate_call_cancelled(job->call)) {
+        driver_job_answer(job, reply);
         return;
     }
-    driver_job_answer(job, reply);
+    migration_give_up(job->migration, _("the migration was given up"));
+    job->reply = reply;
+    migration_when_ended(job->migration, GIVEN_UP_WAIT_MS, on_given_up, job);
 }
 
 static gboolean on_settled(gpointer data)

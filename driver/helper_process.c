@@ -111,10 +111,10 @@ static void on_bus_closed(GDBusConnection *connection, gboolean remote_vanished,
 /* ---- what it says ---- */
 
 static void on_state_changed(PostcopyMigration *proxy, const char *state, const char *reason,
-                             HelperProcess *helper)
+                             const char *ended_by, HelperProcess *helper)
 {
     if (helper->handlers && helper->handlers->state_changed)
-        helper->handlers->state_changed(helper, state, reason, helper->data);
+        helper->handlers->state_changed(helper, state, reason, ended_by, helper->data);
 }
 
 static void on_qemu_needed(PostcopyMigration *proxy, HelperProcess *helper)

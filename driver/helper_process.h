@@ -15,7 +15,7 @@ typedef struct HelperProcess HelperProcess;
 /* Called from the main loop. Any may be NULL. */
 typedef struct {
     void (*state_changed)(HelperProcess *helper, const char *state, const char *reason,
-                          gpointer data);
+                          const char *ended_by, gpointer data);
     void (*qemu_needed)(HelperProcess *helper, gpointer data);
     void (*qemu_connected)(HelperProcess *helper, gpointer data);
     void (*return_path_opened)(HelperProcess *helper, gpointer data);

@@ -130,8 +130,9 @@ static guint put_creds(GByteArray *out, const ProxyPeer *peer)
     n += put_text_param(out, VIR_CONNECT_IDENTITY_GROUP_NAME, peer->group_name);
     n += put_number_param(out, VIR_CONNECT_IDENTITY_UNIX_GROUP_ID, VIR_TYPED_PARAM_ULLONG,
                           peer->gid);
-    n += put_number_param(out, VIR_CONNECT_IDENTITY_PROCESS_ID, VIR_TYPED_PARAM_LLONG,
-                          (guint64)peer->pid);
+    if (peer->pid > 0) /* 0: a process of another PID namespace */
+        n += put_number_param(out, VIR_CONNECT_IDENTITY_PROCESS_ID, VIR_TYPED_PARAM_LLONG,
+                              (guint64)peer->pid);
     if (peer->start_time)
         n += put_number_param(out, VIR_CONNECT_IDENTITY_PROCESS_TIME, VIR_TYPED_PARAM_ULLONG,
                               peer->start_time);

@@ -232,6 +232,11 @@ const char *migration_error(const Migration *migration)
     return migration->error;
 }
 
+MigrationEndedBy migration_ended_by(const Migration *migration)
+{
+    return migration->ended_by;
+}
+
 void migration_set_phase(Migration *migration, const char *phase)
 {
     migration->log.phase = phase;
@@ -277,7 +282,7 @@ void migration_orphan(Migration *migration)
 /* ---- what the helper says ---- */
 
 static void on_state_changed(HelperProcess *helper, const char *state, const char *reason,
-                             gpointer data)
+                             const char *ended_by, gpointer data)
 {
     Migration *migration = data;
     gboolean failed = g_str_equal(state, "failed");
@@ -288,6 +293,9 @@ static void on_state_changed(HelperProcess *helper, const char *state, const cha
         migration->streaming = TRUE;
     if (failed && !migration->error)
         migration->error = g_strdup(reason);
+    if (*ended_by)
+        migration->ended_by = g_str_equal(ended_by, "qemu") ? MIGRATION_ENDED_BY_QEMU
+                                                            : MIGRATION_ENDED_BY_OTHERS;
     if (failed || g_str_equal(state, "completed") || g_str_equal(state, "cancelled")) {
         g_autofree char *summary = helper_process_summary(helper);
 

@@ -65,6 +65,14 @@ const char *migration_id(const Migration *migration); /* short, for log lines */
 /* Why it failed by itself, or NULL. */
 const char *migration_error(const Migration *migration);
 
+/* Where the end began, once it has ended (see EndedBy in ram/org.libvirt.Postcopy1.xml). */
+typedef enum {
+    MIGRATION_ENDED_BY_HELPER, /* it died, or never told */
+    MIGRATION_ENDED_BY_QEMU,   /* this host's QEMU */
+    MIGRATION_ENDED_BY_OTHERS, /* the peer, the link between, or a cancellation */
+} MigrationEndedBy;
+MigrationEndedBy migration_ended_by(const Migration *migration);
+
 /* The phase named in log lines from here on; a static string. */
 void migration_set_phase(Migration *migration, const char *phase);
 

@@ -28,6 +28,7 @@ struct Migration {
     gboolean return_path;  /* the destination QEMU has said something */
     gboolean cancelled;
     char *error;
+    MigrationEndedBy ended_by;
     GPtrArray *waiters;
     LogContext log;
 };

@@ -170,7 +170,7 @@ static gboolean client_silent(gpointer data)
     LogContext ctx = log_context(proxy);
 
     proxy->silence_id = 0;
-    log_warning(&ctx, _("client closed: it was silent for %1$u seconds before opening a connection"),
+    log_warning(&ctx, _("client closed: %1$u seconds of silence before it opened a connection"),
                 SILENCE_SECONDS);
     proxy_close(proxy);
     return G_SOURCE_REMOVE;

@@ -74,8 +74,8 @@ gpointer proxy_get_data(const Proxy *proxy);
 void proxy_forward(Proxy *proxy, RpcFrame *frame);
 
 /* The same, but the reply comes to func instead of the client: func answers with proxy_reply().
- * The client has its calls' serials to itself, so one reply is one call; a client that uses a serial
- * again before its reply is closed. */
+ * The client has its calls' serials to itself, so one reply is one call; a client that uses a
+ * serial again before its reply is closed. */
 void proxy_forward_watched(Proxy *proxy, RpcFrame *frame, ProxyReplyFunc func, gpointer data);
 
 /* Sends a frame to the client; takes frame. */

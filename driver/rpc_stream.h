@@ -2,8 +2,8 @@
 /* A connection that carries RPC frames: a unix socket, a TCP socket or a TLS channel,
  * driven by the default main context. Never blocks.
  *
- * Reading: frame by frame, never past the end of a frame on a unix socket (descriptors follow it, one
- * byte each). Memory grows with what has arrived, not with what a length word promises.
+ * Reading: frame by frame, never past the end of a frame on a unix socket (descriptors follow it,
+ * one byte each). Memory grows with what has arrived, not with what a length word promises.
  * Writing: rpc_stream_send() queues; rpc_stream_queued() tells how much. The owner stops reading
  * from the other side while that is over its limit, which is all the back-pressure there is.
  *
@@ -47,8 +47,8 @@ gboolean rpc_stream_peer_creds(const RpcStream *stream, pid_t *ret_pid, uid_t *r
 
 void rpc_stream_set_reading(RpcStream *stream, gboolean reading);
 
-/* Closes after what is queued has been written (5 seconds are allowed for that), or at once if flush
- * is FALSE. The caller's reference stays its own. */
+/* Closes after what is queued has been written (5 seconds are allowed for that), or at once if
+ * flush is FALSE. The caller's reference stays its own. */
 void rpc_stream_close(RpcStream *stream, gboolean flush);
 
 RpcStream *rpc_stream_ref(RpcStream *stream);

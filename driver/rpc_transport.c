@@ -104,7 +104,7 @@ static gboolean socket_read_fd(RpcTransport *t, int *ret_fd, GError **error)
     if (n_fds != 1 || (msg.msg_flags & MSG_CTRUNC)) {
         g_set_error(error, RPC_FRAME_ERROR, RPC_FRAME_ERROR_FDS,
                     msg.msg_flags & MSG_CTRUNC
-                        ? _("RPC frame: the control message of a descriptor was cut short (%1$u came)")
+                        ? _("RPC frame: a descriptor's control message was cut short (%1$u came)")
                         : _("RPC frame: one descriptor was expected, %1$u came"),
                     n_fds);
         return FALSE;

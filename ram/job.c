@@ -93,9 +93,11 @@ static void on_state(Job *job, const RelayReport *report)
     }
     postcopy_migration_set_state(job->skeleton, status);
     postcopy_migration_set_last_error(job->skeleton, report->reason);
+    postcopy_migration_set_ended_by(job->skeleton, session_ended_by_name(report->ended_by));
     set_statistics(job, &report->stats);
     flush_properties(job);
-    postcopy_migration_emit_state_changed(job->skeleton, status, report->reason);
+    postcopy_migration_emit_state_changed(job->skeleton, status, report->reason,
+                                          session_ended_by_name(report->ended_by));
 }
 
 static void on_channel_up(Job *job, const RelayReport *report)
@@ -413,6 +415,7 @@ Job *job_new(GDBusConnection *connection, JobEndFunc func, gpointer data, GError
     job->skeleton = postcopy_migration_skeleton_new();
     postcopy_migration_set_state(job->skeleton, session_state_status(SESSION_NONE));
     postcopy_migration_set_last_error(job->skeleton, "");
+    postcopy_migration_set_ended_by(job->skeleton, "");
     postcopy_migration_set_tls_version(job->skeleton, "");
     postcopy_migration_set_tls_cipher(job->skeleton, "");
     postcopy_migration_set_peer_name(job->skeleton, "");

@@ -57,6 +57,7 @@ static void report_state(Relay *relay)
 
     report->state = session_state(relay->session);
     report->reason = g_strdup(session_reason(relay->session));
+    report->ended_by = session_ended_by(relay->session);
     if (session_state_is_active(report->state) && !relay->active_us)
         relay->active_us = g_get_monotonic_time();
     if (session_state_is_end(report->state))

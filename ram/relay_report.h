@@ -5,7 +5,7 @@
 #include "tls/session.h"
 
 typedef enum {
-    RELAY_REPORT_STATE,           /* status, reason, stats */
+    RELAY_REPORT_STATE,           /* status, reason, ended_by, stats */
     RELAY_REPORT_REPLY,           /* call, error */
     RELAY_REPORT_CHANNEL_UP,      /* tls_version, tls_cipher, peer_name */
     RELAY_REPORT_CHANNEL_REFUSED, /* address, reason */
@@ -32,6 +32,7 @@ typedef struct {
     gpointer call; /* what the command was given */
     GError *error; /* JOB_ERROR, or NULL: done */
     SessionState state;
+    SessionEndedBy ended_by;
     char *reason;
     char *address;
     char *tls_version;

@@ -210,6 +210,26 @@ static gboolean refuse_event(Session *s, const SessionInput *in, GError **error)
     return FALSE;
 }
 
+/* The first end that is told of is the cause of all that follow. */
+static void note_end(Session *s, SessionEvent event)
+{
+    static const SessionEndedBy by[SESSION_EVENT_MAX] = {
+        [SESSION_EV_QEMU_REFUSED] = SESSION_ENDED_BY_QEMU,
+        [SESSION_EV_QEMU_EOF] = SESSION_ENDED_BY_QEMU,
+        [SESSION_EV_QEMU_BROKEN] = SESSION_ENDED_BY_QEMU,
+        [SESSION_EV_FRAME_EOF] = SESSION_ENDED_BY_PEER,
+        [SESSION_EV_FRAME_RESET] = SESSION_ENDED_BY_PEER,
+        [SESSION_EV_FRAME_ERROR] = SESSION_ENDED_BY_PEER,
+        [SESSION_EV_FRAME_CANCELLED] = SESSION_ENDED_BY_PEER,
+        [SESSION_EV_CHANNEL_LOST] = SESSION_ENDED_BY_CHANNEL,
+        [SESSION_EV_BAD_FRAME] = SESSION_ENDED_BY_CHANNEL,
+        [SESSION_EV_CANCEL] = SESSION_ENDED_BY_CANCEL,
+    };
+
+    if (s->ended_by == SESSION_ENDED_BY_NOBODY)
+        s->ended_by = by[event];
+}
+
 /* The one place where the state changes. */
 static gboolean session_event(Session *s, const SessionInput *in, GError **error)
 {
@@ -223,6 +243,7 @@ static gboolean session_event(Session *s, const SessionInput *in, GError **error
         g_propagate_error(error, g_steal_pointer(&cause));
         return FALSE;
     }
+    note_end(s, in->type);
     if (row->next != SAME)
         session_enter(s, row->next);
     session_complete_if_drained(s);
@@ -476,6 +497,19 @@ gboolean session_take_pong(Session *s, guint64 *ret_cookie)
 SessionState session_state(const Session *s)
 {
     return s->state;
+}
+
+SessionEndedBy session_ended_by(const Session *s)
+{
+    return s->ended_by;
+}
+
+const char *session_ended_by_name(SessionEndedBy by)
+{
+    static const char *const names[SESSION_ENDED_BY_MAX] = { "", "qemu", "peer", "channel",
+                                                             "cancel" };
+
+    return by < SESSION_ENDED_BY_MAX ? names[by] : "";
 }
 
 const char *session_reason(const Session *s)

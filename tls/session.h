@@ -107,6 +107,21 @@ void session_free(Session *session);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Session, session_free)
 
 SessionState session_state(const Session *session);
+
+/* Whose end ended first: what a user is told about an end depends on who began it. */
+typedef enum {
+    SESSION_ENDED_BY_NOBODY, /* it has not */
+    SESSION_ENDED_BY_QEMU,   /* our QEMU ended its direction, or its socket broke */
+    SESSION_ENDED_BY_PEER,   /* the peer told of such an end on its side, or gave up */
+    SESSION_ENDED_BY_CHANNEL, /* the link was lost, or what came on it was no protocol */
+    SESSION_ENDED_BY_CANCEL, /* we were told to end */
+    SESSION_ENDED_BY_MAX,
+} SessionEndedBy;
+
+SessionEndedBy session_ended_by(const Session *session);
+/* "", "qemu", "peer", "channel", "cancel" */
+const char *session_ended_by_name(SessionEndedBy by);
+
 /* Why it failed or was cancelled, in words for users; "" before that. */
 const char *session_reason(const Session *session);
 

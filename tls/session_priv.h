@@ -10,6 +10,7 @@
 struct Session {
     SessionConfig config;
     SessionState state;
+    SessionEndedBy ended_by;
     char *reason;
     SessionActions actions;
 

@@ -10,6 +10,7 @@ import sys
 import textwrap
 
 from guest import stalls
+from host import ENVIRONMENT
 
 # virsh's words, where they are not the names of libvirt's constants
 LIFECYCLE_WORDS = {"postcopy": "Post-copy", "postcopy_failed": "Post-copy Error", "ioerror": "I/O Error",
@@ -47,7 +48,7 @@ def monitor_words(name, details):
 
 def first_line(argv):
     """What a program says of its version."""
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=ENVIRONMENT)
     return (done.stdout or done.stderr).strip().partition("\n")[0]
 
 

@@ -25,8 +25,8 @@ PROGRAMS_OF = {"hosts": (*PROGRAMS, "virtpostcopyd"), "loopback": (*PROGRAMS, lo
 INTRODUCTION = """\
 This moves a running guest from one host to another in post-copy: after a first pass over its
 memory the guest is stopped, goes on at once on the destination, and gets the pages that are
-still missing while it runs, those it waits for first. virtpostcopyd and its helpers carry them,
-inside TLS 1.3. The guest checks its own memory all the time, and has the last word."""
+still missing while it runs. Two helper processes carry its memory inside TLS 1.3. The guest checks
+that memory all the time, and has the last word."""
 
 
 def rate(text):
@@ -89,8 +89,8 @@ def demonstrate(options, account):
         if refusal is None:
             return
         if options.mode == "hosts":
-            raise DemoFailed(f"this machine cannot be two hosts: {refusal}")
-        account.say(f"This machine cannot be two hosts: {refusal}. So two QEMUs and two helpers do it on loopback, "
+            raise DemoFailed(f"two hosts cannot be made here ({refusal})")
+        account.say(f"Two hosts cannot be made here ({refusal}). So two QEMUs and two helpers do it on loopback, "
                     "without libvirtd and virsh; the helpers, their TLS and the guest are the same.")
     check_built(options, "loopback")
     loopback.run(options, account)
@@ -103,7 +103,7 @@ def main(argv):
     try:
         demonstrate(options, account)
     except interruption.Interrupted as signum:
-        account.fail(f"interrupted by {signum}; the guest and its hosts are gone")
+        account.fail(f"interrupted by {signum}; what it had started is gone")
         return signum.status
     except (DemoFailed, AssertionError, RuntimeError, OSError) as error:
         account.fail(error)

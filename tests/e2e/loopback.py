@@ -15,7 +15,7 @@ import time
 import interruption
 import pki
 import userfaultfd
-from account import (CHANGES, DemoFailed, data_size, duration, first_line, guest_words, monitor_words, rate_words,
+from account import (CHANGES, DemoFailed, data_size, duration, first_line, guest_words, monitor_words,
                      stall_words, verdict_words)
 from guest import KERNEL, Guest, GuestCorrupted
 from host import ENVIRONMENT
@@ -176,6 +176,8 @@ class Demonstration:
         say(f"the guest runs on the source: {guest_words(self.options)}")
         self.pair = Pair(self.builddir, self.directory, outgoing, incoming, self.certificates())
         wait_for(lambda: self.pair.find("ready") or self.pair.process.poll() is not None, "the helpers ready", 20)
+        if self.pair.process.poll() is not None:
+            raise DemoFailed("the helpers do not start")
         say("two virt-postcopy-helpers stand between them, joined by TCP on loopback; each has a certificate made "
             "for this run")
         self.before = self.guest.next_report(self.source)
@@ -233,7 +235,11 @@ class Demonstration:
             self.verdict = self.guest.verdict(self.target)
         except GuestCorrupted as error:
             raise DemoFailed(f"the guest's memory is damaged: {error}") from error
+        except Timeout as error:
+            raise DemoFailed(f"the guest does not run as it should: {error}") from error
         wait_for(lambda: self.pair.process.poll() is not None, "the helpers' end", 20)
+        if not self.pair.find("result"):
+            raise DemoFailed(f"the helpers ended without a result; they say: {self.pair.complaints()}")
         for place in self.hosts:
             place.qemu.qmp.read_events()
 

@@ -5,7 +5,7 @@ import signal
 
 from guest import Guest
 from harness import deadline, note, own_rig
-from migrating import arrived, begin_in_postcopy, precopy_under_way, stayed
+from migrating import POSTCOPY, arrived, begin_in_postcopy, precopy_under_way, stayed
 from wait import wait_for
 
 
@@ -100,7 +100,7 @@ def test_resume_after_a_cut(rig):
         guest = Guest(rig, 128, rate=0).start(rig.a)
         migration = cut_in_postcopy(rig, guest, *options)
         note(f"after the cut virsh said: {migration.stderr.strip()}")
-        guest.migrate(rig.a, rig.b, "--postcopy", "--postcopy-resume", *options)
+        guest.migrate(rig.a, rig.b, *POSTCOPY, "--postcopy-resume", *options)
         arrived(rig, guest)
         guest.destroy(rig.b)
 
@@ -109,7 +109,7 @@ def test_resume_after_a_cut(rig):
 def test_cut_twice_in_one_migration(rig):
     guest = Guest(rig, 192, rate=0).start(rig.a)
     cut_in_postcopy(rig, guest)
-    migration = guest.start_migration(rig.a, rig.b, "--postcopy", "--postcopy-resume")
+    migration = guest.start_migration(rig.a, rig.b, *POSTCOPY, "--postcopy-resume")
     wait_for(lambda: len(rig.a.helpers()) == 1 and len(rig.b.helpers()) == 1, "new helpers", 20)
     wait_for(lambda: "failed" not in rig.b.state(guest.name), "recovered", 20)
     rig.drop(True)
@@ -118,7 +118,7 @@ def test_cut_twice_in_one_migration(rig):
     rig.drop(False)
     migration.finish(check=False)
     assert migration.status != 0
-    guest.migrate(rig.a, rig.b, "--postcopy", "--postcopy-resume")
+    guest.migrate(rig.a, rig.b, *POSTCOPY, "--postcopy-resume")
     arrived(rig, guest)
 
 
@@ -134,7 +134,7 @@ def test_helper_killed_in_postcopy(rig):
         note(f"killed on {victim.name}: {migration.stderr.strip()}")
         assert migration.status != 0
         rig.unshape()
-        guest.migrate(rig.a, rig.b, "--postcopy", "--postcopy-resume")
+        guest.migrate(rig.a, rig.b, *POSTCOPY, "--postcopy-resume")
         arrived(rig, guest)
         guest.destroy(rig.b)
 

@@ -21,6 +21,13 @@ def connect(rig, **options):
     return RpcClient(rig.a.path(OURS), **options)
 
 
+def fresh_daemon(rig):
+    """A daemon that has had no clients to keep memory from; how much it has."""
+    rig.a.restart_daemon()
+    rig.a.virsh("list", uri=rig.a.uri())
+    return resident(rig.a.daemon.pid)
+
+
 @contextlib.contextmanager
 def nobody_else_notices(rig):
     """Another client is served before and after; no descriptor is left open."""
@@ -70,7 +77,7 @@ def test_length_out_of_range_closes_that_client_alone(rig):
 
 def test_promised_bytes_cost_no_memory(rig):
     """Memory follows what has come, not what a length word promises."""
-    before = resident(rig.a.daemon.pid)
+    before = fresh_daemon(rig)
     with nobody_else_notices(rig), contextlib.ExitStack() as clients:
         for _ in range(100):
             clients.enter_context(connect(rig)).send(frame(rpc.CONNECT_GET_TYPE, length=FRAME_MAX))
@@ -217,7 +224,7 @@ def test_client_that_never_reads_costs_bounded_memory(rig):
     """Thousands of answers are due to a client that reads none: the others are served, and when it
     reads in the end it has all of them."""
     calls = 5000
-    before = resident(rig.a.daemon.pid)
+    before = fresh_daemon(rig)
     with nobody_else_notices(rig) as other, connect(rig) as client:
         client.open()
         size = HEADER_LEN + len(client.call(rpc.CONNECT_GET_CAPABILITIES).payload)
@@ -231,7 +238,7 @@ def test_client_that_never_reads_costs_bounded_memory(rig):
 @deadline(60)
 def test_server_that_never_reads_costs_bounded_memory(rig):
     """A client may push as much as it likes: what libvirtd does not take stays with the client."""
-    before, sent = resident(rig.a.daemon.pid), 0
+    before, sent = fresh_daemon(rig), 0
     with nobody_else_notices(rig), connect(rig, timeout=1) as client:
         client.open()
         rig.a.libvirtd.send_signal(signal.SIGSTOP)

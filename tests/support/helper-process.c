@@ -24,7 +24,7 @@ static void tell(HelperChild *child, const char *what)
 
 /* ---- what it says ---- */
 
-static void on_state_changed(PostcopyMigration *proxy, const char *state, const char *reason,
+static void on_state_changed(PostcopyMigration *proxy, const char *state, const char *reason, const char *ended_by,
                              HelperChild *child)
 {
     g_free(child->state);

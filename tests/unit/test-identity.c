@@ -113,7 +113,10 @@ static void test_payload_has_what_is_known(void **state)
           "process-id=l4711 process-time=u9 selinux-context=staff_u:staff_r:staff_t:s0" },
         { { .kind = PROXY_CLIENT_UNIX, .has_creds = TRUE, .pid = 1, .uid = 2, .gid = 3 },
           "unix-user-id=u2 unix-group-id=u3 process-id=l1" },
-        { { .kind = PROXY_CLIENT_TLS, .address = (char *)"1.2.3.4:5", .dn = (char *)"CN=admin,O=x" },
+        { { .kind = PROXY_CLIENT_UNIX, .has_creds = TRUE, .pid = 0, .uid = 2, .gid = 3 },
+          "unix-user-id=u2 unix-group-id=u3" },
+        { { .kind = PROXY_CLIENT_TLS, .address = (char *)"1.2.3.4:5",
+            .dn = (char *)"CN=admin,O=x" },
           "x509-distinguished-name=CN=admin,O=x" },
         { { .kind = PROXY_CLIENT_TCP, .address = (char *)"1.2.3.4:5" }, "" },
     };
