@@ -37,6 +37,8 @@ static const struct {
     { 148, migrate_refused },         /* DOMAIN_MIGRATE_PREPARE_TUNNEL */
     { 215, migrate_refused },         /* DOMAIN_MIGRATE_PREPARE_TUNNEL3 */
     { 304, migrate_refused },         /* DOMAIN_MIGRATE_PREPARE_TUNNEL3_PARAMS */
+    { 164, driver_abort_job },        /* DOMAIN_ABORT_JOB */
+    { 442, driver_abort_job_flags },  /* DOMAIN_ABORT_JOB_FLAGS */
     { 213, driver_migrate_begin3 },   /* DOMAIN_MIGRATE_BEGIN3 */
     { 214, driver_migrate_prepare3 }, /* DOMAIN_MIGRATE_PREPARE3 */
     { 216, driver_migrate_perform3 }, /* DOMAIN_MIGRATE_PERFORM3 */

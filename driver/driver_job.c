@@ -132,8 +132,16 @@ static RpcFrame *explain_error(RpcFrame *reply, const DriverJob *job)
     if (!reason && job->migration)
         reason = migration_error(job->migration);
     payload = rpc_frame_payload(reply, &len);
-    if (!reason || !rpc_error_decode(payload, len, &theirs, NULL) ||
+    if (!rpc_error_decode(payload, len, &theirs, NULL) ||
         theirs.code == VIR_ERR_OPERATION_ABORTED)
+        return reply;
+    /* QEMU may notice its closed socket before it notices that it was told to cancel. */
+    if (job->migration && migration_is_aborted(job->migration)) {
+        rpc_frame_free(reply);
+        return rpc_error_reply(&job->header, VIR_ERR_OPERATION_ABORTED, VIR_FROM_QEMU,
+                               _("operation aborted: migration out job: canceled by client"));
+    }
+    if (!reason)
         return reply;
     if (!job->error && theirs.message)
         text = g_strdup_printf("%s (%s)", reason, theirs.message);

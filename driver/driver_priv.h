@@ -16,6 +16,8 @@ struct Driver {
 /* An entry of the table. TRUE: it took the frame. FALSE: the frame is to be forwarded as it is. */
 typedef gboolean (*DriverFunc)(Driver *driver, Proxy *proxy, RpcFrame *frame);
 
+gboolean driver_abort_job(Driver *driver, Proxy *proxy, RpcFrame *frame);
+gboolean driver_abort_job_flags(Driver *driver, Proxy *proxy, RpcFrame *frame);
 gboolean driver_migrate_begin3(Driver *driver, Proxy *proxy, RpcFrame *frame);
 gboolean driver_migrate_prepare3(Driver *driver, Proxy *proxy, RpcFrame *frame);
 gboolean driver_migrate_perform3(Driver *driver, Proxy *proxy, RpcFrame *frame);

@@ -153,6 +153,17 @@ Migration *migration_set_lookup(MigrationSet *set, const guint8 session[MIGRATIO
     return NULL;
 }
 
+Migration *migration_set_find_source(MigrationSet *set, const char *domain)
+{
+    for (guint i = set->migrations->len; i > 0; i--) {
+        Migration *migration = g_ptr_array_index(set->migrations, i - 1);
+
+        if (migration->side == MIGRATION_SIDE_SOURCE && g_str_equal(migration->domain, domain))
+            return migration;
+    }
+    return NULL;
+}
+
 /* ---- one migration ---- */
 
 static const char *side_name(MigrationSide side)
@@ -235,6 +246,16 @@ const char *migration_error(const Migration *migration)
 MigrationEndedBy migration_ended_by(const Migration *migration)
 {
     return migration->ended_by;
+}
+
+void migration_set_aborted(Migration *migration)
+{
+    migration->aborted = TRUE;
+}
+
+gboolean migration_is_aborted(const Migration *migration)
+{
+    return migration->aborted;
 }
 
 void migration_set_phase(Migration *migration, const char *phase)

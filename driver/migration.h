@@ -28,6 +28,9 @@ const char *migration_set_run_dir(const MigrationSet *set);
 /* The destination's migration of that session id, or NULL; not referenced. */
 Migration *migration_set_lookup(MigrationSet *set, const guint8 session[MIGRATION_SESSION_LEN]);
 
+/* The newest migration of that domain away from this host, or NULL; not referenced. */
+Migration *migration_set_find_source(MigrationSet *set, const char *domain);
+
 /* A destination: makes session id, token and QEMU's socket directory. In the set until it ends. */
 Migration *migration_new_destination(MigrationSet *set, const char *domain, const QemuOwner *owner,
                                      GError **error);
@@ -72,6 +75,10 @@ typedef enum {
     MIGRATION_ENDED_BY_OTHERS, /* the peer, the link between, or a cancellation */
 } MigrationEndedBy;
 MigrationEndedBy migration_ended_by(const Migration *migration);
+
+/* A client has asked libvirt to abort it: what fails from now on was aborted. */
+void migration_set_aborted(Migration *migration);
+gboolean migration_is_aborted(const Migration *migration);
 
 /* The phase named in log lines from here on; a static string. */
 void migration_set_phase(Migration *migration, const char *phase);

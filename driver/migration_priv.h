@@ -27,6 +27,7 @@ struct Migration {
     gboolean streaming;    /* QEMU's stream has connected on this side */
     gboolean return_path;  /* the destination QEMU has said something */
     gboolean cancelled;
+    gboolean aborted;
     char *error;
     MigrationEndedBy ended_by;
     GPtrArray *waiters;

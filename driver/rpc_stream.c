@@ -249,7 +249,8 @@ static gboolean closed_inside(GError **error, const char *part, gsize have, gsiz
 {
     if (error && !*error)
         g_set_error(error, RPC_FRAME_ERROR, RPC_FRAME_ERROR_CLOSED,
-                    _("RPC frame: the connection ended in the %1$s, after %2$zu of %3$zu bytes"),
+                    _("RPC frame: the connection ended inside the %1$s, "
+                      "after %2$zu of %3$zu bytes"),
                     part, have, want);
     return FALSE;
 }

@@ -296,6 +296,12 @@ static gboolean on_refuse_qemu(PostcopyMigration *skeleton, GDBusMethodInvocatio
 static gboolean on_cancel(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
                           const char *reason, Job *job)
 {
+    /* One that could not be configured has nothing to end but itself. */
+    if (!job->relay) {
+        postcopy_migration_complete_cancel(skeleton, call);
+        job->func(JOB_CANCELLED, job->data);
+        return TRUE;
+    }
     if (!check_ready(job, call))
         return TRUE;
     return pass_on(job, call, RELAY_CANCEL, -1, reason);

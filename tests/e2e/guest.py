@@ -234,7 +234,8 @@ class Guest:
 
     def complaints(self):
         """Lines about wrong memory, from either host."""
-        return [line for host in self.rig.hosts for line in self.lines(host) if "PCG BAD" in line or "PCG ERROR" in line]
+        return [line for host in self.rig.hosts for line in self.lines(host)
+                if "PCG BAD" in line or "PCG ERROR" in line]
 
     def check_clean(self):
         """Raises GuestCorrupted if it ever found its memory wrong, or began anew."""

@@ -101,7 +101,6 @@ class Host:
         self.libvirtd = self.daemon = None
         self.daemon_command = None      # given by the rig
         self._numbers = 0
-        self._expected_to_end = set()
         self.ns = namespace.Namespaces()
         try:
             self.ns.call(self._lay_out)

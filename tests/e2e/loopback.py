@@ -30,6 +30,10 @@ UNITS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 MIGRATION_TIMEOUT = 300
 
 
+class NothingToShow(DemoFailed):
+    """QEMU is not allowed what post-copy needs; the text says how to grant it."""
+
+
 def bytes_per_second(rate):
     if rate == "none":
         return UNLIMITED
@@ -194,11 +198,18 @@ class Demonstration:
 
     @staticmethod
     def explain(refusal):
-        if userfaultfd.QEMU_REFUSAL not in str(refusal):
+        """Raises what to say when QEMU refuses post-copy, or the refusal if it is of something else."""
+        if not any(sign in str(refusal) for sign in (userfaultfd.QEMU_REFUSAL, "userfaultfd")):
             raise refusal
         missing, ways = userfaultfd.explain()
-        raise DemoFailed(f"nothing can be shown here: QEMU refuses post-copy. What is missing: {missing}. "
-                         f"To grant it, {'; or '.join(ways)}.") from refusal
+        raise NothingToShow(f"nothing can be shown here: QEMU refuses post-copy. What is missing: {missing}. "
+                            f"To grant it, {'; or '.join(ways)}.") from refusal
+
+    def explain_end(self, closed):
+        """The same when a QEMU has ended by itself: its log says why."""
+        complaints = [f"{place.qemu.name}: {text}" for place in self.hosts
+                      if place.qemu and (text := place.qemu.complaints())]
+        self.explain(DemoFailed(f"{closed}. {'; '.join(complaints)}" if complaints else str(closed)))
 
     # -- the migration ----------------------------------------------------------------
 
@@ -318,9 +329,11 @@ def run(options, account):
         demonstration = Demonstration(options, account, directory)
         demonstration.run()
     except Exception as error:
-        if demonstration:
+        if demonstration and not isinstance(error, NothingToShow):
             account.tails(demonstration.tails())
-        if isinstance(error, (QmpError, QmpClosed)):
+        if isinstance(error, QmpClosed):
+            demonstration.explain_end(error)
+        if isinstance(error, QmpError):
             raise DemoFailed(str(error)) from error
         raise
     finally:

@@ -17,7 +17,7 @@ CALL, REPLY, MESSAGE, STREAM, CALL_WITH_FDS, REPLY_WITH_FDS, STREAM_HOLE = range
 OK, ERROR, CONTINUE = range(3)
 
 CONNECT_OPEN, CONNECT_CLOSE, CONNECT_GET_TYPE, CONNECT_GET_VERSION = 1, 2, 3, 4
-CONNECT_GET_CAPABILITIES, DOMAIN_LOOKUP_BY_NAME, CONNECT_SUPPORTS_FEATURE = 7, 23, 60
+CONNECT_GET_CAPABILITIES, DOMAIN_DESTROY, DOMAIN_GET_XML_DESC, DOMAIN_LOOKUP_BY_NAME = 7, 12, 14, 23
 AUTH_LIST, CONNECT_GET_URI, CONNECT_GET_LIB_VERSION = 66, 110, 157
 KEEPALIVE_PING, KEEPALIVE_PONG = 1, 2
 OPEN_READ_ONLY = 1
@@ -33,6 +33,10 @@ def xdr_string(text):
 
 def xdr_optional_string(text):
     return struct.pack(">I", 0) if text is None else struct.pack(">I", 1) + xdr_string(text)
+
+
+def xdr_domain(name, uuid, number=-1):
+    return xdr_string(name) + bytes.fromhex(uuid.replace("-", "")) + struct.pack(">i", number)
 
 
 def frame(procedure, payload=b"", *, program=REMOTE, version=1, type=CALL, serial=0, status=OK,

@@ -149,7 +149,8 @@ def run_all(tests, keeper, keep_logs):
 
 def parse_arguments(argv):
     parser = argparse.ArgumentParser(description="End-to-end tests between two hosts on this machine. Needs root.")
-    parser.add_argument("names", nargs="*", help="only tests whose name (test_file.test_function) contains one of these")
+    parser.add_argument("names", nargs="*",
+                        help="only tests whose name (test_file.test_function) contains one of these")
     parser.add_argument("--builddir", help="where the programs were built [$BUILD, or the current directory]")
     parser.add_argument("--list", action="store_true", help="print the names of the tests and end")
     parser.add_argument("--keep-logs", metavar="DIR", help="copy the logs of every test below this directory")

@@ -53,9 +53,13 @@ def test_unknown_ca_of_the_destination(rig):
 
 
 def test_unknown_ca_of_the_source(rig):
+    """First one the source itself does not know either, then one that only the destination does not."""
     guest, other = small_guest(rig), rig.authority("Another CA")
     with certificates(rig, rig.a, client=other.issue(rig.a.name, purpose="client")):
-        refused(rig, guest, "certificate")
+        refused(rig, guest, "clientcert.pem")
+        bundle = rig.a.path(f"{PKI}/{pki.CA_CERT}")
+        bundle.write_text(bundle.read_text() + other.own.cert.read_text())
+        refused(rig, guest, "refused.*certificate|certificate.*refused")
 
 
 def test_expired_certificate_of_the_destination(rig):

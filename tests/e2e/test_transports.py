@@ -5,6 +5,7 @@ import signal
 import socket
 
 import pki
+import rpc_client as rpc
 from guest import Guest
 from harness import note, own_rig
 from host import TCP_PORT, TLS_PORT
@@ -109,16 +110,9 @@ def test_readonly_client_may_look_and_not_touch(rig):
     # libvirt's client refuses some by itself; what reaches the server is refused there
     with RpcClient(rig.a.path("/run/libvirt/virtpostcopyd-sock-ro")) as client:
         client.open()                   # without the read-only flag, which the socket implies
-        code, _, message = client.call(12, guest_domain(guest)).error           # DOMAIN_DESTROY
+        code, _, message = client.call(rpc.DOMAIN_DESTROY, rpc.xdr_domain(guest.name, guest.uuid)).error
         assert code == 29 and "read only access" in message, message
     assert guest.name in rig.a.domains()
-
-
-def guest_domain(guest):
-    """A domain as XDR has it."""
-    name = guest.name.encode()
-    return len(name).to_bytes(4, "big") + name + bytes(-len(name) % 4) + bytes.fromhex(
-        guest.uuid.replace("-", "")) + (1).to_bytes(4, "big")
 
 
 def test_permissions_of_the_sockets(rig):

@@ -24,7 +24,7 @@ typedef struct {
 
 /* length, program, version, procedure, type, serial, status */
 #define HEADER(length, type, status)                                                               \
-    0, 0, 0, length, 0x20, 0, 0x80, 0x86, 0, 0, 0, 1, 0, 0, 0, 60, 0, 0, 0, type, 0, 0, 0, 9,       \
+    0, 0, 0, length, 0x20, 0, 0x80, 0x86, 0, 0, 0, 1, 0, 0, 0, 60, 0, 0, 0, type, 0, 0, 0, 9,      \
         0, 0, 0, status
 
 static const Row bad_rows[] = {
