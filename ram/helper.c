@@ -82,6 +82,7 @@ static gboolean parse_options(int argc, char **argv, HelperOptions *o, GError **
     };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);
 
+    g_option_context_set_translation_domain(context, PACKAGE_TARNAME);
     g_option_context_set_summary(context, _("Moves the memory of one migrating guest. Started by "
                                             "virtpostcopyd, not by hand."));
     g_option_context_add_main_entries(context, entries, NULL);
@@ -233,9 +234,15 @@ static int run(const HelperOptions *options, GError **error)
     return serve(connection, error);
 }
 
+static void helper_options_clear(HelperOptions *options)
+{
+    g_clear_pointer(&options->user, g_free);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(HelperOptions, helper_options_clear)
+
 int main(int argc, char **argv)
 {
-    HelperOptions options = { .dbus_fd = -1, .log_level = LOG_LEVEL_INFO };
+    g_auto(HelperOptions) options = { .dbus_fd = -1, .log_level = LOG_LEVEL_INFO };
     g_autoptr(GError) error = NULL;
     int status;
 
@@ -257,6 +264,5 @@ int main(int argc, char **argv)
     status = run(&options, &error);
     if (error)
         log_error(NULL, "%s", error->message);
-    g_free(options.user);
     return status;
 }

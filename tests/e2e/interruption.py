@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Signals that ask a program to end, as an exception, and a way to clean up in spite of them."""
+import contextlib
+import os
 import signal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -13,8 +15,18 @@ class Interrupted(BaseException):
         self.status = 128 + signum
 
 
+def _abandon_children():
+    """Lets ended children go without being waited for. Nobody knows of the one that was just being
+    started, and the end of a process namespace waits until all in it are gone for good."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def _interrupt(signum, _frame):
     ignore()
+    _abandon_children()
     raise Interrupted(signum)
 
 

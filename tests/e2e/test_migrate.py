@@ -2,6 +2,7 @@
 """Post-copy migrations by stock virsh through both daemons, each with the guest's own verdict."""
 from guest import Guest
 from harness import deadline, note
+from host import TCP_PORT
 from migrating import (POSTCOPY, arrived, begun_postcopy, begin_in_postcopy, nothing_left, precopy_under_way,
                        summaries, went_through_helpers)
 from wait import wait_for
@@ -41,6 +42,33 @@ def test_peer_to_peer_over_tcp_and_ipv6(rig):
     guest.migrate(rig.b, rig.a, *POSTCOPY, "--p2p", "--postcopy-after-precopy",
                   target_uri=rig.a.uri("tls", v6=True))
     arrived(rig, guest, rig.b, rig.a)
+
+
+# In place of ssh: checks how it was called, and goes to the host by plain TCP.
+FAKE_SSH = """#!/usr/bin/python3
+import os, socket, sys, threading
+host, command = sys.argv[-2:]
+assert "-T" in sys.argv and "BatchMode=yes" in sys.argv and "virt-ssh-helper" in command, sys.argv
+s = socket.create_connection((host, {port}))
+def out():
+    while data := s.recv(65536):
+        os.write(1, data)
+    os._exit(0)
+threading.Thread(target=out, daemon=True).start()
+while data := os.read(0, 65536):
+    s.sendall(data)
+"""
+
+
+def test_peer_to_peer_over_ssh(rig):
+    script = rig.a.path("/run/fake-ssh")
+    script.write_text(FAKE_SSH.format(port=TCP_PORT))
+    script.chmod(0o755)
+    guest = Guest(rig, 64).start(rig.a)
+    guest.migrate(rig.a, rig.b, *POSTCOPY, "--p2p", "--postcopy-after-precopy",
+                  target_uri=f"postcopy+ssh://{rig.b.name}/system?command=/run/fake-ssh")
+    arrived(rig, guest)
+    went_through_helpers(rig, guest)
 
 
 def test_switched_by_hand(rig):

@@ -51,6 +51,7 @@ def test_ten_clients_at_once(rig):
 def test_ten_clients_during_a_migration(rig):
     """Five of each host, which see nothing of it; the guest arrives."""
     seen_by = [Guest(rig, 32, rate=1000, video=True).start(host, ready=False) for host in rig.hosts]
+    rig.shape("500mbit")                # or pre-copy would be done before post-copy can begin
     guest = Guest(rig, 256, hot=64).start(rig.a)
     loads = Loads(UNTIL_TOLD, *local_and_remote(rig.a, rig.b, seen_by[0].name),
                   *local_and_remote(rig.b, rig.a, seen_by[1].name))

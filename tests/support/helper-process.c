@@ -24,8 +24,8 @@ static void tell(HelperChild *child, const char *what)
 
 /* ---- what it says ---- */
 
-static void on_state_changed(PostcopyMigration *proxy, const char *state, const char *reason, const char *ended_by,
-                             HelperChild *child)
+static void on_state_changed(PostcopyMigration *proxy, const char *state, const char *reason,
+                             const char *ended_by, HelperChild *child)
 {
     g_free(child->state);
     g_free(child->reason);
@@ -135,17 +135,14 @@ HelperChild *helper_child_new(const char *program, const char *const *options)
     return child;
 }
 
-static gboolean is_exited(gpointer data)
-{
-    return ((HelperChild *)data)->exited;
-}
-
-/* What it said last may still be on its way through GDBus when the process has gone. */
+/* What it said last, and answers that never come, may still be on their way through GDBus when
+ * the process has gone. */
 static gboolean is_through(gpointer data)
 {
     HelperChild *child = data;
 
-    return child->exited && (child->bus_closed || !child->connection);
+    return child->exited && child->answers == child->calls &&
+           (child->bus_closed || !child->connection);
 }
 
 void helper_child_free(HelperChild *child)
@@ -153,10 +150,9 @@ void helper_child_free(HelperChild *child)
     if (!child)
         return;
     child->func = NULL;
-    if (!child->exited) {
+    if (!child->exited)
         g_subprocess_force_exit(child->process);
-        wait_until(is_exited, child, "the helper's end");
-    }
+    wait_until(is_through, child, "the helper's end");
     if (child->proxy)
         g_signal_handlers_disconnect_by_data(child->proxy, child);
     if (child->connection)
@@ -189,9 +185,10 @@ static void on_answer(GObject *source, GAsyncResult *result, gpointer data)
 {
     HelperChild *child = data;
     GError *error = NULL;
-    g_autoptr(GVariant) value =
+    GVariant *value =
         g_dbus_proxy_call_with_unix_fd_list_finish(G_DBUS_PROXY(source), NULL, result, &error);
 
+    g_clear_pointer(&value, g_variant_unref);
     g_clear_error(&child->answer);
     g_clear_pointer(&child->answer_name, g_free);
     if (error && g_dbus_error_is_remote_error(error)) {
@@ -205,6 +202,7 @@ static void on_answer(GObject *source, GAsyncResult *result, gpointer data)
 
 static void call(HelperChild *child, const char *method, GVariant *args, GUnixFDList *fds)
 {
+    child->calls++;
     g_dbus_proxy_call_with_unix_fd_list(G_DBUS_PROXY(child->proxy), method, args,
                                         G_DBUS_CALL_FLAGS_NONE, -1, fds, NULL, on_answer, child);
 }

@@ -30,6 +30,7 @@ struct HelperChild {
     guint qemu_needed;
     guint qemu_connected;
     GPtrArray *refused;    /* of "address: reason" */
+    guint calls;           /* calls made */
     guint answers;         /* calls answered */
     GError *answer;        /* of the last one; NULL: done */
     char *answer_name;     /* its D-Bus error name, or NULL */

@@ -600,15 +600,16 @@ static void second_qemu_connection_is_not_taken(void **state)
     World *world = *state;
     g_auto(Pair) pair;
     g_autofree char *path = g_build_filename(world->dir, "second.sock", NULL);
-    int second;
+    int listener, second;
 
     pair_init(state, &pair);
     join(pair.source, pair.destination, "localhost");
     pair.destination_qemu = attach(pair.destination);
     assert_null(helper_child_wait_answer(pair.source, 2));
-    helper_child_listen_qemu(pair.source, sockets_unix_listen(path));
+    listener = sockets_unix_listen(path);
     pair.source_qemu = sockets_unix_connect(path);
     second = sockets_unix_connect(path);
+    helper_child_listen_qemu(pair.source, listener);
     helper_child_wait_state(pair.source, "active");
     assert_true(socket_ends_within(second, 1000));
     assert_int_equal(pair.source->qemu_connected, 1);
