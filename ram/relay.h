@@ -15,7 +15,7 @@
 /* How long a peer may take, in milliseconds. */
 typedef struct {
     guint handshake_ms; /* for TLS and, on an accepted channel, HELLO */
-    guint hello_ack_ms; /* source: for the answer to HELLO; the destination gets its QEMU meanwhile */
+    guint hello_ack_ms; /* source: for the answer to HELLO; the peer gets its QEMU meanwhile */
     guint linger_ms;    /* for what is still to be said at the end */
 } RelayTimeouts;
 
@@ -24,7 +24,7 @@ typedef struct {
 typedef struct {
     SessionConfig session;
     TlsCredentials *creds;          /* a reference is taken */
-    gboolean check_host;            /* source: the peer's certificate must be for its host (X.509) */
+    gboolean check_host;            /* source, X.509: the certificate must be for the host */
     const char *const *allowed_dns; /* copied; see tls/channel.h */
     RelayTimeouts timeouts;
 } RelayConfig;

@@ -106,7 +106,7 @@ static void take_commands(Relay *relay)
 /* Backwards: a link that leaves takes its place with it. */
 static void turn_candidates(Relay *relay, const Waiting *w)
 {
-    for (guint i = w->n - POLL_CANDIDATES; i-- > 0;) {
+    for (guint i = w->n - POLL_CANDIDATES; i-- > 0 && i < relay->candidates->len;) {
         Link *link = relay->candidates->pdata[i];
 
         if (w->fds[POLL_CANDIDATES + i].revents || is_due(link))

@@ -17,50 +17,6 @@ G_DEFINE_QUARK(session-error-quark, session_error)
 
 G_STATIC_ASSERT(WORTH_READING <= HELLO_WINDOW_MIN);
 
-static const struct {
-    const char *name;
-    const char *status;
-} states[SESSION_STATE_MAX] = {
-    [SESSION_NONE] = { "none", "none" },
-    [SESSION_SETUP] = { "setup", "setup" },
-    [SESSION_HELLO_SENT] = { "hello-sent", "setup" },
-    [SESSION_AWAIT_QEMU] = { "await-qemu", "setup" },
-    [SESSION_ACTIVE] = { "active", "active" },
-    [SESSION_LOCAL_ENDED] = { "local-ended", "active" },
-    [SESSION_PEER_ENDED] = { "peer-ended", "active" },
-    [SESSION_DRAINING] = { "draining", "active" },
-    [SESSION_COMPLETED] = { "completed", "completed" },
-    [SESSION_FAILED] = { "failed", "failed" },
-    [SESSION_CANCELLED] = { "cancelled", "cancelled" },
-};
-
-static const char *const events[SESSION_EVENT_MAX] = {
-    [SESSION_EV_START] = "start",
-    [SESSION_EV_CHANNEL_UP] = "channel-up",
-    [SESSION_EV_HELLO] = "hello",
-    [SESSION_EV_QEMU_ATTACHED] = "qemu-attached",
-    [SESSION_EV_QEMU_REFUSED] = "qemu-refused",
-    [SESSION_EV_QEMU_DATA] = "qemu-data",
-    [SESSION_EV_QEMU_EOF] = "qemu-eof",
-    [SESSION_EV_QEMU_BROKEN] = "qemu-broken",
-    [SESSION_EV_QEMU_WRITTEN] = "qemu-written",
-    [SESSION_EV_CANCEL] = "cancel",
-    [SESSION_EV_CHANNEL_LOST] = "channel-lost",
-    [SESSION_EV_BAD_FRAME] = "bad-frame",
-    [SESSION_EV_DRAINED] = "drained",
-    [SESSION_EV_FRAME_HELLO] = "HELLO",
-    [SESSION_EV_FRAME_HELLO_ACK] = "HELLO_ACK",
-    [SESSION_EV_FRAME_ERROR] = "ERROR",
-    [SESSION_EV_FRAME_CANCELLED] = "ERROR (cancelled)",
-    [SESSION_EV_FRAME_DATA] = "DATA",
-    [SESSION_EV_FRAME_EOF] = "EOF",
-    [SESSION_EV_FRAME_RESET] = "RESET",
-    [SESSION_EV_FRAME_ACK] = "ACK",
-    [SESSION_EV_FRAME_PING] = "PING",
-    [SESSION_EV_FRAME_PONG] = "PONG",
-    [SESSION_EV_FRAME_BYE] = "BYE",
-};
-
 /* ---- the table ---- */
 
 #define IN(state) (1u << SESSION_##state)
@@ -171,7 +127,7 @@ static gboolean session_event(Session *s, const SessionInput *in, GError **error
 
 static void session_enter(Session *s, SessionState next)
 {
-    gboolean visible = strcmp(states[s->state].status, states[next].status) != 0;
+    gboolean visible = strcmp(session_state_status(s->state), session_state_status(next)) != 0;
 
     s->state = next;
     if (visible)
@@ -199,12 +155,13 @@ static gboolean refuse_event(Session *s, const SessionInput *in, GError **error)
 
     if (in->type < SESSION_EV_FRAME_HELLO) {
         g_set_error(error, SESSION_ERROR, SESSION_ERROR_STATE,
-                    _("%s is not possible in state %s%s%s"), events[in->type],
-                    states[s->state].name, *session_reason(s) ? ": " : "", session_reason(s));
+                    _("%s is not possible in state %s%s%s"), session_event_name(in->type),
+                    session_state_name(s->state), *session_reason(s) ? ": " : "",
+                    session_reason(s));
         return FALSE;
     }
-    text = g_strdup_printf(_("%s is not expected in state %s"), events[in->type],
-                           states[s->state].name);
+    text = g_strdup_printf(_("%s is not expected in state %s"), session_event_name(in->type),
+                           session_state_name(s->state));
     session_break(s, text);
     g_set_error_literal(error, SESSION_ERROR, SESSION_ERROR_PROTOCOL, text);
     return FALSE;
@@ -504,14 +461,6 @@ SessionEndedBy session_ended_by(const Session *s)
     return s->ended_by;
 }
 
-const char *session_ended_by_name(SessionEndedBy by)
-{
-    static const char *const names[SESSION_ENDED_BY_MAX] = { "", "qemu", "peer", "channel",
-                                                             "cancel" };
-
-    return by < SESSION_ENDED_BY_MAX ? names[by] : "";
-}
-
 const char *session_reason(const Session *s)
 {
     return s->reason;
@@ -524,21 +473,6 @@ void session_get_stats(const Session *s, SessionStats *ret_stats)
     ret_stats->held_high = s->in.held_high;
 }
 
-const char *session_side_name(SessionSide side)
-{
-    return side == SESSION_SOURCE ? "source" : "destination";
-}
-
-const char *session_state_name(SessionState state)
-{
-    return state < SESSION_STATE_MAX ? states[state].name : "invalid";
-}
-
-const char *session_state_status(SessionState state)
-{
-    return state < SESSION_STATE_MAX ? states[state].status : "invalid";
-}
-
 gboolean session_state_is_end(SessionState state)
 {
     return (ENDED & (1u << state)) != 0;
@@ -547,9 +481,4 @@ gboolean session_state_is_end(SessionState state)
 gboolean session_state_is_active(SessionState state)
 {
     return (FLOWING & (1u << state)) != 0;
-}
-
-const char *session_event_name(SessionEvent event)
-{
-    return event < SESSION_EVENT_MAX ? events[event] : "invalid";
 }

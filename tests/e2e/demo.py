@@ -7,9 +7,12 @@ and two helpers on loopback (loopback.py). The exit status is 0 only if everythi
 """
 import argparse
 import re
+import signal
 import sys
 
 sys.dont_write_bytecode = True
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)        # until there is something to clean up
 
 # pylint: disable=wrong-import-position
 import demo_hosts                                       # noqa: E402

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The demonstration, where it may not do all it wants, and when it is interrupted. (That it works
 where it may is shown by running it: scripts/demo.)"""
+import errno
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import re
 import signal
 import subprocess
 import tempfile
+import time
 
 import settings
 import userfaultfd
@@ -82,6 +84,26 @@ def test_missing_right_to_userfaultfd_is_named(rig):
     assert not list(rig.a.path("/tmp").glob("postcopy-demo-*"))
 
 
+def test_remedy_fits_what_is_missing(_rig):
+    nothing, tracing, filtered = "0", f"{1 << userfaultfd.CAP_SYS_PTRACE:x}", {"Seccomp": "2"}
+    before = userfaultfd.try_it, userfaultfd.status, userfaultfd.setting
+    try:
+        for error, status, setting, wanted, unwanted in (
+                (errno.EPERM, {"CapEff": nothing}, "0", "sysctl vm.unprivileged_userfaultfd=1", "seccomp"),
+                (errno.EPERM, {"CapEff": nothing, **filtered}, "0", "CAP_SYS_PTRACE", "CONFIG_USERFAULTFD"),
+                (errno.EPERM, {"CapEff": nothing, **filtered}, "1", "seccomp profile", "sysctl"),
+                (errno.EPERM, {"CapEff": tracing, **filtered}, "0", "seccomp profile", "sysctl"),
+                (errno.ENOSYS, {"CapEff": tracing}, None, "CONFIG_USERFAULTFD", "sysctl")):
+            userfaultfd.try_it = lambda error=error: error
+            userfaultfd.status = lambda status=status: status
+            userfaultfd.setting = lambda setting=setting: setting
+            missing, ways = userfaultfd.explain()
+            text = "; ".join([missing, *ways])
+            assert wanted in text and unwanted not in text, f"{errno.errorcode[error]}, {status}, {setting}: {text}"
+    finally:
+        userfaultfd.try_it, userfaultfd.status, userfaultfd.setting = before
+
+
 def test_bad_options_are_refused_by_name(rig):
     for options, wanted in ((["--rate", "fast"], "'fast' is not a rate"), (["--memory", "8"], "a guest of 8 MiB"),
                             (["--memory", "2G"], "'2G' is not a number of MiB"),
@@ -134,6 +156,14 @@ def traces():
     }
 
 
+def check_gone(demo, members, before):
+    left = {pid: name for (pid, start), name in members.items() if settings.started(pid) == start}
+    assert not left, f"still running: {left}"
+    assert traces() == before, (traces(), before)
+    assert str(demo) not in re.findall(r'"pid": (\d+)', settings.RECORD.read_text() if settings.RECORD.exists()
+                                           else ""), "the machine's setting is still asked for"
+
+
 def interrupt(rig, mode, signum):
     """Starts a demonstration, sends it the signal once the helpers are at work, and looks
     whether anything is left."""
@@ -153,12 +183,27 @@ def interrupt(rig, mode, signum):
             demo.kill()
     assert demo.returncode == 128 + signum, (demo.returncode, errors)
     assert f"interrupted by {signum.name}" in errors and "Traceback" not in errors, errors
-    left = {pid: name for (pid, start), name in members.items() if settings.started(pid) == start}
-    assert not left, f"still running: {left}"
-    assert traces() == before, (traces(), before)
-    assert str(demo.pid) not in re.findall(r'"pid": (\d+)', settings.RECORD.read_text() if settings.RECORD.exists()
-                                           else ""), "the machine's setting is still asked for"
+    check_gone(demo.pid, members, before)
     note(f"{len(members)} processes were ended")
+
+
+@deadline(120)
+def test_interrupted_while_hosts_are_made_leaves_nothing(rig):
+    before = traces()
+    for tenths in range(8):
+        with subprocess.Popen(["/usr/bin/python3", DEMO, "--builddir", rig.builddir, "--mode", "hosts"],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+            try:
+                while "Two hosts" not in demo.stdout.readline():
+                    assert demo.poll() is None, demo.stderr.read()
+                time.sleep(tenths / 10)                 # somewhere in between
+                members = family(demo.pid)
+                demo.send_signal(signal.SIGINT)
+                _, errors = demo.communicate(timeout=LEAVES)
+            finally:
+                demo.kill()
+        assert demo.returncode == 128 + signal.SIGINT and "Traceback" not in errors, (demo.returncode, errors)
+        check_gone(demo.pid, members, before)
 
 
 @deadline(90)

@@ -29,12 +29,14 @@ def try_it():
     return 0
 
 
-def _status():
+def status():
+    """What the kernel says of this process."""
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
-def _setting():
+def setting():
+    """vm.unprivileged_userfaultfd, None on a kernel without it."""
     try:
         return SETTING.read_text().strip()
     except OSError:
@@ -43,16 +45,15 @@ def _setting():
 
 def explain():
     """(what is missing, [ways to grant it]) as sentences."""
-    error = try_it()
-    status = _status()
+    error, about = try_it(), status()
     if error == 0:
         return ("the system call userfaultfd is allowed, but the kernel lacks what QEMU needs of it; "
                 "QEMU's log says what", ["a kernel with CONFIG_USERFAULTFD on a memory type QEMU can use"])
-    filtered = status.get("Seccomp") == SECCOMP_FILTER
-    traces = int(status.get("CapEff", "0"), 16) >> CAP_SYS_PTRACE & 1
+    filtered = about.get("Seccomp") == SECCOMP_FILTER
+    traces = int(about.get("CapEff", "0"), 16) >> CAP_SYS_PTRACE & 1
     if not filtered and error == errno.ENOSYS:
         return "this kernel has no userfaultfd", ["a kernel with CONFIG_USERFAULTFD"]
-    if filtered and (traces or _setting() == "1"):
+    if filtered and (traces or setting() == "1"):
         return ("a seccomp filter, as containers have one, forbids the system call userfaultfd",
                 ["a seccomp profile that allows userfaultfd (docker, podman: --security-opt seccomp=FILE)"])
     ways = ["for every user of this machine: sysctl vm.unprivileged_userfaultfd=1",
@@ -62,4 +63,4 @@ def explain():
     if filtered:
         ways.append("and in any case, as this process is under a seccomp filter: a profile that allows userfaultfd")
     return (f"the system call userfaultfd ({os.strerror(error)}): this process has no CAP_SYS_PTRACE, and "
-            f"vm.unprivileged_userfaultfd is {_setting()}", ways)
+            f"vm.unprivileged_userfaultfd is {setting()}", ways)

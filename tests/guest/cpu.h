@@ -31,38 +31,19 @@ cpu_ticks(void)
     return (uint64_t) high << 32 | low;
 }
 
-/*
- * Makes sure that what was stored in the page of @word is not missed by a
- * migration. QEMU's interpreter (TCG) remembers in its translation cache that a
- * page is known to be dirty; when a migration asks for the dirty pages in the
- * very moment in which it comes to that, later stores to the page go unnoticed.
- * So the translation is dropped, and the page stored to once more: by then
- * either the page still counts as dirty, or it is made so now, and either way
- * it is sent again with all that was stored before. Not needed, and harmless,
- * with hardware virtualisation.
- */
+/* Makes sure that a migration does not miss what was stored in the page of @word.
+ *
+ * QEMU's emulated processor (TCG; seen with 7.2) notes the first store to a page as
+ * a change and lets later ones pass through a cached translation. A migration that
+ * takes the notes away must make the translations note again, but QEMU leaves that
+ * out when each noted page was waiting to be sent anyhow; what is stored in those
+ * pages from then on is lost, in up to four of five migrations of a busy machine.
+ * So the translation is dropped and the page stored to once more: the note then
+ * comes after all that is to be sent. Harmless with hardware virtualisation. */
 static inline void
 cpu_publish(volatile uint32_t *word)
 {
     __asm__ volatile("invlpg %0\n\torl $0, %0" : "+m"(*word) : : "memory", "cc");
-}
-
-/* Forgets every cached address translation.
- *
- * This works around a fault of QEMU's emulated processor (TCG; seen with 7.2), which
- * notes the first write to a page as a change and lets later ones pass unnoted. A
- * migration that takes the notes away must make the translations note again, but
- * QEMU leaves that out when every page noted was waiting to be sent anyhow. What
- * the guest writes to those pages from then on is lost: its stack and ledger first,
- * in up to four of five migrations of a busy machine. New translations note. */
-static inline void
-cpu_forget_translations(void)
-{
-    uint32_t cr4;
-
-    __asm__ volatile("movl %%cr4, %0\n\t"
-                     "xorl $0x10, %0\n\t"      /* page size extension: any change does it */
-                     "movl %0, %%cr4" : "=&r"(cr4) : : "memory");
 }
 
 /* Two steps of the processor's 64/32 division: the first one's remainder is

@@ -163,7 +163,6 @@ run(Guest *guest)
     for (;;) {
         int worked = 0;
 
-        cpu_forget_translations();
         now = cpu_ticks();
         serial_pump();
         stats_report(&guest->stats, now);

@@ -59,7 +59,7 @@ static void order_and_case_do_not_matter(void **state)
     static const char *const rows[] = {
         "postcopy:///?token=" TOKEN "&peer=h:1&session=" SESSION,
         "POSTCOPY:///?session=" SESSION "&token=" TOKEN "&peer=h:1",
-        "postcopy:///?peer=h:1&session=00112233445566778899AABBCCDDEEFF&token=" TOKEN,
+        ("postcopy:///?peer=h:1&session=00112233445566778899AABBCCDDEEFF&token=" TOKEN),
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {

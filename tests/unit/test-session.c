@@ -428,6 +428,45 @@ static void destination_qemu_gone_before_the_start_fails(void **state)
     }
 }
 
+static void first_end_is_remembered_as_the_cause(void **state)
+{
+    static const struct {
+        int what;
+        SessionEndedBy here;
+        SessionEndedBy there;
+    } rows[] = {
+        { 0, SESSION_ENDED_BY_QEMU, SESSION_ENDED_BY_PEER },
+        { 1, SESSION_ENDED_BY_QEMU, SESSION_ENDED_BY_PEER },
+        { 2, SESSION_ENDED_BY_CANCEL, SESSION_ENDED_BY_PEER },
+        { 3, SESSION_ENDED_BY_CHANNEL, SESSION_ENDED_BY_NOBODY },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_auto(SessionPair) pair;
+        Session *s;
+
+        session_pair_init(&pair, WINDOW, WINDOW, 1);
+        session_pair_activate(&pair);
+        s = pair.source.session;
+        assert_int_equal(session_ended_by(s), SESSION_ENDED_BY_NOBODY);
+        if (rows[i].what == 0)
+            session_on_qemu_eof(s, NULL);
+        else if (rows[i].what == 1)
+            session_on_qemu_broken(s, "reset", NULL);
+        else if (rows[i].what == 2)
+            session_on_cancel(s, "user", NULL);
+        else
+            session_on_channel_lost(s, "gone");
+        drain_links(&pair);
+        /* What follows from it is no cause. */
+        session_on_cancel(s, "later", NULL);
+        session_on_cancel(pair.destination.session, "later", NULL);
+        assert_int_equal(session_ended_by(s), rows[i].here);
+        if (rows[i].there)
+            assert_int_equal(session_ended_by(pair.destination.session), rows[i].there);
+    }
+}
+
 /* ---- HELLO ---- */
 
 static void bad_hello_is_judged_and_changes_nothing(void **state)
@@ -977,6 +1016,7 @@ int main(void)
         cmocka_unit_test(cancel_reaches_the_peer_from_every_state),
         cmocka_unit_test(source_hears_why_the_destination_qemu_is_missing),
         cmocka_unit_test(destination_qemu_gone_before_the_start_fails),
+        cmocka_unit_test(first_end_is_remembered_as_the_cause),
         cmocka_unit_test(bad_hello_is_judged_and_changes_nothing),
         cmocka_unit_test(token_is_good_for_one_channel),
         cmocka_unit_test(violation_fails_the_session_and_names_the_field),
