@@ -69,8 +69,9 @@ static char *refusal(const char *name, int *ret_code)
         return g_strdup_printf(_("no connection driver available for %s"), name ? name : "(null)");
     }
     *ret_code = VIR_ERR_INTERNAL_ERROR;
-    path = strchr(name + strlen(OUR_SCHEME "//"), '/');
-    return g_strdup_printf(_("unexpected postcopy URI path '%s', try %s"), path ? path : "",
+    path = name + strlen(OUR_SCHEME "//");
+    /* libvirt's words begin with its name for the code. */
+    return g_strdup_printf(_("internal error: unexpected postcopy URI path '%s', try %s"), path,
                            OUR_URI);
 }
 

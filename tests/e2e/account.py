@@ -89,8 +89,8 @@ def stall_words(guest, place, before):
 
 
 def verdict_words(verdict, place):
-    return (f"{verdict['bad']} wrong pages: all {verdict['pages']} pages verified on {place.name}, {verdict['touches']} "
-            "touches in its life, each one checked")
+    return (f"{verdict['bad']} wrong pages: all {verdict['pages']} pages verified on {place.name}, "
+            f"{verdict['touches']} touches in its life, each one checked")
 
 
 class Account:

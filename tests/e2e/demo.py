@@ -8,6 +8,7 @@ and two helpers on loopback (loopback.py). The exit status is 0 only if everythi
 import argparse
 import re
 import signal
+import subprocess
 import sys
 
 sys.dont_write_bytecode = True
@@ -108,7 +109,7 @@ def main(argv):
     except interruption.Interrupted as signum:
         account.fail(f"interrupted by {signum}; what it had started is gone")
         return signum.status
-    except (DemoFailed, AssertionError, RuntimeError, OSError) as error:
+    except (DemoFailed, AssertionError, RuntimeError, OSError, subprocess.SubprocessError) as error:
         account.fail(error)
         return 1
     account.say("Everything was as it should be.")

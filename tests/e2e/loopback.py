@@ -292,8 +292,8 @@ class Demonstration:
              f"{data_size(theirs['wire-bytes-sent'])} back, TLS included; {theirs['frames-received']} frames; at most "
              f"{data_size(ours['window-high-water'])} sent and not yet acknowledged"),
             ("encryption", f"{ours['tls-version']}, {ours['tls-cipher']}"),
-            ("certificates", f"the source was shown \"{ours['peer-name']}\", the destination \"{theirs['peer-name']}\", and each "
-             "verified what it was shown"),
+            ("certificates", f"the source was shown \"{ours['peer-name']}\", the destination "
+             f"\"{theirs['peer-name']}\", and each verified what it was shown"),
             *((f"the {place.name}", place.qemu.qmp.execute("query-status")["status"]) for place in self.hosts),
             ("the guest says", verdict_words(self.verdict, self.target)),
         ]
@@ -311,7 +311,8 @@ class Demonstration:
             (PEER not in final[0]["peer-name"] or SOURCE not in final[1]["peer-name"], "the certificates name others"),
             (any(f.get("state") != "completed" for f in final), "a helper does not say that it completed"),
             (self.pair.process.returncode != 0, "a helper ended with a failure"),
-            (final[1]["wire-bytes-received"] < self.options.memory << 19, "the guest's memory did not take the way through the helpers"),
+            (final[1]["wire-bytes-received"] < self.options.memory << 19,
+             "the guest's memory did not take the way through the helpers"),
         ]
         for bad, sentence in wrong:
             if bad:

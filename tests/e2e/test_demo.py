@@ -157,11 +157,12 @@ def traces():
 
 
 def check_gone(demo, members, before):
+    """Nothing of the demonstration with that pid, whose processes were these, is left."""
     left = {pid: name for (pid, start), name in members.items() if settings.started(pid) == start}
     assert not left, f"still running: {left}"
     assert traces() == before, (traces(), before)
     assert str(demo) not in re.findall(r'"pid": (\d+)', settings.RECORD.read_text() if settings.RECORD.exists()
-                                           else ""), "the machine's setting is still asked for"
+                                     else ""), "the machine's setting is still asked for"
 
 
 def interrupt(rig, mode, signum):
