@@ -39,6 +39,13 @@ static const struct {
     { 304, migrate_refused },         /* DOMAIN_MIGRATE_PREPARE_TUNNEL3_PARAMS */
     { 164, driver_abort_job },        /* DOMAIN_ABORT_JOB */
     { 442, driver_abort_job_flags },  /* DOMAIN_ABORT_JOB_FLAGS */
+};
+
+/* The same for the calls of migration protocol 3, which are decoded first. */
+static const struct {
+    gint32 procedure;
+    DriverJobFunc func;
+} job_table[] = {
     { 213, driver_migrate_begin3 },   /* DOMAIN_MIGRATE_BEGIN3 */
     { 214, driver_migrate_prepare3 }, /* DOMAIN_MIGRATE_PREPARE3 */
     { 216, driver_migrate_perform3 }, /* DOMAIN_MIGRATE_PERFORM3 */
@@ -56,10 +63,31 @@ static gboolean is_open(gint32 procedure)
     return procedure == 1 || procedure == 110;
 }
 
+static DriverJobFunc find_job_func(gint32 procedure)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(job_table); i++) {
+        if (job_table[i].procedure == procedure)
+            return job_table[i].func;
+    }
+    return NULL;
+}
+
+/* Migrations that do not ask for post-copy are libvirt's own. */
+static void run_job(DriverJobFunc func, DriverJob *job)
+{
+    if (!job)
+        return;
+    if (driver_job_is_ours(job))
+        func(job);
+    else
+        driver_job_pass(job);
+}
+
 /* A read-only client's calls that change something are refused by libvirtd, in its own words. */
 static gboolean driver_call(Proxy *proxy, RpcFrame *frame, gpointer data)
 {
     Driver *driver = data;
+    DriverJobFunc job_func;
 
     if (frame->header.program != RPC_PROGRAM_REMOTE)
         return FALSE;
@@ -69,7 +97,11 @@ static gboolean driver_call(Proxy *proxy, RpcFrame *frame, gpointer data)
         if (table[i].procedure == frame->header.procedure)
             return table[i].func(driver, proxy, frame);
     }
-    return FALSE;
+    job_func = find_job_func(frame->header.procedure);
+    if (!job_func)
+        return FALSE;
+    run_job(job_func, driver_job_new(driver, proxy, frame));
+    return TRUE;
 }
 
 static const ProxyHooks hooks = { .call = driver_call };

@@ -21,45 +21,27 @@
 /* How long the answer to a Finish that gives up waits for the helper to have ended. */
 #define GIVEN_UP_WAIT_MS 2000
 
-gboolean driver_migrate_begin3(Driver *driver, Proxy *proxy, RpcFrame *frame)
+void driver_migrate_begin3(DriverJob *job)
 {
-    DriverJob *job = driver_job_new(driver, proxy, frame);
-    const char *problem;
+    const char *problem = driver_flags_problem(migrate_call_flags(job->call));
 
-    if (!job)
-        return TRUE;
-    if (!driver_job_is_postcopy(job)) {
-        driver_job_pass(job);
-        return TRUE;
-    }
-    problem = driver_flags_problem(migrate_call_flags(job->call));
     if (problem) {
         driver_job_refuse(job, VIR_ERR_ARGUMENT_UNSUPPORTED, problem);
-        return TRUE;
+        return;
     }
     driver_job_strip(job);
     driver_job_forward(job, NULL);
-    return TRUE;
 }
 
-gboolean driver_migrate_confirm3(Driver *driver, Proxy *proxy, RpcFrame *frame)
+void driver_migrate_confirm3(DriverJob *job)
 {
-    DriverJob *job = driver_job_new(driver, proxy, frame);
-    Migration *migration;
+    Migration *migration =
+        driver_client_find(job->proxy, MIGRATION_SIDE_SOURCE, migrate_call_domain(job->call));
 
-    if (!job)
-        return TRUE;
-    if (!driver_job_is_postcopy(job)) {
-        driver_job_pass(job);
-        return TRUE;
-    }
-    migration =
-        driver_client_find(proxy, MIGRATION_SIDE_SOURCE, migrate_call_domain(job->call));
     if (migration)
         migration_set_phase(migration, "confirm");
     driver_job_strip(job);
     driver_job_forward(job, NULL);
-    return TRUE;
 }
 
 /* ---- Finish ---- */
@@ -124,23 +106,15 @@ static void on_return_path(Migration *migration, gpointer data)
     g_timeout_add(RESUME_SETTLE_MS, on_settled, data);
 }
 
-gboolean driver_migrate_finish3(Driver *driver, Proxy *proxy, RpcFrame *frame)
+void driver_migrate_finish3(DriverJob *job)
 {
-    DriverJob *job = driver_job_new(driver, proxy, frame);
-    Migration *migration;
+    Migration *migration = driver_client_find(job->proxy, MIGRATION_SIDE_DESTINATION,
+                                              migrate_call_domain(job->call));
 
-    if (!job)
-        return TRUE;
-    if (!driver_job_is_postcopy(job)) {
-        driver_job_pass(job);
-        return TRUE;
-    }
     driver_job_strip(job);
-    migration =
-        driver_client_find(proxy, MIGRATION_SIDE_DESTINATION, migrate_call_domain(job->call));
     if (!migration) {
         driver_job_forward(job, NULL);
-        return TRUE;
+        return;
     }
     job->migration = migration_ref(migration);
     migration_set_phase(migration, "finish");
@@ -151,5 +125,4 @@ gboolean driver_migrate_finish3(Driver *driver, Proxy *proxy, RpcFrame *frame)
         migration_when_return_path(migration, RESUME_WAIT_MS, on_return_path, job);
     else
         driver_job_forward(job, on_finished);
-    return TRUE;
 }

@@ -53,9 +53,9 @@ void driver_job_free(DriverJob *job)
     g_free(job);
 }
 
-gboolean driver_job_is_postcopy(const DriverJob *job)
+gboolean driver_job_is_ours(const DriverJob *job)
 {
-    return (migrate_call_flags(job->call) & VIR_MIGRATE_POSTCOPY) != 0;
+    return (migrate_call_flags(job->call) & (VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_TUNNELLED)) != 0;
 }
 
 void driver_job_pass(DriverJob *job)

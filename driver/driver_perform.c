@@ -138,25 +138,15 @@ static void perform_peer(DriverJob *job)
              migrate_call_text(job->call, MIGRATE_TEXT_TLS_DESTINATION), on_peer_open, job);
 }
 
-gboolean driver_migrate_perform3(Driver *driver, Proxy *proxy, RpcFrame *frame)
+void driver_migrate_perform3(DriverJob *job)
 {
-    DriverJob *job = driver_job_new(driver, proxy, frame);
-    const char *problem;
-    guint64 flags;
+    guint64 flags = migrate_call_flags(job->call);
+    const char *problem = driver_flags_problem(flags);
 
-    if (!job)
-        return TRUE;
-    flags = migrate_call_flags(job->call);
-    if (!driver_job_is_postcopy(job) && !(flags & VIR_MIGRATE_TUNNELLED)) {
-        driver_job_pass(job);
-        return TRUE;
-    }
-    problem = driver_flags_problem(flags);
     if (problem)
         driver_job_refuse(job, VIR_ERR_ARGUMENT_UNSUPPORTED, problem);
     else if (flags & VIR_MIGRATE_PEER2PEER)
         perform_peer(job);
     else
         perform_direct(job);
-    return TRUE;
 }

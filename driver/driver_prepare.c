@@ -153,27 +153,21 @@ static const char *text_problem(const MigrateCall *call)
     return NULL;
 }
 
-gboolean driver_migrate_prepare3(Driver *driver, Proxy *proxy, RpcFrame *frame)
+void driver_migrate_prepare3(DriverJob *job)
 {
-    DriverJob *job = driver_job_new(driver, proxy, frame);
+    guint64 flags = migrate_call_flags(job->call);
     const char *problem;
-    guint64 flags;
 
-    if (!job)
-        return TRUE;
-    flags = migrate_call_flags(job->call);
-    if (!driver_job_is_postcopy(job) || (flags & VIR_MIGRATE_OFFLINE)) {
+    if (flags & VIR_MIGRATE_OFFLINE) {
         driver_job_pass(job);
-        return TRUE;
+        return;
     }
     problem = driver_flags_problem(flags);
     if (!problem)
         problem = text_problem(job->call);
-    if (problem) {
+    if (problem)
         driver_job_refuse(job, VIR_ERR_ARGUMENT_UNSUPPORTED, problem);
-        return TRUE;
-    }
-    proxy_call(proxy, RPC_PROGRAM_REMOTE, PROC_CONNECT_GET_CAPABILITIES, NULL, 0, on_capabilities,
-               job);
-    return TRUE;
+    else
+        proxy_call(job->proxy, RPC_PROGRAM_REMOTE, PROC_CONNECT_GET_CAPABILITIES, NULL, 0,
+                   on_capabilities, job);
 }

@@ -18,11 +18,6 @@ typedef gboolean (*DriverFunc)(Driver *driver, Proxy *proxy, RpcFrame *frame);
 
 gboolean driver_abort_job(Driver *driver, Proxy *proxy, RpcFrame *frame);
 gboolean driver_abort_job_flags(Driver *driver, Proxy *proxy, RpcFrame *frame);
-gboolean driver_migrate_begin3(Driver *driver, Proxy *proxy, RpcFrame *frame);
-gboolean driver_migrate_prepare3(Driver *driver, Proxy *proxy, RpcFrame *frame);
-gboolean driver_migrate_perform3(Driver *driver, Proxy *proxy, RpcFrame *frame);
-gboolean driver_migrate_finish3(Driver *driver, Proxy *proxy, RpcFrame *frame);
-gboolean driver_migrate_confirm3(Driver *driver, Proxy *proxy, RpcFrame *frame);
 
 /* A call that is held while something else is done for it. */
 typedef struct {
@@ -37,13 +32,22 @@ typedef struct {
     char *error;          /* what to tell the user instead of libvirtd's own words, or NULL */
 } DriverJob;
 
+/* An entry for a call of a post-copy migration, decoded already; takes the job. */
+typedef void (*DriverJobFunc)(DriverJob *job);
+
+void driver_migrate_begin3(DriverJob *job);
+void driver_migrate_prepare3(DriverJob *job);
+void driver_migrate_perform3(DriverJob *job);
+void driver_migrate_finish3(DriverJob *job);
+void driver_migrate_confirm3(DriverJob *job);
+
 /* Decodes frame and takes it, or answers it with an error (frame taken, NULL returned). */
 DriverJob *driver_job_new(Driver *driver, Proxy *proxy, RpcFrame *frame);
 void driver_job_free(DriverJob *job);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DriverJob, driver_job_free)
 
-/* TRUE if the call asks for post-copy; only those are ours. */
-gboolean driver_job_is_postcopy(const DriverJob *job);
+/* TRUE if the call is ours to deal with: it asks for post-copy, or for a tunnel, which we refuse. */
+gboolean driver_job_is_ours(const DriverJob *job);
 
 /* Gives the frame back unchanged to be forwarded by the caller of the hook: forwards it itself and
  * frees the job. */

@@ -62,8 +62,8 @@ class Rig:
         self.hosts = ()
         self.captures = []
         self.dropping = False
-        self._allowed = settings.allow_userfaultfd()
-        if not self._allowed and qemu_user is None:
+        self._userfaultfd = settings.USERFAULTFD.hold("1")
+        if self._userfaultfd is None and qemu_user is None:
             qemu_user = "root"          # who needs no leave to handle page faults
         self.qemu_user = qemu_user
         atexit.register(self.close)
@@ -118,9 +118,9 @@ class Rig:
         hosts, self.hosts = self.hosts, ()
         for host in hosts:
             host.close()
-        if self._allowed:
-            self._allowed = False
-            settings.release_userfaultfd()
+        if self._userfaultfd is not None:
+            held, self._userfaultfd = self._userfaultfd, None
+            settings.USERFAULTFD.release(held)
 
     def authority(self, name):
         """Another certificate authority, gone with the rig."""
@@ -213,8 +213,7 @@ class Rig:
 
 def main(argv):
     if argv[1:] == ["cleanup"]:
-        users = settings.cleanup()
-        print(f"{users} rig(s) at work" if users else "nothing left")
+        print("a rig is at work" if settings.USERFAULTFD.restore_if_unused() else "nothing left")
         return 0
     if argv[1:2] == ["shell"]:
         with Rig(daemon="--native" not in argv) as rig:

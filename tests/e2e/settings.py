@@ -3,16 +3,16 @@
 
 QEMU run by an ordinary user may handle page faults only with
 vm.unprivileged_userfaultfd=1. The first of several rigs sets it, the last one
-restores what was there; a record of who uses it survives a rig that was killed.
+restores what was there. Who is left is told by locks, which the kernel takes from a
+process that is killed.
 """
 import contextlib
 import fcntl
-import json
 import os
 import pathlib
 
 SETTING = pathlib.Path("/proc/sys/vm/unprivileged_userfaultfd")
-RECORD = pathlib.Path("/run/virt-postcopy-rig.json")
+RECORD = pathlib.Path("/run/virt-postcopy-rig.before")
 
 
 def started(pid):
@@ -24,54 +24,69 @@ def started(pid):
     return int(stat.rpartition(")")[2].split()[19])
 
 
-@contextlib.contextmanager
-def _record():
-    """The record, read and written back under a lock; gone when nobody is left in it.
+class SharedSetting:
+    """A file that holds one value, changed by some processes for as long as any needs it.
 
-    The lock is on the directory, so that there is no lock file to be left behind."""
-    directory = os.open(RECORD.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
+    The record keeps the value that was there before; each process that needs the new
+    one holds a shared lock on it. A record without locks is of processes that were killed."""
+
+    def __init__(self, setting, record):
+        self.setting, self.record = pathlib.Path(setting), pathlib.Path(record)
+
+    @contextlib.contextmanager
+    def _alone(self):
+        """On the record's directory, so that there is no lock file to be left behind."""
+        directory = os.open(self.record.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            record = json.loads(RECORD.read_text())
-        except (OSError, ValueError):
-            record = {"before": None, "users": []}
-        record["users"] = [u for u in record["users"] if started(u["pid"]) == u["started"]]
-        yield record
-        if record["users"]:
-            RECORD.write_text(json.dumps(record))
-        else:
-            if record["before"] is not None:
-                SETTING.write_text(record["before"])
-            RECORD.unlink(missing_ok=True)
-    finally:
-        os.close(directory)
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(directory)
 
+    def hold(self, value):
+        """Sets the value; returns what release() wants, or None where it may not be set."""
+        with self._alone():
+            try:
+                before = self.setting.read_text()
+            except OSError:
+                return None
+            fd = os.open(self.record, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            if not os.pread(fd, 1, 0):  # else `before` is what another one of us has set
+                os.pwrite(fd, before.encode(), 0)
+            try:
+                if before.strip() != value:
+                    self.setting.write_text(value)
+            except OSError:
+                self._restore(fd)
+                return None
+        return fd
 
-def allow_userfaultfd():
-    """Returns whether page faults may be handled by ordinary users from now on."""
-    with _record() as record:
+    def release(self, fd):
+        with self._alone():
+            self._restore(fd)
+
+    def restore_if_unused(self):
+        """Puts the value back that was left changed by processes that were killed.
+        Returns whether somebody still needs it."""
+        with self._alone():
+            if not self.record.exists():
+                return False
+            return not self._restore(os.open(self.record, os.O_RDWR | os.O_CLOEXEC))
+
+    def _restore(self, fd):
+        """Gives up what is held with fd; restores the value if that was the last. Returns that."""
         try:
-            now = SETTING.read_text().strip()
-            if now != "1":
-                SETTING.write_text("1")
-                record["before"] = now
-        except OSError:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            before = os.pread(fd, 100, 0).decode()
+            if before and self.setting.read_text() != before:
+                self.setting.write_text(before)
+            self.record.unlink()
+            return True
+        except BlockingIOError:
             return False
-        record["users"].append({"pid": os.getpid(), "started": started(os.getpid())})
-    return True
+        finally:
+            os.close(fd)
 
 
-def release_userfaultfd():
-    """Takes back one allow_userfaultfd() of this process."""
-    with _record() as record:
-        for user in record["users"]:
-            if user["pid"] == os.getpid():
-                record["users"].remove(user)
-                break
-
-
-def cleanup():
-    """Restores the setting if the rigs that needed it have ended without doing so."""
-    with _record() as record:
-        return len(record["users"])
+USERFAULTFD = SharedSetting(SETTING, RECORD)

@@ -43,30 +43,67 @@ def end_a_rig_by(signum, builddir):
 
 def machine():
     """What a rig could leave on the machine."""
-    links = subprocess.run(["ip", "-br", "link"], check=True, capture_output=True, text=True).stdout
-    return (links, pathlib.Path("/proc/self/mountinfo").read_text(), sorted(os.listdir("/run")),
-            sorted(n for n in os.listdir("/tmp") if "postcopy" in n),
-            settings.SETTING.read_text() if settings.SETTING.exists() else None)
+    return {"links": sorted(os.listdir("/sys/class/net")),
+            "mounts": pathlib.Path("/proc/self/mountinfo").read_text().splitlines(),
+            "run": sorted(os.listdir("/run")),
+            "tmp": sorted(n for n in os.listdir("/tmp") if "rig" in n),
+            "setting": settings.SETTING.read_text() if settings.SETTING.exists() else None}
+
+
+def changes(before):
+    after = machine()
+    return {key: (value, after[key]) for key, value in before.items() if after[key] != value}
 
 
 def test_terminated_rig_leaves_nothing(rig):
     before = machine()
     end_a_rig_by(signal.SIGTERM, rig.builddir)
-    assert machine() == before
+    assert not changes(before), changes(before)
 
 
 def test_killed_rig_leaves_nothing(rig):
     before = machine()
     end_a_rig_by(signal.SIGKILL, rig.builddir)
-    settings.cleanup()
-    assert machine() == before
+    settings.USERFAULTFD.restore_if_unused()
+    assert not changes(before), changes(before)
 
 
-def test_setting_comes_back_with_the_last_rig(rig):
-    before = settings.SETTING.read_text()               # as this test's own rig needs it
-    with Rig(rig.builddir, daemon=False), Rig(rig.builddir, daemon=False):
-        pass
-    assert settings.SETTING.read_text() == before
+HOLDER = """
+import sys
+sys.dont_write_bytecode = True
+sys.path.insert(0, sys.argv[1])
+import settings
+shared = settings.SharedSetting(*sys.argv[2:])
+held = shared.hold("1")
+print("held", flush=True)
+if sys.stdin.read() == "release":
+    shared.release(held)
+"""
+
+
+def hold_in_another_program(shared):
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, pathlib.Path(__file__).parent, shared.setting,
+                               shared.record], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    return holder
+
+
+def test_setting_comes_back_with_the_last_who_needs_it(rig):
+    """Also when the first one is killed, and when all are."""
+    directory = rig.a.path("/tmp/setting")
+    directory.mkdir()
+    shared = settings.SharedSetting(directory / "value", directory / "record")
+    for ends in (("release", "release"), ("", "release"), ("", "")):
+        shared.setting.write_text("0\n")
+        holders = [hold_in_another_program(shared) for _ in ends]
+        for holder, end in zip(holders, ends):
+            assert shared.setting.read_text() == "1"
+            assert shared.restore_if_unused() and shared.record.exists()
+            holder.communicate(end)
+        if not any(ends):
+            assert shared.setting.read_text() == "1"
+            assert not shared.restore_if_unused()
+        assert shared.setting.read_text() == "0\n" and not shared.record.exists()
 
 
 def test_rigs_do_not_see_each_other(rig):
