@@ -59,7 +59,7 @@ const SettingRow setting_rows[] = {
       N_("which pre-shared key this host presents") },
     { "migration_allowed_dn_list", SETTING_LIST, "", AT(migration_allowed_dn_list),
       N_("distinguished names of other hosts") },
-    { "migration_window", SETTING_UINT, "16777216", AT(migration_window),
+    { "migration_window", SETTING_UINT, "4194304", AT(migration_window),
       N_("bytes in flight before acknowledgement"), 64 * 1024, 1024 * 1024 * 1024 },
     { "connect_timeout", SETTING_UINT, "10", AT(connect_timeout),
       N_("seconds to wait for another host"), 1, 600 },

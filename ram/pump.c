@@ -111,6 +111,14 @@ gboolean pump_channel_out(Link *link, Session *session)
     return moved >= TURN_BYTES_MAX;
 }
 
+/* A source QEMU is ended by libvirt as soon as the destination has everything, perhaps before it
+ * has read the last words of the return path. For its stream that is an end like any other: the
+ * destination QEMU knows whether it had all. One that closes on the stream itself is broken. */
+static gboolean is_plain_end(const Session *session, int err)
+{
+    return session_side(session) == SESSION_SOURCE && (err == EPIPE || err == ECONNRESET);
+}
+
 gboolean pump_qemu_in(int fd, Session *session)
 {
     for (guint i = 0; i < TURN_QEMU_READS_MAX; i++) {
@@ -124,7 +132,7 @@ gboolean pump_qemu_in(int fd, Session *session)
         n = recv(fd, space, room, MSG_DONTWAIT);
         if (n > 0) {
             session_on_qemu_data(session, n, NULL);
-        } else if (n == 0) {
+        } else if (n == 0 || is_plain_end(session, errno)) {
             session_on_qemu_eof(session, NULL);
             return FALSE;
         } else if (errno == EAGAIN) {
@@ -152,6 +160,8 @@ gboolean pump_qemu_out(int fd, Session *session)
         if (n >= 0) {
             session_on_qemu_written(session, n, NULL);
             moved += n;
+        } else if (is_plain_end(session, errno)) {
+            session_on_qemu_written(session, len, NULL); /* nobody will read it */
         } else if (errno == EAGAIN) {
             return FALSE;
         } else if (errno != EINTR) {

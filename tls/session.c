@@ -456,6 +456,11 @@ SessionState session_state(const Session *s)
     return s->state;
 }
 
+SessionSide session_side(const Session *s)
+{
+    return s->config.side;
+}
+
 SessionEndedBy session_ended_by(const Session *s)
 {
     return s->ended_by;

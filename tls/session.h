@@ -122,6 +122,7 @@ SessionEndedBy session_ended_by(const Session *session);
 /* "", "qemu", "peer", "channel", "cancel" */
 const char *session_ended_by_name(SessionEndedBy by);
 
+SessionSide session_side(const Session *session);
 /* Why it failed or was cancelled, in words for users; "" before that. */
 const char *session_reason(const Session *session);
 

@@ -131,10 +131,15 @@ class Namespaces:
             child = os.fork()
             if child == 0:
                 self._answer(function, sender)
-        os.close(sender)
-        with open(receiver, "rb") as pipe:
-            data = pipe.read()
-        os.waitpid(child, 0)
+        try:
+            os.close(sender)
+            with open(receiver, "rb") as pipe:
+                data = pipe.read()
+        except BaseException:           # interrupted: a child left behind would keep the host alive
+            os.kill(child, signal.SIGKILL)
+            raise
+        finally:
+            os.waitpid(child, 0)
         result, error = pickle.loads(data)
         if error:
             raise RuntimeError(f"inside the namespaces: {error}")

@@ -745,6 +745,30 @@ static void broken_qemu_closes_the_other_qemu(void **state)
     assert_contains(source->reason, "QEMU on the destination broke");
 }
 
+/* libvirt kills the source QEMU when the destination has everything, read or not. */
+static void source_qemu_that_leaves_its_return_path_unread_is_no_failure(void **state)
+{
+    g_autoptr(End) source = good_end(SESSION_SOURCE);
+    g_autoptr(End) destination = good_end(SESSION_DESTINATION);
+
+    activate(source, destination);
+    assert_int_equal(send(source->qemu, "page", 4, MSG_NOSIGNAL), 4);
+    assert_int_equal(recv(destination->qemu, (char[4]){ 0 }, 4, MSG_WAITALL), 4);
+    assert_int_equal(send(destination->qemu, "SHUT", 4, MSG_NOSIGNAL), 4);
+    while (recv(source->qemu, &(char){ 0 }, 1, MSG_PEEK | MSG_DONTWAIT) < 0)
+        g_usleep(1000);
+    /* What the first SHUT leaves unread makes the next one EPIPE, and the end ECONNRESET. */
+    close(source->qemu);
+    source->qemu = -1;
+    send(destination->qemu, "SHUT", 4, MSG_NOSIGNAL);
+    close(destination->qemu);
+    destination->qemu = -1;
+    wait_until(has_ended, source, "end");
+    wait_until(has_ended, destination, "end");
+    assert_int_equal(source->state, SESSION_COMPLETED);
+    assert_int_equal(destination->state, SESSION_COMPLETED);
+}
+
 static void relay_can_be_freed_in_mid_stream(void **state)
 {
     for (int i = 0; i < 5; i++) {
@@ -865,6 +889,7 @@ int main(void)
         cmocka_unit_test(truncated_frame_fails_the_session),
         cmocka_unit_test(vanished_peer_closes_qemu_at_once),
         cmocka_unit_test(broken_qemu_closes_the_other_qemu),
+        cmocka_unit_test(source_qemu_that_leaves_its_return_path_unread_is_no_failure),
         cmocka_unit_test(relay_can_be_freed_in_mid_stream),
         cmocka_unit_test(calls_out_of_order_are_refused),
         cmocka_unit_test(throughput_is_printed),

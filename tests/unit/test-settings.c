@@ -49,7 +49,7 @@ static void an_empty_file_gives_the_defaults(void **state)
     assert_null(s->migration_psk_file);
     assert_null(s->migration_psk_identity);
     assert_null(s->migration_allowed_dn_list);
-    assert_int_equal(s->migration_window, 16 * 1024 * 1024);
+    assert_int_equal(s->migration_window, 4 * 1024 * 1024);
     assert_int_equal(s->connect_timeout, 10);
     assert_int_equal(s->keepalive_interval, 5);
     assert_int_equal(s->keepalive_count, 5);
