@@ -284,7 +284,9 @@ static void on_connection(GObject *source, GAsyncResult *result, gpointer data)
 
     helper->connection = g_dbus_connection_new_finish(result, &error);
     if (!helper->connection) {
-        g_prefix_error(&error, _("the helper ended before it answered: "));
+        g_prefix_error(&error,
+                       _("the helper ended before it answered; its reason is in the log of "
+                         "virtpostcopyd: "));
         g_task_return_error(task, error);
         return;
     }

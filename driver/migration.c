@@ -291,7 +291,7 @@ static gboolean on_orphan_timeout(gpointer data)
 
 void migration_orphan(Migration *migration)
 {
-    if (migration->ended)
+    if (migration->ended || migration->over)
         return;
     log_info(&migration->log, "the client is gone; %s",
              migration->streaming ? "the migration goes on" : "waiting whether it begins");
@@ -320,6 +320,7 @@ static void on_state_changed(HelperProcess *helper, const char *state, const cha
     if (failed || g_str_equal(state, "completed") || g_str_equal(state, "cancelled")) {
         g_autofree char *summary = helper_process_summary(helper);
 
+        migration->over = TRUE;
         log_info(&migration->log, "summary domain=%s state=%s %s", migration->domain, state,
                  summary);
     }

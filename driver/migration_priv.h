@@ -25,6 +25,7 @@ struct Migration {
     HelperProcess *helper;
     gboolean ended;        /* the helper is gone, or never was */
     gboolean streaming;    /* QEMU's stream has connected on this side */
+    gboolean over;         /* the helper has told its last state */
     gboolean return_path;  /* the destination QEMU has said something */
     gboolean cancelled;
     gboolean aborted;
