@@ -86,7 +86,9 @@ class Namespaces:
         with _ChildrenIn():
             self.holder = subprocess.Popen(
                 ["/usr/bin/python3", "-I", "-c", HOLDER], stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, preexec_fn=become_holder, start_new_session=True, cwd="/")
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,      # all it could say is that we are gone already
+                preexec_fn=become_holder, start_new_session=True, cwd="/")
         self.pid = self.holder.pid
         self.fds = {}
         self.children = []
