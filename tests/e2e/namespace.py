@@ -6,6 +6,7 @@ namespace: when it ends, the kernel ends every other process in there, and with
 them go the mounts and the network. The holder is told by the kernel to end when
 this program does, however it does, so nothing can be left behind.
 """
+import contextlib
 import ctypes
 import os
 import pickle
@@ -141,7 +142,8 @@ class Namespaces:
             os.kill(child, signal.SIGKILL)
             raise
         finally:
-            os.waitpid(child, 0)
+            with contextlib.suppress(ChildProcessError):    # reaped by the kernel, SIGCHLD is ignored
+                os.waitpid(child, 0)
         result, error = pickle.loads(data)
         if error:
             raise RuntimeError(f"inside the namespaces: {error}")
