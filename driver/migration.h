@@ -76,7 +76,7 @@ typedef enum {
 } MigrationEndedBy;
 MigrationEndedBy migration_ended_by(const Migration *migration);
 
-/* A client has asked libvirt to abort it: what fails from now on was aborted. */
+/* libvirt has agreed to abort it: what fails from now on was aborted. */
 void migration_set_aborted(Migration *migration);
 gboolean migration_is_aborted(const Migration *migration);
 

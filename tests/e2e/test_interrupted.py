@@ -122,6 +122,21 @@ def test_cut_twice_in_one_migration(rig):
     arrived(rig, guest)
 
 
+def test_refused_abort_hides_no_reason(rig):
+    """In post-copy libvirt refuses to abort; what fails later is still told by its own name."""
+    guest = Guest(rig, 128, rate=0).start(rig.a)
+    migration, _, _ = begin_in_postcopy(rig, guest, "--p2p")
+    assert rig.a.virsh("domjobabort", guest.name, uri="postcopy:///system", check=False).returncode != 0
+    pid, = rig.a.helpers()
+    os.kill(pid, signal.SIGKILL)
+    migration.finish(check=False)
+    assert migration.status != 0
+    assert "helper ended unexpectedly" in migration.stderr, migration.stderr
+    rig.unshape()
+    guest.migrate(rig.a, rig.b, *POSTCOPY, "--postcopy-resume", "--p2p")
+    arrived(rig, guest)
+
+
 def test_helper_killed_in_postcopy(rig):
     """The guest is not lost: libvirt's recovery works, and the message names the helper."""
     for victim in rig.hosts:
