@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include "driver/connection_fd.h"
 #include "util/autofd.h"
 
 #define OUR_SOCKET "virtpostcopyd-sock"
@@ -185,7 +186,7 @@ static void on_socket(GTask *task, GSocketConnection *connection, GError *error)
         dial_fail(task, error);
         return;
     }
-    fd = fcntl(g_socket_get_fd(g_socket_connection_get_socket(connection)), F_DUPFD_CLOEXEC, 0);
+    fd = connection_dup_fd(connection);
     if (fd < 0)
         dial_fail(task, g_error_new(G_IO_ERROR, G_IO_ERROR_FAILED, "%s", g_strerror(errno)));
     else if (dial->creds)

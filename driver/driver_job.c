@@ -9,7 +9,6 @@
 #include "driver/driver_priv.h"
 #include "driver/p2p.h"
 #include "driver/rpc_error.h"
-#include "driver/run_dir.h"
 #include "util/log.h"
 
 /* Flags of virDomainMigrateFlags that libvirt 8.5, our floor, may not name yet. */
@@ -109,14 +108,6 @@ const char *driver_flags_problem(guint64 flags)
         return _("--zerocopy has no use with this driver, which reads QEMU's stream from a local "
                  "socket: leave it out");
     return NULL;
-}
-
-char *driver_dead_uri(const Driver *driver)
-{
-    g_autofree char *path =
-        run_dir_socket_path(migration_set_run_dir(driver->set), "refused-");
-
-    return g_strdup_printf("unix://%s", path);
 }
 
 /* An abort that the user asked for needs no explanation. Otherwise the reason that this driver

@@ -12,8 +12,6 @@
 #include "driver/rpc_xdr.h"
 #include "util/log.h"
 
-#define PROC_CONNECT_SET_IDENTITY 419
-
 #define OUR_SCHEME "postcopy:"
 #define OUR_URI "postcopy:///system"
 #define UPSTREAM_SCHEME "qemu:"
@@ -55,7 +53,7 @@ static void on_opened(Proxy *proxy, RpcFrame *reply, gpointer data)
         proxy_reply(proxy, reply);
         return;
     }
-    proxy_call(proxy, RPC_PROGRAM_REMOTE, PROC_CONNECT_SET_IDENTITY, identity->data, identity->len,
+    proxy_call(proxy, RPC_PROGRAM_REMOTE, IDENTITY_PROCEDURE, identity->data, identity->len,
                on_identity_set, reply);
 }
 

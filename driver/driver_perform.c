@@ -9,6 +9,7 @@
 
 #include "driver/driver_priv.h"
 #include "driver/p2p.h"
+#include "driver/run_dir.h"
 #include "util/log.h"
 
 /* ---- the answer ---- */
@@ -25,7 +26,7 @@ static void on_performed(Proxy *proxy, RpcFrame *reply, gpointer data)
  * up as after any failure, whatever its version; the user is told our reason. */
 static void fail(DriverJob *job, const char *reason)
 {
-    g_autofree char *dead = driver_dead_uri(job->driver);
+    g_autofree char *dead = run_dir_dead_uri(migration_set_run_dir(job->driver->set));
     LogContext log = { .client = proxy_name(job->proxy), .phase = "perform", .side = "source" };
 
     log_error(&log, "%s", reason);

@@ -71,10 +71,6 @@ void driver_client_add(Proxy *proxy, Migration *migration);
 /* The newest one of that side and domain, or NULL; not referenced. */
 Migration *driver_client_find(Proxy *proxy, MigrationSide side, const char *domain);
 
-/* A URI that leads nowhere: libvirtd fails on it and cleans up its own job, as it would after any
- * failure of its own. Free with g_free(). */
-char *driver_dead_uri(const Driver *driver);
-
 /* Answers the call with libvirtd's reply; takes both. An error is held until the helper has said why
  * (or a moment has passed), and gets the reason that this driver knows put in front. */
 void driver_job_answer(DriverJob *job, RpcFrame *reply);

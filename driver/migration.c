@@ -407,6 +407,7 @@ static GVariant *bytes_variant(const guint8 *bytes, gsize len)
 static GVariant *helper_options(const Migration *migration)
 {
     const Settings *s = migration->set->settings;
+    const char *auth = s->migration_auth == MIGRATION_AUTH_PSK ? "psk" : "x509";
     GVariantBuilder options;
 
     g_variant_builder_init(&options, G_VARIANT_TYPE_VARDICT);
@@ -416,7 +417,7 @@ static GVariant *helper_options(const Migration *migration)
                           bytes_variant(migration->uri.token, MIGRATION_TOKEN_LEN));
     g_variant_builder_add(&options, "{sv}", "domain", g_variant_new_string(migration->domain));
     g_variant_builder_add(&options, "{sv}", "window", g_variant_new_uint64(s->migration_window));
-    g_variant_builder_add(&options, "{sv}", "auth", g_variant_new_string(s->migration_auth == MIGRATION_AUTH_PSK ? "psk" : "x509"));
+    g_variant_builder_add(&options, "{sv}", "auth", g_variant_new_string(auth));
     if (s->migration_psk_identity)
         g_variant_builder_add(&options, "{sv}", "psk-identity",
                               g_variant_new_string(s->migration_psk_identity));

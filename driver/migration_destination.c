@@ -5,8 +5,8 @@
 #include <gio/gunixsocketaddress.h>
 #include <glib/gi18n.h>
 #include <gnutls/crypto.h>
-#include <fcntl.h>
 
+#include "driver/connection_fd.h"
 #include "driver/migration.h"
 #include "driver/migration_priv.h"
 #include "driver/run_dir.h"
@@ -89,7 +89,7 @@ static void on_connected_to_qemu(GObject *source, GAsyncResult *result, gpointer
     if (migration->ended)
         return;
     if (connection)
-        fd = fcntl(g_socket_get_fd(g_socket_connection_get_socket(connection)), F_DUPFD_CLOEXEC, 0);
+        fd = connection_dup_fd(connection);
     if (fd < 0) {
         g_autofree char *reason =
             g_strdup_printf(_("cannot connect to the destination QEMU: %s"),

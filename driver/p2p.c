@@ -134,7 +134,7 @@ static void inner_answer(InnerPrepare *job, const char *uri)
 /* libvirtd's migration fails at a dead URI and it cleans up; the reason is told on its Perform. */
 static void inner_fail(InnerPrepare *job, const char *reason)
 {
-    g_autofree char *dead = driver_dead_uri(job->p2p->driver);
+    g_autofree char *dead = run_dir_dead_uri(migration_set_run_dir(job->p2p->driver->set));
 
     if (!job->p2p->error)
         job->p2p->error = g_strdup(reason);

@@ -87,6 +87,13 @@ char *run_dir_socket_path(const char *path, const char *prefix)
     return g_strdup_printf("%s/%s%s.sock", path, prefix, unique);
 }
 
+char *run_dir_dead_uri(const char *path)
+{
+    g_autofree char *nobody = run_dir_socket_path(path, "refused-");
+
+    return g_strdup_printf("unix://%s", nobody);
+}
+
 char *run_dir_make_for_qemu(const char *path, const QemuOwner *owner, GError **error)
 {
     g_autofree char *unique = random_name();

@@ -20,6 +20,10 @@ gboolean run_dir_prepare(const char *path, GError **error);
 /* A new unguessable path "PATH/PREFIXxxxx.sock"; nothing is created. */
 char *run_dir_socket_path(const char *path, const char *prefix);
 
+/* A unix: URI at which nobody listens: libvirtd fails on it and cleans up its own job, as it would
+ * after any failure of its own. Free with g_free(). */
+char *run_dir_dead_uri(const char *path);
+
 /* Makes PATH/in-xxxx for QEMU's user alone and gives the path of the socket to be bound in it. */
 char *run_dir_make_for_qemu(const char *path, const QemuOwner *owner, GError **error);
 

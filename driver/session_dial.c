@@ -8,8 +8,8 @@
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <fcntl.h>
 
+#include "driver/connection_fd.h"
 #include "driver/session_preamble.h"
 #include "util/log.h"
 
@@ -84,10 +84,11 @@ static void on_answer(GObject *source, GAsyncResult *result, gpointer data)
     } else if (dial->answer != SESSION_ANSWER_GO) {
         fail_text(task, _("what answers there is not virtpostcopyd"));
     } else {
-        GSocket *socket = g_socket_connection_get_socket(dial->connection);
+        int fd = connection_dup_fd(dial->connection);
 
-        session_socket_tune(g_socket_get_fd(socket), dial->settings);
-        g_task_return_int(task, fcntl(g_socket_get_fd(socket), F_DUPFD_CLOEXEC, 0));
+        if (fd >= 0)
+            session_socket_tune(fd, dial->settings);
+        g_task_return_int(task, fd);
     }
 }
 

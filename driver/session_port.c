@@ -3,10 +3,10 @@
 
 #include "driver/session_port.h"
 
-#include <fcntl.h>
 #include <glib/gi18n.h>
 #include <string.h>
 
+#include "driver/connection_fd.h"
 #include "driver/session_dial.h"
 #include "driver/session_preamble.h"
 #include "util/autofd.h"
@@ -59,7 +59,6 @@ static void on_answered(GObject *source, GAsyncResult *result, gpointer data)
 {
     g_autoptr(Caller) caller = data;
     g_autoptr(GError) error = NULL;
-    GSocket *socket = g_socket_connection_get_socket(caller->connection);
     autofd fd = -1;
 
     if (!g_output_stream_write_all_finish(G_OUTPUT_STREAM(source), result, NULL, &error)) {
@@ -68,7 +67,7 @@ static void on_answered(GObject *source, GAsyncResult *result, gpointer data)
     }
     if (!caller->migration || g_cancellable_is_cancelled(caller->stopped))
         return;
-    fd = fcntl(g_socket_get_fd(socket), F_DUPFD_CLOEXEC, 0);
+    fd = connection_dup_fd(caller->connection);
     if (fd < 0) {
         log_error(NULL, "migration port: %s: %m", caller->address);
         return;
