@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "driver/helper_summary.h"
 #include "ram/postcopy-dbus.h"
 #include "util/autofd.h"
 #include "util/log.h"
@@ -115,6 +116,12 @@ static void on_state_changed(PostcopyMigration *proxy, const char *state, const 
 {
     if (helper->handlers && helper->handlers->state_changed)
         helper->handlers->state_changed(helper, state, reason, ended_by, helper->data);
+}
+
+static void on_phase_changed(PostcopyMigration *proxy, const char *phase, HelperProcess *helper)
+{
+    if (helper->handlers && helper->handlers->phase_changed)
+        helper->handlers->phase_changed(helper, phase, helper->data);
 }
 
 static void on_qemu_needed(PostcopyMigration *proxy, HelperProcess *helper)
@@ -267,6 +274,7 @@ static void on_proxy(GObject *source, GAsyncResult *result, gpointer data)
     }
     g_dbus_proxy_set_default_timeout(G_DBUS_PROXY(helper->proxy), CALL_TIMEOUT_MS);
     g_signal_connect(helper->proxy, "state-changed", G_CALLBACK(on_state_changed), helper);
+    g_signal_connect(helper->proxy, "phase-changed", G_CALLBACK(on_phase_changed), helper);
     g_signal_connect(helper->proxy, "qemu-needed", G_CALLBACK(on_qemu_needed), helper);
     g_signal_connect(helper->proxy, "qemu-connected", G_CALLBACK(on_qemu_connected), helper);
     g_signal_connect(helper->proxy, "channel-refused", G_CALLBACK(on_channel_refused), helper);
@@ -369,6 +377,35 @@ void helper_process_connect_peer(HelperProcess *helper, int fd, const char *host
                                          helper_task_new(helper, callback, data));
 }
 
+gboolean helper_process_wants_channel(HelperProcess *helper, const char *kind)
+{
+    const char *const *wanted = postcopy_migration_get_channels_wanted(helper->proxy);
+
+    return wanted && g_strv_contains(wanted, kind);
+}
+
+static void on_channel_connected(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(GTask) task = data;
+    GError *error = NULL;
+
+    if (!postcopy_migration_call_connect_channel_finish(POSTCOPY_MIGRATION(source), NULL, result,
+                                                        &error))
+        return_dbus_error(task, error);
+    else
+        g_task_return_boolean(task, TRUE);
+}
+
+void helper_process_connect_channel(HelperProcess *helper, int fd, const char *host,
+                                    const char *kind, GAsyncReadyCallback callback, gpointer data)
+{
+    g_autoptr(GUnixFDList) fds = fd_list_of(fd);
+
+    postcopy_migration_call_connect_channel(helper->proxy, g_variant_new_handle(0), host, kind, fds,
+                                            NULL, on_channel_connected,
+                                            helper_task_new(helper, callback, data));
+}
+
 static void on_listening(GObject *source, GAsyncResult *result, gpointer data)
 {
     g_autoptr(GTask) task = data;
@@ -451,22 +488,13 @@ char *helper_process_summary(HelperProcess *helper)
 
     if (!helper->proxy)
         return g_strdup("");
-    g_string_append_printf(text, "tls=%s cipher=%s peer=\"%s\"",
+    g_string_append_printf(text, "tls=%s cipher=%s peer=\"%s\" phase=%s",
                            postcopy_migration_get_tls_version(helper->proxy),
                            postcopy_migration_get_tls_cipher(helper->proxy),
-                           postcopy_migration_get_peer_name(helper->proxy));
+                           postcopy_migration_get_peer_name(helper->proxy),
+                           postcopy_migration_get_phase(helper->proxy));
     statistics = postcopy_migration_get_statistics(helper->proxy);
-    if (statistics) {
-        GVariantIter iter;
-        const char *name;
-        GVariant *value;
-
-        g_variant_iter_init(&iter, statistics);
-        while (g_variant_iter_loop(&iter, "{&sv}", &name, &value)) {
-            if (g_variant_is_of_type(value, G_VARIANT_TYPE_UINT64))
-                g_string_append_printf(text, " %s=%" G_GUINT64_FORMAT, name,
-                                       g_variant_get_uint64(value));
-        }
-    }
+    if (statistics)
+        helper_summary_add_statistics(text, statistics);
     return g_string_free(g_steal_pointer(&text), FALSE);
 }

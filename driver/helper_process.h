@@ -16,6 +16,8 @@ typedef struct HelperProcess HelperProcess;
 typedef struct {
     void (*state_changed)(HelperProcess *helper, const char *state, const char *reason,
                           const char *ended_by, gpointer data);
+    /* QEMU's word, see Phase in ram/org.libvirt.Postcopy1.xml */
+    void (*phase_changed)(HelperProcess *helper, const char *phase, gpointer data);
     void (*qemu_needed)(HelperProcess *helper, gpointer data);
     void (*qemu_connected)(HelperProcess *helper, gpointer data);
     void (*return_path_opened)(HelperProcess *helper, gpointer data);
@@ -44,9 +46,14 @@ void helper_process_configure(HelperProcess *helper, const char *side, GVariant 
 /* These take fd. The callback is given helper_process_finish()'s GAsyncResult. */
 void helper_process_connect_peer(HelperProcess *helper, int fd, const char *host,
                                  GAsyncReadyCallback callback, gpointer data);
+void helper_process_connect_channel(HelperProcess *helper, int fd, const char *host,
+                                    const char *kind, GAsyncReadyCallback callback, gpointer data);
 void helper_process_listen_qemu(HelperProcess *helper, int fd, GAsyncReadyCallback callback,
                                 gpointer data);
 gboolean helper_process_finish(HelperProcess *helper, GAsyncResult *result, GError **error);
+
+/* After connect_peer has succeeded: whether a channel of that kind is to be connected as well. */
+gboolean helper_process_wants_channel(HelperProcess *helper, const char *kind);
 
 /* Told, not asked: a failure of these is heard of through the handlers. They take fd. */
 void helper_process_accept_peer(HelperProcess *helper, int fd, const char *address);
@@ -54,5 +61,5 @@ void helper_process_attach_qemu(HelperProcess *helper, int fd);
 void helper_process_refuse_qemu(HelperProcess *helper, const char *reason);
 void helper_process_cancel(HelperProcess *helper, const char *reason);
 
-/* A line for the log: TLS version, cipher, peer, counters. Free with g_free(). */
+/* Fields for a line of the log: TLS version, cipher, peer, phase, counters. Free with g_free(). */
 char *helper_process_summary(HelperProcess *helper);

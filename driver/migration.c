@@ -223,6 +223,13 @@ void migration_remove_socket(Migration *migration)
     g_clear_pointer(&migration->socket_path, g_free);
 }
 
+void migration_count_connection(Migration *migration)
+{
+    migration->streaming = TRUE;
+    if (++migration->qemu_connections >= QEMU_CONNECTIONS_MAX)
+        migration_remove_socket(migration);
+}
+
 MigrationSide migration_side(const Migration *migration)
 {
     return migration->side;
@@ -321,6 +328,7 @@ static void on_state_changed(HelperProcess *helper, const char *state, const cha
         g_autofree char *summary = helper_process_summary(helper);
 
         migration->over = TRUE;
+        migration_remove_socket(migration);
         log_info(&migration->log, "summary domain=%s state=%s %s", migration->domain, state,
                  summary);
     }
@@ -331,14 +339,21 @@ static void on_qemu_needed(HelperProcess *helper, gpointer data)
     migration_attach_qemu(data);
 }
 
-/* The name has done its work: whoever comes now is not the source QEMU. */
+static void on_phase_changed(HelperProcess *helper, const char *phase, gpointer data)
+{
+    Migration *migration = data;
+
+    log_info(&migration->log, "QEMU's migration: %s", phase);
+}
+
 static void on_qemu_connected(HelperProcess *helper, gpointer data)
 {
     Migration *migration = data;
 
-    migration->streaming = TRUE;
-    log_info(&migration->log, "the source QEMU's stream has connected");
-    migration_remove_socket(migration);
+    log_info(&migration->log, migration->qemu_connections == 0
+                                  ? "the source QEMU's stream has connected"
+                                  : "the source QEMU's preempt connection is there");
+    migration_count_connection(migration);
 }
 
 static void on_return_path_opened(HelperProcess *helper, gpointer data)
@@ -375,6 +390,7 @@ static void on_exited(HelperProcess *helper, gboolean success, const char *how, 
 
 static const HelperHandlers helper_handlers = {
     .state_changed = on_state_changed,
+    .phase_changed = on_phase_changed,
     .qemu_needed = on_qemu_needed,
     .qemu_connected = on_qemu_connected,
     .return_path_opened = on_return_path_opened,
@@ -406,6 +422,11 @@ static GVariant *bytes_variant(const guint8 *bytes, gsize len)
 
 static GVariant *helper_options(const Migration *migration)
 {
+    static const char *const compression_words[] = {
+        [MIGRATION_COMPRESSION_AUTO] = "auto",
+        [MIGRATION_COMPRESSION_ON] = "on",
+        [MIGRATION_COMPRESSION_OFF] = "off",
+    };
     const Settings *s = migration->set->settings;
     const char *auth = s->migration_auth == MIGRATION_AUTH_PSK ? "psk" : "x509";
     GVariantBuilder options;
@@ -417,6 +438,11 @@ static GVariant *helper_options(const Migration *migration)
                           bytes_variant(migration->uri.token, MIGRATION_TOKEN_LEN));
     g_variant_builder_add(&options, "{sv}", "domain", g_variant_new_string(migration->domain));
     g_variant_builder_add(&options, "{sv}", "window", g_variant_new_uint64(s->migration_window));
+    g_variant_builder_add(&options, "{sv}", "stage", g_variant_new_uint64(s->migration_stage));
+    g_variant_builder_add(&options, "{sv}", "compression",
+                          g_variant_new_string(compression_words[s->migration_compression]));
+    g_variant_builder_add(&options, "{sv}", "compression-level",
+                          g_variant_new_int32((gint32)s->migration_compression_level));
     g_variant_builder_add(&options, "{sv}", "auth", g_variant_new_string(auth));
     if (s->migration_psk_identity)
         g_variant_builder_add(&options, "{sv}", "psk-identity",

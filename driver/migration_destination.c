@@ -76,7 +76,19 @@ void migration_accept_peer(Migration *migration, int fd, const char *address)
     helper_process_accept_peer(migration->helper, fd, address);
 }
 
-/* ---- the connection to the destination QEMU ---- */
+/* ---- the connections to the destination QEMU: its stream, later its preempt connection ---- */
+
+/* The helper decides what that means for the migration. */
+static void refuse_qemu(Migration *migration, const char *why)
+{
+    g_autofree char *reason =
+        migration->qemu_connections == 0
+            ? g_strdup_printf(_("cannot connect to the destination QEMU: %s"), why)
+            : g_strdup_printf(_("cannot make the destination QEMU's preempt connection: %s"), why);
+
+    log_error(&migration->log, "%s", reason);
+    helper_process_refuse_qemu(migration->helper, reason);
+}
 
 static void on_connected_to_qemu(GObject *source, GAsyncResult *result, gpointer data)
 {
@@ -91,18 +103,13 @@ static void on_connected_to_qemu(GObject *source, GAsyncResult *result, gpointer
     if (connection)
         fd = connection_dup_fd(connection);
     if (fd < 0) {
-        g_autofree char *reason =
-            g_strdup_printf(_("cannot connect to the destination QEMU: %s"),
-                            error ? error->message : _("out of file descriptors"));
-
-        log_error(&migration->log, "%s", reason);
-        helper_process_refuse_qemu(migration->helper, reason);
+        refuse_qemu(migration, error ? error->message : _("out of file descriptors"));
         return;
     }
-    migration->streaming = TRUE;
-    log_info(&migration->log, "connected to the destination QEMU");
+    log_info(&migration->log, "connected to the destination QEMU%s",
+             migration->qemu_connections == 0 ? "" : " again, for its preempt channel");
     helper_process_attach_qemu(migration->helper, autofd_steal(&fd));
-    migration_remove_socket(migration);
+    migration_count_connection(migration);
 }
 
 void migration_attach_qemu(Migration *migration)
@@ -111,8 +118,7 @@ void migration_attach_qemu(Migration *migration)
     g_autoptr(GSocketAddress) address = NULL;
 
     if (!migration->socket_path) {
-        helper_process_refuse_qemu(migration->helper,
-                                   _("the destination QEMU's stream was connected before"));
+        refuse_qemu(migration, _("all its connections were made before"));
         return;
     }
     client = g_socket_client_new();

@@ -6,6 +6,9 @@
 #include "driver/migration.h"
 #include "util/log.h"
 
+/* QEMU's stream, and its preempt connection. */
+#define QEMU_CONNECTIONS_MAX 2
+
 struct MigrationSet {
     const Settings *settings;
     char *run_dir;
@@ -21,7 +24,8 @@ struct Migration {
     MigrationUri uri; /* session, token, and the destination's host and port */
     char *id;
     char *domain;
-    char *socket_path; /* out-X.sock or in-X/qemu; NULL once removed */
+    char *socket_path;      /* out-X.sock or in-X/qemu; NULL once removed */
+    guint qemu_connections; /* made with it, of at most QEMU_CONNECTIONS_MAX */
     HelperProcess *helper;
     gboolean ended;        /* the helper is gone, or never was */
     gboolean streaming;    /* QEMU's stream has connected on this side */
@@ -43,6 +47,9 @@ void migration_start_helper(Migration *migration, GAsyncReadyCallback callback, 
 gboolean migration_start_helper_finish(Migration *migration, GAsyncResult *result, GError **error);
 
 void migration_remove_socket(Migration *migration);
+
+/* One more connection of QEMU is there; after the last one the socket's name goes. */
+void migration_count_connection(Migration *migration);
 
 /* Destination: connect to QEMU for the helper. */
 void migration_attach_qemu(Migration *migration);

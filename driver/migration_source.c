@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A migration on the host that the guest leaves: helper, connection to the peer, agreement, and
- * only then a socket for QEMU's stream. */
+/* A migration on the host that the guest leaves: helper, connection to the peer, agreement, the
+ * channels that were agreed on, and only then a socket for QEMU's stream. */
 #include "config.h"
 
 #include <glib/gi18n.h>
@@ -11,6 +11,8 @@
 #include "driver/run_dir.h"
 #include "driver/session_dial.h"
 #include "util/autofd.h"
+
+#define CHANNEL_KIND_PREEMPT "preempt"
 
 typedef struct {
     Migration *migration;
@@ -66,23 +68,34 @@ static void on_listening(GObject *source, GAsyncResult *result, gpointer data)
         g_task_return_boolean(task, TRUE);
 }
 
-static void on_peer_agreed(GObject *source, GAsyncResult *result, gpointer data)
+/* The daemon is stopping and its settings are gone: the task has ended. */
+static gboolean end_if_stopping(GTask *task)
 {
-    g_autoptr(GTask) task = data;
+    Connect *job = g_task_get_task_data(task);
+
+    if (job->migration->set)
+        return FALSE;
+    g_task_return_new_error(task, G_IO_ERROR, G_IO_ERROR_CANCELLED,
+                            _("virtpostcopyd is stopping"));
+    return TRUE;
+}
+
+static const char *name_to_expect(const Connect *job)
+{
+    return job->tls_name ? job->tls_name : job->migration->uri.host;
+}
+
+/* Every channel is up. Takes the task. */
+static void listen_for_qemu(GTask *owned)
+{
+    g_autoptr(GTask) task = owned;
     Connect *job = g_task_get_task_data(task);
     Migration *migration = job->migration;
     GError *error = NULL;
     int fd;
 
-    if (!helper_process_finish(migration->helper, result, &error)) {
-        connect_failed(task, error);
+    if (end_if_stopping(task))
         return;
-    }
-    if (!migration->set) {
-        g_task_return_new_error(task, G_IO_ERROR, G_IO_ERROR_CANCELLED,
-                                _("virtpostcopyd is stopping"));
-        return;
-    }
     migration->socket_path = run_dir_socket_path(migration->set->run_dir, "out-");
     fd = run_dir_listen(migration->socket_path, &error);
     if (fd < 0) {
@@ -91,6 +104,66 @@ static void on_peer_agreed(GObject *source, GAsyncResult *result, gpointer data)
     }
     helper_process_listen_qemu(migration->helper, fd, on_listening, g_steal_pointer(&task));
 }
+
+/* ---- the preempt channel: dialled like the first, once the helpers have agreed to have it ---- */
+
+static void channel_failed(GTask *task, GError *error)
+{
+    Connect *job = g_task_get_task_data(task);
+
+    g_prefix_error(&error, _("cannot open the preempt channel to %s: "), job->migration->uri.host);
+    connect_failed(task, error);
+}
+
+static void on_channel_agreed(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(GTask) task = data;
+    Connect *job = g_task_get_task_data(task);
+    GError *error = NULL;
+
+    if (!helper_process_finish(job->migration->helper, result, &error))
+        channel_failed(task, error);
+    else
+        listen_for_qemu(g_steal_pointer(&task));
+}
+
+static void on_channel_dialled(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(GTask) task = data;
+    Connect *job = g_task_get_task_data(task);
+    GError *error = NULL;
+    int fd = session_dial_finish(result, &error);
+
+    if (fd < 0) {
+        channel_failed(task, error);
+        return;
+    }
+    helper_process_connect_channel(job->migration->helper, fd, name_to_expect(job),
+                                   CHANNEL_KIND_PREEMPT, on_channel_agreed,
+                                   g_steal_pointer(&task));
+}
+
+static void on_peer_agreed(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(GTask) task = data;
+    Connect *job = g_task_get_task_data(task);
+    Migration *migration = job->migration;
+    GError *error = NULL;
+
+    if (!helper_process_finish(migration->helper, result, &error)) {
+        connect_failed(task, error);
+        return;
+    }
+    if (end_if_stopping(task))
+        return;
+    if (helper_process_wants_channel(migration->helper, CHANNEL_KIND_PREEMPT))
+        session_dial(migration->set->settings, &migration->uri, on_channel_dialled,
+                     g_steal_pointer(&task));
+    else
+        listen_for_qemu(g_steal_pointer(&task));
+}
+
+/* ---- the main channel ---- */
 
 static void on_dialled(GObject *source, GAsyncResult *result, gpointer data)
 {
@@ -105,9 +178,8 @@ static void on_dialled(GObject *source, GAsyncResult *result, gpointer data)
         return;
     }
     log_info(&migration->log, "connected to %s port %u", migration->uri.host, migration->uri.port);
-    helper_process_connect_peer(migration->helper, fd,
-                                job->tls_name ? job->tls_name : migration->uri.host,
-                                on_peer_agreed, g_steal_pointer(&task));
+    helper_process_connect_peer(migration->helper, fd, name_to_expect(job), on_peer_agreed,
+                                g_steal_pointer(&task));
 }
 
 static void on_helper_started(GObject *source, GAsyncResult *result, gpointer data)
@@ -120,11 +192,8 @@ static void on_helper_started(GObject *source, GAsyncResult *result, gpointer da
         connect_failed(task, error);
         return;
     }
-    if (!job->migration->set) {
-        g_task_return_new_error(task, G_IO_ERROR, G_IO_ERROR_CANCELLED,
-                                _("virtpostcopyd is stopping"));
+    if (end_if_stopping(task))
         return;
-    }
     session_dial(job->migration->set->settings, &job->migration->uri, on_dialled,
                  g_steal_pointer(&task));
 }

@@ -48,6 +48,7 @@ void settings_free(Settings *settings)
             break;
         case SETTING_BOOL:
         case SETTING_UINT:
+        case SETTING_BYTES:
         case SETTING_PORT:
         case SETTING_MODE:
         case SETTING_WORD:
@@ -73,11 +74,23 @@ static gboolean bad_value(GError **error, const char *format, ...)
 
 /* Values that are numbers. */
 
-static gboolean set_uint(guint *field, gint64 value, guint min, guint max, GError **error)
+static gboolean set_bytes(guint64 *field, gint64 value, guint64 min, guint64 max, GError **error)
 {
     if (value < (gint64)min || value > (gint64)max)
-        return bad_value(error, _("%" PRId64 " is not from %u to %u"), value, min, max);
-    *field = (guint)value;
+        return bad_value(error, _("%" PRId64 " is not from %" PRIu64 " to %" PRIu64), value, min,
+                         max);
+    *field = (guint64)value;
+    return TRUE;
+}
+
+static gboolean set_uint(guint *field, gint64 value, guint64 min, guint64 max, GError **error)
+{
+    guint64 wide = 0;
+
+    g_assert(max <= G_MAXUINT);
+    if (!set_bytes(&wide, value, min, max, error))
+        return FALSE;
+    *field = (guint)wide;
     return TRUE;
 }
 
@@ -100,6 +113,8 @@ static gboolean set_integer(Settings *settings, const SettingRow *row, gint64 va
         return set_uint(field, value, 0, 1, error);
     case SETTING_UINT:
         return set_uint(field, value, row->min, row->max, error);
+    case SETTING_BYTES:
+        return set_bytes(field, value, row->min, row->max, error);
     case SETTING_PORT:
         return set_port(field, value, error);
     default:
@@ -222,6 +237,7 @@ static ConfType conf_type_of(SettingType type)
     switch (type) {
     case SETTING_BOOL:
     case SETTING_UINT:
+    case SETTING_BYTES:
         return CONF_INTEGER;
     case SETTING_LIST:
         return CONF_LIST;

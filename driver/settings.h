@@ -21,6 +21,12 @@ typedef enum {
 
 typedef enum { MIGRATION_AUTH_X509, MIGRATION_AUTH_PSK } MigrationAuth;
 
+typedef enum {
+    MIGRATION_COMPRESSION_AUTO,
+    MIGRATION_COMPRESSION_ON,
+    MIGRATION_COMPRESSION_OFF,
+} MigrationCompression;
+
 /* Immutable after loading. A char * is NULL where the comment says so, never "". */
 typedef struct {
     /* Local sockets. */
@@ -59,6 +65,9 @@ typedef struct {
     char *migration_psk_identity;     /* or NULL: the file's first */
     char **migration_allowed_dn_list; /* or NULL: every DN */
     guint migration_window;           /* bytes in flight before acknowledgement */
+    guint64 migration_stage;          /* bytes taken from QEMU and not sent yet */
+    MigrationCompression migration_compression;
+    guint migration_compression_level; /* zstd's */
     guint connect_timeout;            /* seconds */
     guint keepalive_interval;         /* seconds */
     guint keepalive_count;

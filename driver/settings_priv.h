@@ -11,6 +11,7 @@
 typedef enum {
     SETTING_BOOL,    /* 0 or 1; gboolean */
     SETTING_UINT,    /* min to max; guint */
+    SETTING_BYTES,   /* min to max; guint64 */
     SETTING_PORT,    /* 1 to 65535, as a string (libvirt's way) or an integer; guint16 */
     SETTING_MODE,    /* octal digits in a string; guint */
     SETTING_TEXT,    /* a string without control characters; char * */
@@ -29,8 +30,8 @@ typedef struct {
     const char *fallback;
     gsize offset;      /* in Settings */
     const char *help;  /* a few words, for messages; translatable */
-    guint min, max;    /* SETTING_UINT */
-    const char *words[3]; /* SETTING_WORD */
+    guint64 min, max;  /* SETTING_UINT, SETTING_BYTES; at most G_MAXINT64 */
+    const char *words[4]; /* SETTING_WORD */
 } SettingRow;
 
 extern const SettingRow setting_rows[];

@@ -7,6 +7,8 @@
 
 #include <glib/gi18n.h>
 
+#include "ram/job_limits.h"
+
 #define AT(field) G_STRUCT_OFFSET(Settings, field)
 
 /* Socket keep-alive: the kernel takes 1 to 32767 seconds and 1 to 127 probes. */
@@ -61,6 +63,13 @@ const SettingRow setting_rows[] = {
       N_("distinguished names of other hosts") },
     { "migration_window", SETTING_UINT, "4194304", AT(migration_window),
       N_("bytes in flight before acknowledgement"), 64 * 1024, 1024 * 1024 * 1024 },
+    { "migration_stage", SETTING_BYTES, G_STRINGIFY(JOB_STAGE_DEFAULT), AT(migration_stage),
+      N_("bytes of memory that wait to be sent"), JOB_STAGE_MIN, JOB_STAGE_MAX },
+    { "migration_compression", SETTING_WORD, "auto", AT(migration_compression),
+      N_("whether memory is compressed"), 0, 0, { "auto", "on", "off" } },
+    { "migration_compression_level", SETTING_UINT, G_STRINGIFY(JOB_COMPRESSION_LEVEL_DEFAULT),
+      AT(migration_compression_level), N_("how hard to compress"), JOB_COMPRESSION_LEVEL_MIN,
+      JOB_COMPRESSION_LEVEL_MAX },
     { "connect_timeout", SETTING_UINT, "10", AT(connect_timeout),
       N_("seconds to wait for another host"), 1, 600 },
     { "keepalive_interval", SETTING_UINT, "5", AT(keepalive_interval),

@@ -10,6 +10,7 @@
 
 #include "ram/job_error.h"
 #include "ram/job_options.h"
+#include "ram/job_properties.h"
 #include "ram/postcopy-dbus.h"
 #include "ram/relay.h"
 #include "util/autofd.h"
@@ -33,30 +34,6 @@ struct Job {
 
 /* ---- what the relay says ---- */
 
-static void set_statistics(Job *job, const RelayStats *stats)
-{
-    const struct {
-        const char *name;
-        guint64 value;
-    } counters[] = {
-        { "stream-bytes", stats->stream_bytes },
-        { "return-path-bytes", stats->return_path_bytes },
-        { "wire-bytes-sent", stats->wire_bytes_sent },
-        { "wire-bytes-received", stats->wire_bytes_received },
-        { "frames-sent", stats->frames_sent },
-        { "frames-received", stats->frames_received },
-        { "window-high-water", stats->window_high_water },
-        { "elapsed-us", stats->elapsed_us },
-    };
-    GVariantBuilder builder;
-
-    g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
-    for (gsize i = 0; i < G_N_ELEMENTS(counters); i++)
-        g_variant_builder_add(&builder, "{sv}", counters[i].name,
-                              g_variant_new_uint64(counters[i].value));
-    postcopy_migration_set_statistics(job->skeleton, g_variant_builder_end(&builder));
-}
-
 /* Changed properties go out before the signal that follows. */
 static void flush_properties(Job *job)
 {
@@ -79,8 +56,27 @@ static void log_state(Job *job, const char *status, const RelayReport *report)
         log_info(&job->log, "%s%s%s", status, *report->reason ? ": " : "", report->reason);
 }
 
+/* Sets the property; returns whether that was a change, of which PhaseChanged has to tell. */
+static gboolean set_phase(Job *job, const char *phase)
+{
+    if (!phase || g_strcmp0(phase, postcopy_migration_get_phase(job->skeleton)) == 0)
+        return FALSE;
+    log_info(&job->log, "QEMU's migration: %s", phase);
+    postcopy_migration_set_phase(job->skeleton, phase);
+    return TRUE;
+}
+
+static void on_phase(Job *job, const char *phase)
+{
+    if (!set_phase(job, phase))
+        return;
+    flush_properties(job);
+    postcopy_migration_emit_phase_changed(job->skeleton, phase);
+}
+
 static void on_state(Job *job, const RelayReport *report)
 {
+    gboolean other_phase = set_phase(job, report->phase);
     const char *status = session_state_status(report->state);
 
     job->state = report->state;
@@ -94,19 +90,19 @@ static void on_state(Job *job, const RelayReport *report)
     postcopy_migration_set_state(job->skeleton, status);
     postcopy_migration_set_last_error(job->skeleton, report->reason);
     postcopy_migration_set_ended_by(job->skeleton, session_ended_by_name(report->ended_by));
-    set_statistics(job, &report->stats);
+    job_properties_set_statistics(job->skeleton, &report->stats);
     flush_properties(job);
+    if (other_phase)
+        postcopy_migration_emit_phase_changed(job->skeleton, report->phase);
     postcopy_migration_emit_state_changed(job->skeleton, status, report->reason,
                                           session_ended_by_name(report->ended_by));
 }
 
 static void on_channel_up(Job *job, const RelayReport *report)
 {
-    log_info(&job->log, "channel with %s: %s %s, peer %s", report->address, report->tls_version,
-             report->tls_cipher, report->peer_name);
-    postcopy_migration_set_tls_version(job->skeleton, report->tls_version);
-    postcopy_migration_set_tls_cipher(job->skeleton, report->tls_cipher);
-    postcopy_migration_set_peer_name(job->skeleton, report->peer_name);
+    log_info(&job->log, "%s channel with %s: %s %s, peer %s", channel_kind_name(report->kind),
+             report->address, report->tls_version, report->tls_cipher, report->peer_name);
+    job_properties_add_channel(job->skeleton, report);
     flush_properties(job);
 }
 
@@ -143,7 +139,14 @@ static void on_report(const RelayReport *report, gpointer data)
     case RELAY_REPORT_STATE:
         on_state(job, report);
         break;
+    case RELAY_REPORT_PHASE:
+        on_phase(job, report->phase);
+        break;
     case RELAY_REPORT_REPLY:
+        if (report->wants_preempt) {
+            job_properties_want_preempt(job->skeleton);
+            flush_properties(job); /* before the answer */
+        }
         answer(job, report->call, report->error);
         break;
     case RELAY_REPORT_CHANNEL_UP:
@@ -152,6 +155,9 @@ static void on_report(const RelayReport *report, gpointer data)
     case RELAY_REPORT_CHANNEL_REFUSED:
         log_warning(&job->log, "channel with %s refused: %s", report->address, report->reason);
         postcopy_migration_emit_channel_refused(job->skeleton, report->address, report->reason);
+        break;
+    case RELAY_REPORT_WARNING:
+        log_warning(&job->log, "%s", report->reason);
         break;
     case RELAY_REPORT_QEMU_NEEDED:
         postcopy_migration_emit_qemu_needed(job->skeleton);
@@ -165,7 +171,7 @@ static void on_report(const RelayReport *report, gpointer data)
         flush_properties(job);
         break;
     case RELAY_REPORT_STATS:
-        set_statistics(job, &report->stats);
+        job_properties_set_statistics(job->skeleton, &report->stats);
         break;
     case RELAY_REPORT_ENDED:
         flush_properties(job);
@@ -266,6 +272,20 @@ static gboolean on_connect_peer(PostcopyMigration *skeleton, GDBusMethodInvocati
     return pass_socket_on(job, call, SESSION_SOURCE, RELAY_CONNECT_PEER, list, socket, host);
 }
 
+static gboolean on_connect_channel(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                                   GUnixFDList *list, GVariant *socket, const char *host,
+                                   const char *kind, Job *job)
+{
+    g_autofree char *text = NULL;
+
+    if (g_str_equal(kind, channel_kind_name(CHANNEL_PREEMPT)))
+        return pass_socket_on(job, call, SESSION_SOURCE, RELAY_CONNECT_CHANNEL, list, socket,
+                              host);
+    text = g_strdup_printf(_("kind is \"%s\", must be \"%s\""), kind,
+                           channel_kind_name(CHANNEL_PREEMPT));
+    return refuse(call, JOB_ERROR_INVALID_ARGUMENT, text);
+}
+
 static gboolean on_accept_peer(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
                                GUnixFDList *list, GVariant *socket, const char *address, Job *job)
 {
@@ -363,6 +383,9 @@ static gboolean configure(Job *job, const char *side, GVariant *dict, GVariant *
     config.creds = creds;
     config.check_host = !options.psk;
     config.allowed_dns = (const char *const *)options.allowed_dns;
+    config.stage = options.stage;
+    config.compression = options.compression;
+    config.compression_level = options.compression_level;
     start_log(job, &options);
     job->side = options.session.side;
     job->relay = relay_new(&config, on_report, job, error);
@@ -398,6 +421,7 @@ static void connect_handlers(Job *job)
     } handlers[] = {
         { "handle-configure", G_CALLBACK(on_configure) },
         { "handle-connect-peer", G_CALLBACK(on_connect_peer) },
+        { "handle-connect-channel", G_CALLBACK(on_connect_channel) },
         { "handle-accept-peer", G_CALLBACK(on_accept_peer) },
         { "handle-listen-qemu", G_CALLBACK(on_listen_qemu) },
         { "handle-attach-qemu", G_CALLBACK(on_attach_qemu) },
@@ -412,20 +436,13 @@ static void connect_handlers(Job *job)
 Job *job_new(GDBusConnection *connection, JobEndFunc func, gpointer data, GError **error)
 {
     g_autoptr(Job) job = g_new0(Job, 1);
-    RelayStats none = { 0 };
 
     job->func = func;
     job->data = data;
     job->state = SESSION_NONE;
     job->calls = g_ptr_array_new();
     job->skeleton = postcopy_migration_skeleton_new();
-    postcopy_migration_set_state(job->skeleton, session_state_status(SESSION_NONE));
-    postcopy_migration_set_last_error(job->skeleton, "");
-    postcopy_migration_set_ended_by(job->skeleton, "");
-    postcopy_migration_set_tls_version(job->skeleton, "");
-    postcopy_migration_set_tls_cipher(job->skeleton, "");
-    postcopy_migration_set_peer_name(job->skeleton, "");
-    set_statistics(job, &none);
+    job_properties_init(job->skeleton);
     connect_handlers(job);
     if (!g_dbus_interface_skeleton_export(G_DBUS_INTERFACE_SKELETON(job->skeleton), connection,
                                           JOB_OBJECT_PATH, error))

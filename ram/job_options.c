@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ram/job_error.h"
+#include "ram/job_limits.h"
 
 void job_options_clear(JobOptions *options)
 {
@@ -95,6 +96,49 @@ static gboolean take_psk_identity(GVariant *value, JobOptions *o, GError **error
     return TRUE;
 }
 
+static gboolean take_stage(GVariant *value, JobOptions *o, GError **error)
+{
+    guint64 stage = g_variant_get_uint64(value);
+
+    if (stage < JOB_STAGE_MIN || stage > JOB_STAGE_MAX)
+        return invalid(error,
+                       _("option \"stage\" is %" G_GUINT64_FORMAT
+                         ", must be from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT),
+                       stage, (guint64)JOB_STAGE_MIN, (guint64)JOB_STAGE_MAX);
+    o->stage = stage;
+    return TRUE;
+}
+
+static gboolean take_compression(GVariant *value, JobOptions *o, GError **error)
+{
+    static const char *const words[RELAY_COMPRESSION_MAX] = {
+        [RELAY_COMPRESSION_AUTO] = "auto",
+        [RELAY_COMPRESSION_ON] = "on",
+        [RELAY_COMPRESSION_OFF] = "off",
+    };
+    const char *word = g_variant_get_string(value, NULL);
+
+    for (gint i = 0; i < RELAY_COMPRESSION_MAX; i++) {
+        if (g_str_equal(word, words[i])) {
+            o->compression = (RelayCompression)i;
+            return TRUE;
+        }
+    }
+    return invalid(
+        error, _("option \"compression\" is \"%s\", must be \"auto\", \"on\" or \"off\""), word);
+}
+
+static gboolean take_compression_level(GVariant *value, JobOptions *o, GError **error)
+{
+    gint32 level = g_variant_get_int32(value);
+
+    if (level < JOB_COMPRESSION_LEVEL_MIN || level > JOB_COMPRESSION_LEVEL_MAX)
+        return invalid(error, _("option \"compression-level\" is %d, must be from %d to %d"), level,
+                       JOB_COMPRESSION_LEVEL_MIN, JOB_COMPRESSION_LEVEL_MAX);
+    o->compression_level = level;
+    return TRUE;
+}
+
 static const struct {
     const char *name;
     const char *type;
@@ -108,6 +152,9 @@ static const struct {
     { "allowed-dns", "as", FALSE, take_allowed_dns },
     { "auth", "s", FALSE, take_auth },
     { "psk-identity", "s", FALSE, take_psk_identity },
+    { "stage", "t", FALSE, take_stage },
+    { "compression", "s", FALSE, take_compression },
+    { "compression-level", "i", FALSE, take_compression_level },
 };
 
 G_STATIC_ASSERT(G_N_ELEMENTS(known) <= 32);
@@ -143,7 +190,11 @@ static gboolean take_side(const char *side, JobOptions *o, GError **error)
 gboolean job_options_parse(const char *side, GVariant *dict, JobOptions *ret_options,
                            GError **error)
 {
-    g_auto(JobOptions) o = { .session.window = JOB_WINDOW_DEFAULT };
+    g_auto(JobOptions) o = { .session.window = JOB_WINDOW_DEFAULT,
+                             .session.features = SESSION_FEATURES_ALL,
+                             .stage = JOB_STAGE_DEFAULT,
+                             .compression = RELAY_COMPRESSION_AUTO,
+                             .compression_level = JOB_COMPRESSION_LEVEL_DEFAULT };
     GVariantIter iter;
     const char *name;
     GVariant *child;
@@ -162,6 +213,8 @@ gboolean job_options_parse(const char *side, GVariant *dict, JobOptions *ret_opt
         if (known[i].required && !(seen & (1u << i)))
             return invalid(error, _("option \"%s\" is missing"), known[i].name);
     }
+    if (o.compression == RELAY_COMPRESSION_OFF)
+        o.session.features &= ~SESSION_FEATURE_ZSTD;
     *ret_options = o;
     o = (JobOptions){ 0 };
     return TRUE;

@@ -3,8 +3,7 @@
  * JOB_ERROR_INVALID_ARGUMENT and name the option; they never contain the token. */
 #pragma once
 
-#include "tls/credentials.h"
-#include "tls/session.h"
+#include "ram/relay.h"
 
 #define JOB_WINDOW_DEFAULT (16 * 1024 * 1024)
 
@@ -14,6 +13,9 @@ typedef struct {
     char **allowed_dns;    /* or NULL */
     char *psk_identity;    /* or NULL: the file's first */
     gboolean psk;
+    guint64 stage;
+    RelayCompression compression; /* off: the session's features are without zstd */
+    int compression_level;
 } JobOptions;
 
 void job_options_clear(JobOptions *options);

@@ -7,45 +7,92 @@
 #include <glib/gi18n.h>
 #include <sys/socket.h>
 
-/* A turn's share. Small enough that the other direction is served often, large enough that poll()
- * costs little beside it. */
-#define TURN_READS_MAX 256
-#define TURN_QEMU_READS_MAX 8
-#define TURN_BYTES_MAX (1024 * 1024)
+/* A turn's share: a page that is waited for waits for a turn of everything else. */
+#define TURN_READS_MAX 16
+#define TURN_BYTES_MAX (96 * 1024)
+#define TURN_QEMU_WRITES_MAX 4
 
-static void channel_lost(Link *link, Session *session, const char *why)
+/* ---- the channel's machine ---- */
+
+static void machine_lost(const PumpChannel *c, const char *reason)
 {
-    g_autofree char *reason = g_strdup_printf(_("lost the peer %s: %s"), link->address, why);
+    if (c->lane)
+        lane_on_channel_lost(c->lane, reason);
+    else
+        session_on_channel_lost(c->session, reason);
+}
 
-    session_on_channel_lost(session, reason);
+static void machine_bad_frame(const PumpChannel *c, const GError *cause)
+{
+    if (c->lane)
+        lane_on_bad_frame(c->lane, cause);
+    else
+        session_on_bad_frame(c->session, cause);
+}
+
+static void machine_frame(const PumpChannel *c, const Frame *frame)
+{
+    if (c->lane)
+        lane_on_frame(c->lane, frame);
+    else
+        session_on_frame(c->session, frame);
+}
+
+static gsize machine_output(const PumpChannel *c, const guint8 **ret_bytes)
+{
+    return c->lane ? lane_output(c->lane, ret_bytes) : session_output(c->session, ret_bytes);
+}
+
+static void machine_output_done(const PumpChannel *c, gsize len)
+{
+    if (c->lane)
+        lane_output_done(c->lane, len);
+    else
+        session_output_done(c->session, len);
+}
+
+gboolean pump_channel_has_output(const PumpChannel *c)
+{
+    const guint8 *bytes;
+
+    return machine_output(c, &bytes) > 0;
+}
+
+/* ---- the channel ---- */
+
+static void channel_lost(const PumpChannel *c, const char *why)
+{
+    g_autofree char *reason = g_strdup_printf(_("lost the peer %s: %s"), c->link->address, why);
+
+    machine_lost(c, reason);
 }
 
 /* In TLS 1.3 a client hears only after its own handshake that the server refuses it. */
-static void channel_failed(Link *link, Session *session, const GError *error)
+static void channel_failed(const PumpChannel *c, const GError *error)
 {
     if (error->domain != TLS_ERROR || error->code == TLS_ERROR_IO) {
-        channel_lost(link, session, error->message);
+        channel_lost(c, error->message);
         return;
     }
-    link->tls_refused = TRUE;
-    session_on_channel_lost(session, error->message);
+    c->link->tls_refused = TRUE;
+    machine_lost(c, error->message);
 }
 
-static void take_bytes(Link *link, Session *session, gsize len)
+static void take_bytes(const PumpChannel *c, gsize len)
 {
     g_autoptr(GError) error = NULL;
     g_auto(Frame) frame = { 0 };
     gboolean complete;
 
-    if (!frame_reader_advance(&link->reader, len, &frame, &complete, &error)) {
-        link->deaf = TRUE;
-        session_on_bad_frame(session, error);
+    if (!frame_reader_advance(&c->link->reader, len, &frame, &complete, &error)) {
+        c->link->deaf = TRUE;
+        machine_bad_frame(c, error);
     } else if (complete) {
-        session_on_frame(session, &frame);
+        machine_frame(c, &frame);
     }
 }
 
-gboolean pump_channel_in(Link *link, Session *session)
+gboolean pump_channel_in(const PumpChannel *c)
 {
     for (guint i = 0; i < TURN_READS_MAX; i++) {
         g_autoptr(GError) error = NULL;
@@ -53,119 +100,141 @@ gboolean pump_channel_in(Link *link, Session *session)
         gsize room;
         gssize n;
 
-        if (link->deaf) {
-            if (!link_drop_input(link))
-                channel_lost(link, session, _("closed"));
+        if (c->link->deaf) {
+            if (!link_drop_input(c->link))
+                channel_lost(c, _("closed"));
             return FALSE;
         }
-        room = frame_reader_space(&link->reader, &space);
-        n = tls_channel_read(link->channel, space, room, &error);
+        room = frame_reader_space(&c->link->reader, &space);
+        n = tls_channel_read(c->link->channel, space, room, &error);
         if (n < 0) {
             if (!g_error_matches(error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
-                channel_failed(link, session, error);
+                channel_failed(c, error);
             return FALSE;
         }
         if (n == 0) {
-            channel_lost(link, session,
-                         frame_reader_in_frame(&link->reader)
-                             ? _("it closed the channel in the middle of a frame")
-                             : _("it closed the channel before the end"));
+            channel_lost(c, frame_reader_in_frame(&c->link->reader)
+                                ? _("it closed the channel in the middle of a frame")
+                                : _("it closed the channel before the end"));
             return FALSE;
         }
-        take_bytes(link, session, n);
+        take_bytes(c, n);
     }
     return TRUE;
 }
 
 /* A peer that went away has perhaps said why before, and that is the better reason. */
-static void write_failed(Link *link, Session *session, const GError *error)
+static void write_failed(const PumpChannel *c, const GError *error)
 {
-    pump_channel_in(link, session);
-    channel_failed(link, session, error);
+    pump_channel_in(c);
+    channel_failed(c, error);
 }
 
-gboolean pump_channel_out(Link *link, Session *session)
+gboolean pump_channel_out(const PumpChannel *c)
 {
     g_autoptr(GError) error = NULL;
     gsize moved = 0;
 
     while (moved < TURN_BYTES_MAX) {
         const guint8 *bytes;
-        gsize len = session_output(session, &bytes);
+        gsize len = machine_output(c, &bytes);
         gssize n;
 
         if (len == 0)
             break;
-        n = tls_channel_write(link->channel, bytes, len, &error);
+        n = tls_channel_write(c->link->channel, bytes, len, &error);
         if (n < 0) {
             if (!g_error_matches(error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
-                write_failed(link, session, error);
+                write_failed(c, error);
             return FALSE;
         }
-        session_output_done(session, n);
+        machine_output_done(c, n);
         moved += n;
     }
-    if (tls_channel_unsent(link->channel) > 0 && !tls_channel_flush(link->channel, &error) &&
+    if (tls_channel_unsent(c->link->channel) > 0 &&
+        !tls_channel_flush(c->link->channel, &error) &&
         !g_error_matches(error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
-        write_failed(link, session, error);
+        write_failed(c, error);
     return moved >= TURN_BYTES_MAX;
 }
 
+/* ---- QEMU ---- */
+
 /* A source QEMU is ended by libvirt as soon as the destination has everything, perhaps before it
  * has read the last words of the return path. For its stream that is an end like any other: the
- * destination QEMU knows whether it had all. One that closes on the stream itself is broken. */
-static gboolean is_plain_end(const Session *session, int err)
+ * destination QEMU knows whether it had all. One that closes on the stream itself is broken. So is
+ * QEMU's preempt connection at either end: pages that are missing are the main connection's to
+ * complain about. */
+static gboolean is_plain_end(const PumpQemu *qemu, const Session *session, int err)
 {
-    return session_side(session) == SESSION_SOURCE && (err == EPIPE || err == ECONNRESET);
+    return (qemu->connection == QEMU_PREEMPT || session_side(session) == SESSION_SOURCE) &&
+           (err == EPIPE || err == ECONNRESET);
 }
 
-gboolean pump_qemu_in(int fd, Session *session)
+gboolean pump_qemu_in(PumpQemu *qemu, Engine *engine, Session *session, guint8 *buf, gint64 now_us)
 {
-    for (guint i = 0; i < TURN_QEMU_READS_MAX; i++) {
-        guint8 *space;
-        gsize room;
-        ssize_t n;
+    ssize_t n;
 
-        if (!session_wants_qemu(session))
-            return FALSE;
-        room = session_qemu_space(session, &space);
-        n = recv(fd, space, room, MSG_DONTWAIT);
-        if (n > 0) {
-            session_on_qemu_data(session, n, NULL);
-        } else if (n == 0 || is_plain_end(session, errno)) {
-            session_on_qemu_eof(session, NULL);
-            return FALSE;
-        } else if (errno == EAGAIN) {
-            return FALSE;
-        } else if (errno != EINTR) {
-            session_on_qemu_broken(session, g_strerror(errno), NULL);
-            return FALSE;
-        }
+    if (!engine_wants(engine, qemu->connection))
+        return FALSE;
+    do {
+        n = recv(qemu->fd, buf, PUMP_QEMU_BUF, MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    if (n > 0) {
+        qemu->bytes_in += n;
+        engine_on_data(engine, qemu->connection, buf, n, now_us);
+        return n == PUMP_QEMU_BUF;
     }
-    return TRUE;
+    if (n < 0 && errno == EAGAIN)
+        return FALSE;
+    if (n == 0 || is_plain_end(qemu, session, errno)) {
+        qemu->ended = TRUE;
+        engine_on_eof(engine, qemu->connection, now_us);
+    } else {
+        session_on_qemu_broken(session, g_strerror(errno), NULL);
+    }
+    return FALSE;
 }
 
-gboolean pump_qemu_out(int fd, Session *session)
+/* FALSE: it cannot be written to now. */
+static gboolean write_once(PumpQemu *qemu, Engine *engine, Session *session)
 {
-    gsize moved = 0;
+    struct iovec iov[QEMU_SINK_IOV_MAX];
+    struct msghdr message = { .msg_iov = iov };
+    gsize total = 0;
+    ssize_t n;
 
-    while (moved < TURN_BYTES_MAX) {
-        const guint8 *bytes;
-        gsize len = session_qemu_output(session, &bytes);
-        ssize_t n;
+    message.msg_iovlen = engine_output(engine, qemu->connection, iov);
+    if (message.msg_iovlen == 0)
+        return FALSE;
+    for (guint i = 0; i < message.msg_iovlen; i++)
+        total += iov[i].iov_len;
+    do {
+        n = sendmsg(qemu->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    if (n >= 0) {
+        qemu->bytes_out += n;
+        engine_written(engine, qemu->connection, n);
+        return (gsize)n == total;
+    }
+    if (is_plain_end(qemu, session, errno)) {
+        engine_written(engine, qemu->connection, total); /* nobody will read it */
+        return TRUE;
+    }
+    if (errno != EAGAIN)
+        session_on_qemu_broken(session, g_strerror(errno), NULL);
+    return FALSE;
+}
 
-        if (len == 0)
+gboolean pump_qemu_out(PumpQemu *qemu, Engine *engine, Session *session, gint64 now_us)
+{
+    for (guint i = 0; i < TURN_QEMU_WRITES_MAX; i++) {
+        g_autoptr(GError) error = NULL;
+
+        if (!write_once(qemu, engine, session))
             return FALSE;
-        n = send(fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (n >= 0) {
-            session_on_qemu_written(session, n, NULL);
-            moved += n;
-        } else if (is_plain_end(session, errno)) {
-            session_on_qemu_written(session, len, NULL); /* nobody will read it */
-        } else if (errno == EAGAIN) {
-            return FALSE;
-        } else if (errno != EINTR) {
-            session_on_qemu_broken(session, g_strerror(errno), NULL);
+        if (!engine_run(engine, now_us, &error)) {
+            session_on_bad_frame(session, error);
             return FALSE;
         }
     }

@@ -1,13 +1,33 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Moves bytes between sockets and the session, as much as goes without waiting, but not more than
- * a turn's share: all return TRUE if they stopped for that reason alone. Errors are told to the
- * session, which decides. */
+/* Moves bytes between sockets and the machines, as much as goes without waiting, but not more than a
+ * turn's share: all return TRUE if they stopped for that reason alone. Errors are told to the machine
+ * of the channel, or to the session, which decide. */
 #pragma once
 
+#include "ram/engine.h"
 #include "ram/link.h"
-#include "tls/session.h"
 
-gboolean pump_channel_in(Link *link, Session *session);
-gboolean pump_channel_out(Link *link, Session *session);
-gboolean pump_qemu_in(int fd, Session *session);
-gboolean pump_qemu_out(int fd, Session *session);
+/* A channel: its link, and its machine: the session for the main one, or a lane. */
+typedef struct {
+    Link *link; /* NULL: none */
+    Session *session;
+    Lane *lane; /* NULL: the main channel */
+} PumpChannel;
+
+gboolean pump_channel_in(const PumpChannel *channel);
+gboolean pump_channel_out(const PumpChannel *channel);
+/* Bytes are waiting to be written on the channel. */
+gboolean pump_channel_has_output(const PumpChannel *channel);
+
+/* A connection to QEMU. buf: PUMP_QEMU_BUF bytes to read into. */
+#define PUMP_QEMU_BUF (128 * 1024)
+typedef struct {
+    int fd; /* -1: none */
+    QemuConnection connection;
+    guint64 bytes_in;
+    guint64 bytes_out;
+    gboolean ended; /* it has closed its direction */
+} PumpQemu;
+
+gboolean pump_qemu_in(PumpQemu *qemu, Engine *engine, Session *session, guint8 *buf, gint64 now_us);
+gboolean pump_qemu_out(PumpQemu *qemu, Engine *engine, Session *session, gint64 now_us);

@@ -6,6 +6,7 @@
 
 #include <glib-unix.h>
 #include <glib/gi18n.h>
+#include <string.h>
 
 #include "ram/relay_priv.h"
 #include "util/autofd.h"
@@ -58,12 +59,42 @@ static gpointer relay_thread(gpointer data)
     return NULL;
 }
 
+static gboolean make_engine(Relay *relay, const RelayConfig *config, GError **error)
+{
+    static const OutgoingCompress compress[RELAY_COMPRESSION_MAX] = {
+        [RELAY_COMPRESSION_AUTO] = OUTGOING_COMPRESS_AUTO,
+        [RELAY_COMPRESSION_ON] = OUTGOING_COMPRESS_ON,
+        [RELAY_COMPRESSION_OFF] = OUTGOING_COMPRESS_OFF,
+    };
+    OutgoingConfig outgoing = {
+        .stage = config->stage,
+        .window = config->session.window,
+        .compress = compress[config->compression],
+    };
+
+    if (relay->side == SESSION_SOURCE && config->compression != RELAY_COMPRESSION_OFF &&
+        (config->session.features & SESSION_FEATURE_ZSTD)) {
+        relay->worker =
+            compress_worker_new(config->compression_level, FRAME_HEADER_LEN, error);
+        if (!relay->worker)
+            return FALSE;
+    }
+    outgoing.worker = relay->worker;
+    relay->engine = engine_new(relay->session, &outgoing);
+    return TRUE;
+}
+
 Relay *relay_new(const RelayConfig *config, RelayReportFunc func, gpointer data, GError **error)
 {
     g_autoptr(Relay) relay = g_new0(Relay, 1);
 
-    relay->qemu_fd = relay->listen_fd = -1;
+    relay->listen_fd = -1;
     relay->side = config->session.side;
+    relay->window = config->session.window;
+    memcpy(relay->id, config->session.id, sizeof relay->id);
+    for (guint i = 0; i < QEMU_CONNECTION_MAX; i++)
+        relay->qemu[i] = (PumpQemu){ .fd = -1, .connection = i };
+    relay->buf = g_malloc(PUMP_QEMU_BUF);
     relay->creds = tls_credentials_ref(config->creds);
     relay->check_host = config->check_host;
     relay->allowed_dns = g_strdupv((char **)config->allowed_dns);
@@ -72,6 +103,9 @@ Relay *relay_new(const RelayConfig *config, RelayReportFunc func, gpointer data,
     relay->data = data;
     relay->candidates = g_ptr_array_new_with_free_func((GDestroyNotify)link_free);
     relay->session = session_new(&config->session);
+    relay->main.session = relay->preempt.session = relay->session;
+    if (!make_engine(relay, config, error))
+        return NULL;
     relay->commands = mailbox_new(command_free, error);
     if (!relay->commands)
         return NULL;
@@ -98,10 +132,16 @@ void relay_free(Relay *relay)
         g_source_destroy(relay->source);
         g_source_unref(relay->source);
     }
-    link_free(relay->link);
+    link_free(relay->main.link);
+    link_free(relay->preempt.link);
     g_ptr_array_unref(relay->candidates);
-    autofd_clear(&relay->qemu_fd);
+    for (guint i = 0; i < QEMU_CONNECTION_MAX; i++)
+        autofd_clear(&relay->qemu[i].fd);
     autofd_clear(&relay->listen_fd);
+    g_free(relay->buf);
+    engine_free(relay->engine);
+    compress_worker_free(relay->worker);
+    lane_free(relay->lane);
     session_free(relay->session);
     mailbox_free(relay->commands);
     mailbox_free(relay->reports);

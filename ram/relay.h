@@ -21,12 +21,23 @@ typedef struct {
 
 #define RELAY_TIMEOUTS_DEFAULT { 10 * 1000, 30 * 1000, 3 * 1000 }
 
+/* What is done to the bodies of PAGES frames, if the peer can undo it. */
+typedef enum {
+    RELAY_COMPRESSION_AUTO, /* compress while the link is slower than the compressor */
+    RELAY_COMPRESSION_ON,
+    RELAY_COMPRESSION_OFF,
+    RELAY_COMPRESSION_MAX,
+} RelayCompression;
+
 typedef struct {
     SessionConfig session;
     TlsCredentials *creds;          /* a reference is taken */
     gboolean check_host;            /* source, X.509: the certificate must be for the host */
     const char *const *allowed_dns; /* copied; see tls/channel.h */
     RelayTimeouts timeouts;
+    guint64 stage; /* source: bytes of pages taken from QEMU and not sent, at most */
+    RelayCompression compression; /* source */
+    int compression_level;        /* source: zstd's */
 } RelayConfig;
 
 typedef struct Relay Relay;
@@ -44,8 +55,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Relay, relay_free)
 typedef enum {
     RELAY_CONNECT_PEER, /* source: fd (TCP), text (host). Answered when HELLO_ACK is there */
     RELAY_ACCEPT_PEER,  /* destination: fd (TCP), text (address) */
+    /* source: fd (TCP), text (host). Another channel of the session, the preempt channel; after
+     * RELAY_CONNECT_PEER. Answered when its HELLO_ACK is there or it was refused */
+    RELAY_CONNECT_CHANNEL,
     RELAY_LISTEN_QEMU,  /* source: fd (listening) */
-    RELAY_ATTACH_QEMU,  /* destination: fd (connected) */
+    /* destination: fd (connected); a second time for QEMU's own preempt connection */
+    RELAY_ATTACH_QEMU,
     RELAY_REFUSE_QEMU,  /* destination: text (reason) */
     RELAY_CANCEL,       /* text (reason) */
     RELAY_GIVE_UP,      /* the same, but an active migration goes on */

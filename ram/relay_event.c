@@ -1,321 +1,130 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the relay's thread does about commands, new connections and the session's wishes. */
+/* What the relay's thread does about commands, QEMU's connections and the session's wishes. */
 #include "config.h"
 
 #include <errno.h>
 #include <glib/gi18n.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "ram/relay_priv.h"
 #include "util/autofd.h"
 
-static gint64 in_ms(guint ms)
-{
-    return g_get_monotonic_time() + (gint64)ms * 1000;
-}
+/* What the kernel holds for the destination QEMU stands before a page that is waited for. The kernel
+ * doubles it and counts its own book-keeping. */
+#define QEMU_SEND_BUFFER (32 * 1024)
 
-/* ---- reports ---- */
-
-void relay_report(Relay *relay, RelayReport *report)
-{
-    mailbox_post(relay->reports, report);
-}
-
-static void fill_stats(Relay *relay, RelayStats *stats)
-{
-    gint64 until = relay->ended_us ? relay->ended_us : g_get_monotonic_time();
-    gboolean source = relay->side == SESSION_SOURCE;
-    SessionStats s;
-
-    session_get_stats(relay->session, &s);
-    if (relay->link)
-        link_wire_bytes(relay->link, &relay->wire_sent, &relay->wire_received);
-    *stats = (RelayStats){
-        .stream_bytes = source ? s.bytes_from_qemu : s.bytes_to_qemu,
-        .return_path_bytes = source ? s.bytes_to_qemu : s.bytes_from_qemu,
-        .wire_bytes_sent = relay->wire_sent,
-        .wire_bytes_received = relay->wire_received,
-        .frames_sent = s.frames_sent,
-        .frames_received = s.frames_received,
-        .window_high_water = s.in_flight_high,
-        .elapsed_us = relay->active_us ? until - relay->active_us : 0,
-    };
-}
-
-void relay_report_stats(Relay *relay)
-{
-    RelayReport *report = relay_report_new(RELAY_REPORT_STATS);
-
-    fill_stats(relay, &report->stats);
-    relay_report(relay, report);
-}
-
-static void report_state(Relay *relay)
-{
-    RelayReport *report = relay_report_new(RELAY_REPORT_STATE);
-
-    report->state = session_state(relay->session);
-    report->reason = g_strdup(session_reason(relay->session));
-    report->ended_by = session_ended_by(relay->session);
-    if (session_state_is_active(report->state) && !relay->active_us)
-        relay->active_us = g_get_monotonic_time();
-    if (session_state_is_end(report->state))
-        relay->ended_us = g_get_monotonic_time();
-    fill_stats(relay, &report->stats);
-    relay_report(relay, report);
-}
-
-static void report_channel_up(Relay *relay)
-{
-    RelayReport *report = relay_report_new(RELAY_REPORT_CHANNEL_UP);
-
-    report->tls_version = g_strdup(tls_channel_version(relay->link->channel));
-    report->tls_cipher = g_strdup(tls_channel_cipher(relay->link->channel));
-    report->peer_name = g_strdup(tls_channel_peer_name(relay->link->channel));
-    report->address = g_strdup(relay->link->address);
-    relay_report(relay, report);
-}
-
-static void report_refused(Relay *relay, const char *address, const char *reason)
-{
-    RelayReport *report = relay_report_new(RELAY_REPORT_CHANNEL_REFUSED);
-
-    report->address = g_strdup(address);
-    report->reason = g_strdup(reason);
-    relay_report(relay, report);
-}
-
-/* Takes error; NULL: done. */
-static void reply(Relay *relay, gpointer call, GError *error)
-{
-    RelayReport *report;
-
-    if (!call) {
-        g_clear_error(&error);
-        return;
-    }
-    report = relay_report_new(RELAY_REPORT_REPLY);
-    report->call = call;
-    report->error = error;
-    relay_report(relay, report);
-}
-
-static GError *wrong_state(Relay *relay, const char *what)
-{
-    const char *reason = session_reason(relay->session);
-
-    return g_error_new(JOB_ERROR, JOB_ERROR_WRONG_STATE, _("%s in state %s%s%s"), what,
-                       session_state_status(session_state(relay->session)), *reason ? ": " : "",
-                       reason);
-}
-
-/* ---- the source's channel ---- */
-
-static void connect_peer(Relay *relay, RelayCommand *command)
-{
-    TlsChannelConfig config = {
-        .endpoint = TLS_ENDPOINT_CLIENT,
-        .hostname = relay->check_host ? command->text : NULL,
-        .alpn = LINK_ALPN,
-        .allowed_dns = (const char *const *)relay->allowed_dns,
-    };
-    GError *error = NULL;
-
-    if (relay->link || session_state(relay->session) != SESSION_SETUP) {
-        reply(relay, command->call, wrong_state(relay, _("a peer cannot be connected")));
-        return;
-    }
-    relay->link = link_new(autofd_steal(&command->fd), relay->creds, &config, command->text,
-                           in_ms(relay->timeouts.handshake_ms), &error);
-    if (!relay->link) {
-        session_on_channel_lost(relay->session, error->message);
-        reply(relay, command->call,
-              g_error_new_literal(JOB_ERROR, JOB_ERROR_TLS, error->message));
-        g_error_free(error);
-        return;
-    }
-    relay->connect_call = command->call;
-    relay->connect_error = JOB_ERROR_FAILED;
-    relay_shake_hands(relay);
-}
-
-void relay_shake_hands(Relay *relay)
-{
-    g_autoptr(GError) error = NULL;
-
-    if (!tls_channel_handshake(relay->link->channel, &error)) {
-        if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
-            return;
-        if (!g_error_matches(error, TLS_ERROR, TLS_ERROR_IO))
-            relay->connect_error = JOB_ERROR_TLS;
-        session_on_channel_lost(relay->session, error->message);
-        return;
-    }
-    relay->link->state = LINK_OPEN;
-    relay->link->deadline_us = in_ms(relay->timeouts.hello_ack_ms);
-    relay->connect_error = JOB_ERROR_REFUSED;
-    report_channel_up(relay);
-    session_on_channel_up(relay->session, NULL);
-}
-
-/* ConnectPeer is answered when the peer has decided, one way or the other. */
-static void answer_connect(Relay *relay)
-{
-    SessionState state = session_state(relay->session);
-    gpointer call = relay->connect_call;
-
-    if (state == SESSION_SETUP || state == SESSION_HELLO_SENT || !call)
-        return;
-    relay->connect_call = NULL;
-    if (!session_state_is_end(state)) {
-        relay->link->deadline_us = 0;
-        reply(relay, call, NULL);
-        return;
-    }
-    if (state == SESSION_CANCELLED)
-        relay->connect_error = JOB_ERROR_CANCELLED;
-    reply(relay, call,
-          g_error_new_literal(JOB_ERROR, relay->connect_error, session_reason(relay->session)));
-}
-
-/* ---- the destination's candidates ---- */
-
-static void accept_peer(Relay *relay, RelayCommand *command)
-{
-    TlsChannelConfig config = {
-        .endpoint = TLS_ENDPOINT_SERVER,
-        .alpn = LINK_ALPN,
-        .allowed_dns = (const char *const *)relay->allowed_dns,
-    };
-    g_autoptr(GError) error = NULL;
-    Link *link;
-
-    reply(relay, command->call, NULL);
-    if (session_state_is_end(session_state(relay->session))) {
-        report_refused(relay, command->text, _("the migration is over"));
-        return;
-    }
-    if (relay->candidates->len >= RELAY_CANDIDATES_MAX) {
-        report_refused(relay, command->text, _("too many channels are being set up"));
-        return;
-    }
-    link = link_new(autofd_steal(&command->fd), relay->creds, &config, command->text,
-                    in_ms(relay->timeouts.handshake_ms), &error);
-    if (link)
-        g_ptr_array_add(relay->candidates, link);
-    else
-        report_refused(relay, command->text, error->message);
-}
-
-static gboolean drop_candidate(Relay *relay, Link *link, const char *reason)
-{
-    if (reason)
-        report_refused(relay, link->address, reason);
-    g_ptr_array_remove(relay->candidates, link);
-    return FALSE;
-}
-
-static gboolean refuse_candidate(Relay *relay, Link *link, const GError *why)
-{
-    report_refused(relay, link->address, why->message);
-    link_refuse(link, why, in_ms(relay->timeouts.linger_ms));
-    return link_see_off(link) || drop_candidate(relay, link, NULL);
-}
-
-static gboolean promote_candidate(Relay *relay, Link *link, const HelloBody *hello)
-{
-    g_autoptr(GError) error = NULL;
-
-    if (!session_judge_hello(relay->session, hello, &error))
-        return refuse_candidate(relay, link, error);
-
-    g_ptr_array_set_free_func(relay->candidates, NULL);
-    g_ptr_array_remove(relay->candidates, link);
-    g_ptr_array_set_free_func(relay->candidates, (GDestroyNotify)link_free);
-    relay->link = link;
-    link->state = LINK_OPEN;
-    link->deadline_us = 0;
-    report_channel_up(relay);
-    session_on_hello(relay->session, hello, NULL);
-    return FALSE;
-}
-
-gboolean relay_greet_candidate(Relay *relay, Link *link)
-{
-    g_auto(HelloBody) hello = { 0 };
-    g_autoptr(GError) error = NULL;
-    gboolean late = g_get_monotonic_time() >= link->deadline_us;
-
-    if (link->state == LINK_REFUSED)
-        return (!late && link_see_off(link)) || drop_candidate(relay, link, NULL);
-    if (link_greet(link, &hello, &error))
-        return promote_candidate(relay, link, &hello);
-    if (error->domain == HELLO_ERROR)
-        return refuse_candidate(relay, link, error);
-    if (!g_error_matches(error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
-        return drop_candidate(relay, link, error->message);
-    if (late)
-        return drop_candidate(relay, link,
-                              link->state == LINK_HANDSHAKE
-                                  ? _("the TLS handshake took too long")
-                                  : _("no HELLO in time"));
-    return TRUE;
-}
-
-/* ---- QEMU's end ---- */
+/* ---- the source QEMU ---- */
 
 static void listen_qemu(Relay *relay, RelayCommand *command)
 {
-    if (relay->listen_fd >= 0 || relay->qemu_fd >= 0 ||
+    if (relay->listen_fd >= 0 || relay->qemu[QEMU_MAIN].fd >= 0 ||
         session_state(relay->session) > SESSION_AWAIT_QEMU) {
-        reply(relay, command->call, wrong_state(relay, _("QEMU cannot be listened for")));
+        relay_reply(relay, command->call,
+                    relay_wrong_state(relay, _("QEMU cannot be listened for")));
         return;
     }
     relay->listen_fd = autofd_steal(&command->fd);
-    reply(relay, command->call, NULL);
+    relay_reply(relay, command->call, NULL);
 }
 
-/* The first connection is the main one and the only one: the listener goes. */
-void relay_accept_qemu(Relay *relay)
+static void accept_failed(Relay *relay, int err)
 {
-    autofd fd = accept4(relay->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+    g_autofree char *reason =
+        g_strdup_printf(_("cannot accept QEMU's connection: %s"), g_strerror(err));
 
-    if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
-        return;
     autofd_clear(&relay->listen_fd);
-    if (fd < 0) {
-        g_autofree char *reason =
-            g_strdup_printf(_("cannot accept QEMU's connection: %s"), g_strerror(errno));
+    /* Without a row for it (the main connection is there) it is QEMU that will complain. */
+    session_on_qemu_refused(relay->session, reason, NULL);
+}
 
-        session_on_qemu_refused(relay->session, reason, NULL);
-    } else {
-        relay->qemu_fd = autofd_steal(&fd);
+/* The first connection is the main one, the second QEMU's preempt connection. */
+static void take_qemu(Relay *relay, int fd)
+{
+    gint64 now_us = g_get_monotonic_time();
+
+    if (relay->qemu[QEMU_MAIN].fd < 0 && !relay->qemu[QEMU_MAIN].ended) {
+        relay->qemu[QEMU_MAIN].fd = fd;
         relay_report(relay, relay_report_new(RELAY_REPORT_QEMU_CONNECTED));
         session_on_qemu_attached(relay->session, NULL);
+        return;
     }
+    relay->qemu[QEMU_PREEMPT].fd = fd;
+    autofd_clear(&relay->listen_fd);
+    engine_on_opened(relay->engine, QEMU_PREEMPT, now_us);
+}
+
+void relay_accept_qemu(Relay *relay)
+{
+    int fd = accept4(relay->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+
+    if (fd >= 0)
+        take_qemu(relay, fd);
+    else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+        accept_failed(relay, errno);
     relay_act(relay);
+}
+
+/* ---- the destination QEMU ---- */
+
+/* A short queue is better, a long one no harm: an error means nothing. */
+static void shorten_queue(int fd)
+{
+    int size = QEMU_SEND_BUFFER;
+
+    (void)!setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+}
+
+static void attach_preempt(Relay *relay, RelayCommand *command)
+{
+    shorten_queue(command->fd);
+    relay->qemu[QEMU_PREEMPT].fd = autofd_steal(&command->fd);
+    engine_on_opened(relay->engine, QEMU_PREEMPT, g_get_monotonic_time());
+    relay_reply(relay, command->call, NULL);
 }
 
 static void attach_qemu(Relay *relay, RelayCommand *command)
 {
     g_autoptr(GError) error = NULL;
 
-    if (!session_on_qemu_attached(relay->session, &error)) {
-        reply(relay, command->call, wrong_state(relay, _("QEMU cannot be attached")));
+    if (engine_needs(relay->engine, QEMU_PREEMPT) && relay->qemu[QEMU_MAIN].fd >= 0) {
+        attach_preempt(relay, command);
         return;
     }
-    relay->qemu_fd = autofd_steal(&command->fd);
-    reply(relay, command->call, NULL);
+    if (!session_on_qemu_attached(relay->session, &error)) {
+        relay_reply(relay, command->call,
+                    relay_wrong_state(relay, _("QEMU cannot be attached")));
+        return;
+    }
+    shorten_queue(command->fd);
+    relay->qemu[QEMU_MAIN].fd = autofd_steal(&command->fd);
+    relay_reply(relay, command->call, NULL);
 }
 
+/* The second time it is QEMU's preempt connection that cannot be had, and QEMU waits for it. */
 static void refuse_qemu(Relay *relay, RelayCommand *command)
 {
-    gboolean done = session_on_qemu_refused(relay->session, command->text, NULL);
+    gboolean done;
 
-    reply(relay, command->call,
-          done ? NULL : wrong_state(relay, _("QEMU was not asked for")));
+    if (engine_needs(relay->engine, QEMU_PREEMPT))
+        done = session_on_qemu_broken(relay->session, command->text, NULL);
+    else
+        done = session_on_qemu_refused(relay->session, command->text, NULL);
+    relay_reply(relay, command->call,
+                done ? NULL : relay_wrong_state(relay, _("QEMU was not asked for")));
 }
+
+static void fetch_preempt(Relay *relay)
+{
+    if (relay->preempt_needed_reported || !engine_needs(relay->engine, QEMU_PREEMPT) ||
+        session_state_is_end(session_state(relay->session)))
+        return;
+    relay->preempt_needed_reported = TRUE;
+    relay_report(relay, relay_report_new(RELAY_REPORT_QEMU_NEEDED));
+}
+
+/* ---- commands ---- */
 
 static void cancel(Relay *relay, RelayCommand *command)
 {
@@ -323,17 +132,20 @@ static void cancel(Relay *relay, RelayCommand *command)
 
     if (command->type == RELAY_CANCEL || !active)
         session_on_cancel(relay->session, command->text, NULL);
-    reply(relay, command->call, NULL);
+    relay_reply(relay, command->call, NULL);
 }
 
 void relay_take_command(Relay *relay, RelayCommand *command)
 {
     switch (command->type) {
     case RELAY_CONNECT_PEER:
-        connect_peer(relay, command);
+        relay_connect_peer(relay, command);
         break;
     case RELAY_ACCEPT_PEER:
-        accept_peer(relay, command);
+        relay_accept_peer(relay, command);
+        break;
+    case RELAY_CONNECT_CHANNEL:
+        relay_connect_channel(relay, command);
         break;
     case RELAY_LISTEN_QEMU:
         listen_qemu(relay, command);
@@ -362,24 +174,50 @@ void relay_take_command(Relay *relay, RelayCommand *command)
 
 /* ---- what the session wants ---- */
 
-void relay_drop_link(Relay *relay)
+static void close_qemu(Relay *relay)
 {
-    if (!relay->link)
-        return;
-    link_wire_bytes(relay->link, &relay->wire_sent, &relay->wire_received);
-    if (relay->link->tls_refused)
-        relay->connect_error = JOB_ERROR_TLS;
-    g_clear_pointer(&relay->link, link_free);
+    for (guint i = 0; i < QEMU_CONNECTION_MAX; i++)
+        autofd_clear(&relay->qemu[i].fd);
+    autofd_clear(&relay->listen_fd);
 }
 
-static void finish_channel(Relay *relay)
+static void finish_link(Relay *relay, Link *link)
+{
+    link->deadline_us = relay_in_ms(relay->timeouts.linger_ms);
+}
+
+static void finish_channels(Relay *relay)
 {
     relay->finishing = TRUE;
     g_ptr_array_set_size(relay->candidates, 0);
-    if (relay->link && relay->link->state == LINK_OPEN)
-        relay->link->deadline_us = in_ms(relay->timeouts.linger_ms);
+    if (relay->main.link && relay->main.link->state == LINK_OPEN)
+        finish_link(relay, relay->main.link);
     else
-        relay_drop_link(relay);
+        relay_drop_main(relay);
+    if (relay->lane)
+        lane_finish(relay->lane);
+    if (relay->preempt.link && relay->preempt.link->state == LINK_OPEN)
+        finish_link(relay, relay->preempt.link);
+    else
+        relay_drop_preempt(relay);
+    relay_watch_lane(relay);
+}
+
+/* Both sides have agreed on a preempt channel: there is a machine for it. */
+static void make_lane(Relay *relay)
+{
+    LaneConfig config = {
+        .side = relay->side,
+        .kind = CHANNEL_PREEMPT,
+        .channel = RELAY_PREEMPT_CHANNEL,
+        .window = relay->window,
+        .features = session_features(relay->session),
+    };
+
+    if (relay->lane || !(config.features & SESSION_FEATURE_RAM))
+        return;
+    memcpy(config.id, relay->id, sizeof config.id);
+    relay->lane = relay->preempt.lane = lane_new(&config);
 }
 
 void relay_act(Relay *relay)
@@ -389,23 +227,37 @@ void relay_act(Relay *relay)
     while ((actions = session_take_actions(relay->session))) {
         /* QEMU first: nothing that follows is as urgent as its guest. */
         if (actions & SESSION_DO_SHUT_QEMU)
-            shutdown(relay->qemu_fd, SHUT_WR);
-        if (actions & SESSION_DO_CLOSE_QEMU) {
-            autofd_clear(&relay->qemu_fd);
-            autofd_clear(&relay->listen_fd);
-        }
+            shutdown(relay->qemu[QEMU_MAIN].fd, SHUT_WR);
+        if (actions & SESSION_DO_CLOSE_QEMU)
+            close_qemu(relay);
         if (actions & SESSION_DO_REPORT)
-            report_state(relay);
+            relay_report_state(relay);
         if (actions & SESSION_DO_FETCH_QEMU)
             relay_report(relay, relay_report_new(RELAY_REPORT_QEMU_NEEDED));
         if (actions & SESSION_DO_FINISH_CHANNEL)
-            finish_channel(relay);
+            finish_channels(relay);
         if (actions & SESSION_DO_CLOSE_CHANNEL)
-            relay_drop_link(relay);
+            relay_drop_main(relay);
     }
-    answer_connect(relay);
-    if (relay->finishing && !relay->link && !relay->stopped) {
+    make_lane(relay);
+    relay_answer_connect(relay);
+    if (relay->finishing && !relay->main.link && !relay->preempt.link && !relay->stopped) {
         relay->stopped = TRUE;
         relay_report_stats(relay);
+    }
+}
+
+void relay_run_engine(Relay *relay)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (session_state_is_active(session_state(relay->session)) &&
+        !engine_run(relay->engine, g_get_monotonic_time(), &error))
+        session_on_bad_frame(relay->session, error);
+    relay_act(relay);
+    fetch_preempt(relay);
+    if (engine_preempt_is_over(relay->engine) && !relay->preempt_shut) {
+        relay->preempt_shut = TRUE;
+        shutdown(relay->qemu[QEMU_PREEMPT].fd, SHUT_WR);
     }
 }

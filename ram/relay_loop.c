@@ -6,10 +6,18 @@
 #include <glib/gi18n.h>
 #include <poll.h>
 
-#include "ram/pump.h"
 #include "ram/relay_priv.h"
 
-enum { POLL_COMMANDS, POLL_LISTEN, POLL_QEMU, POLL_LINK, POLL_CANDIDATES };
+enum {
+    POLL_COMMANDS,
+    POLL_LISTEN,
+    POLL_QEMU,
+    POLL_QEMU_PREEMPT,
+    POLL_MAIN,
+    POLL_PREEMPT,
+    POLL_WORKER,
+    POLL_CANDIDATES,
+};
 
 #define POLL_MAX (POLL_CANDIDATES + RELAY_CANDIDATES_MAX)
 
@@ -38,37 +46,53 @@ static short link_events(Link *link, gboolean want_write)
     return tls_channel_poll_events(link->channel, TRUE, want_write);
 }
 
-static short qemu_events(Relay *relay)
+static short qemu_events(Relay *relay, PumpQemu *qemu)
 {
-    const guint8 *bytes;
+    struct iovec iov[QEMU_SINK_IOV_MAX];
     short events = 0;
 
-    if (session_wants_qemu(relay->session))
+    if (qemu->fd < 0)
+        return 0;
+    if (!qemu->ended && engine_wants(relay->engine, qemu->connection))
         events |= POLLIN;
-    if (session_qemu_output(relay->session, &bytes) > 0)
+    if (engine_output(relay->engine, qemu->connection, iov) > 0)
         events |= POLLOUT;
     return events;
 }
 
+/* Until the main connection is there, and then for QEMU's preempt connection. */
+static gboolean is_listening(const Relay *relay)
+{
+    return session_state(relay->session) == SESSION_AWAIT_QEMU ||
+           session_state_is_active(session_state(relay->session));
+}
+
+static void prepare_channel(Waiting *w, guint slot, const PumpChannel *channel)
+{
+    Link *link = channel->link;
+
+    wait_for(w, slot, -1, 0);
+    if (!link)
+        return;
+    wait_for(w, slot, tls_channel_fd(link->channel),
+             link_events(link, link->state == LINK_OPEN && pump_channel_has_output(channel)));
+    wait_until(w, link->deadline_us);
+}
+
 static void prepare(Relay *relay, Waiting *w)
 {
-    gboolean listening = session_state(relay->session) == SESSION_AWAIT_QEMU;
-    const guint8 *bytes;
-
     w->n = POLL_CANDIDATES + relay->candidates->len;
     w->deadline_us = G_MAXINT64;
     wait_for(w, POLL_COMMANDS, mailbox_fd(relay->commands), POLLIN);
-    wait_for(w, POLL_LISTEN, relay->listen_fd, listening ? POLLIN : 0);
-    wait_for(w, POLL_QEMU, relay->qemu_fd, qemu_events(relay));
-    wait_for(w, POLL_LINK, -1, 0);
-    if (relay->link) {
-        gboolean output = relay->link->state == LINK_OPEN &&
-                          session_output(relay->session, &bytes) > 0;
-
-        wait_for(w, POLL_LINK, tls_channel_fd(relay->link->channel),
-                 link_events(relay->link, output));
-        wait_until(w, relay->link->deadline_us);
-    }
+    wait_for(w, POLL_LISTEN, relay->listen_fd, is_listening(relay) ? POLLIN : 0);
+    for (guint i = 0; i < QEMU_CONNECTION_MAX; i++)
+        wait_for(w, POLL_QEMU + i, relay->qemu[i].fd, qemu_events(relay, &relay->qemu[i]));
+    prepare_channel(w, POLL_MAIN, &relay->main);
+    prepare_channel(w, POLL_PREEMPT, &relay->preempt);
+    wait_for(w, POLL_WORKER, -1, 0);
+    if (relay->worker)
+        wait_for(w, POLL_WORKER, compress_worker_fd(relay->worker),
+                 engine_waits_for_worker(relay->engine) ? POLLIN : 0);
     for (guint i = 0; i < relay->candidates->len; i++) {
         Link *link = relay->candidates->pdata[i];
 
@@ -115,88 +139,151 @@ static void turn_candidates(Relay *relay, const Waiting *w)
     }
 }
 
-static void turn_deadline(Relay *relay)
+/* ---- deadlines ---- */
+
+static char *late_reason(const Link *link)
+{
+    return g_strdup_printf(link->state == LINK_HANDSHAKE
+                               ? _("the peer %s did not answer the TLS handshake in time")
+                               : _("the peer %s did not answer in time"),
+                           link->address);
+}
+
+static void turn_deadlines(Relay *relay)
 {
     g_autofree char *reason = NULL;
 
-    if (!relay->link || !is_due(relay->link))
-        return;
-    relay->link->deadline_us = 0;
-    reason = g_strdup_printf(relay->link->state == LINK_HANDSHAKE
-                                 ? _("the peer %s did not answer the TLS handshake in time")
-                                 : _("the peer %s did not answer in time"),
-                             relay->link->address);
-    session_on_channel_lost(relay->session, reason);
+    if (relay->main.link && is_due(relay->main.link)) {
+        relay->main.link->deadline_us = 0;
+        reason = late_reason(relay->main.link);
+        session_on_channel_lost(relay->session, reason);
+    } else if (relay->preempt.link && is_due(relay->preempt.link)) {
+        relay->preempt.link->deadline_us = 0;
+        reason = late_reason(relay->preempt.link);
+        if (relay->finishing)
+            relay_drop_preempt(relay);
+        else
+            lane_on_channel_lost(relay->lane, reason);
+        relay_watch_lane(relay);
+    }
     relay_act(relay);
 }
 
-static gboolean turn_link_in(Relay *relay, gboolean ready)
+/* ---- channels ---- */
+
+static gboolean is_ready(const PumpChannel *channel, const Waiting *w, guint slot)
+{
+    return channel->link &&
+           (w->fds[slot].revents || tls_channel_pending(channel->link->channel) > 0);
+}
+
+static gboolean turn_main_in(Relay *relay, const Waiting *w)
 {
     gboolean more = FALSE;
 
-    if (!relay->link || !(ready || tls_channel_pending(relay->link->channel) > 0))
+    if (!is_ready(&relay->main, w, POLL_MAIN))
         return FALSE;
-    if (relay->link->state == LINK_HANDSHAKE)
+    if (relay->main.link->state == LINK_HANDSHAKE)
         relay_shake_hands(relay);
     else
-        more = pump_channel_in(relay->link, relay->session);
+        more = pump_channel_in(&relay->main);
     relay_act(relay);
     return more;
 }
 
-static gboolean turn_qemu_in(Relay *relay, gboolean ready)
+static gboolean turn_preempt_in(Relay *relay, const Waiting *w)
+{
+    gboolean more = FALSE;
+
+    if (!is_ready(&relay->preempt, w, POLL_PREEMPT))
+        return FALSE;
+    if (relay->preempt.link->state == LINK_HANDSHAKE)
+        relay_shake_hands_preempt(relay);
+    else
+        more = pump_channel_in(&relay->preempt);
+    relay_watch_lane(relay);
+    relay_act(relay);
+    return more;
+}
+
+static void say_bye(const Relay *relay, const PumpChannel *channel)
+{
+    if (channel->link && relay->finishing && !pump_channel_has_output(channel))
+        link_say_bye(channel->link);
+}
+
+static gboolean turn_main_out(Relay *relay)
 {
     gboolean more;
 
-    if (relay->qemu_fd < 0 || !ready)
+    if (!relay->main.link || relay->main.link->state != LINK_OPEN)
         return FALSE;
-    more = pump_qemu_in(relay->qemu_fd, relay->session);
+    session_settle(relay->session);
+    more = pump_channel_out(&relay->main);
+    relay_act(relay);
+    if (!more)
+        say_bye(relay, &relay->main);
+    return more;
+}
+
+static gboolean turn_preempt_out(Relay *relay)
+{
+    gboolean more;
+
+    if (!relay->preempt.link || relay->preempt.link->state != LINK_OPEN)
+        return FALSE;
+    lane_settle(relay->lane);
+    more = pump_channel_out(&relay->preempt);
+    relay_watch_lane(relay);
+    relay_act(relay);
+    if (!more)
+        say_bye(relay, &relay->preempt);
+    return more;
+}
+
+/* ---- QEMU ---- */
+
+static gboolean turn_qemu_in(Relay *relay, PumpQemu *qemu, gboolean ready)
+{
+    gboolean more;
+
+    if (qemu->fd < 0 || qemu->ended || !ready)
+        return FALSE;
+    more = pump_qemu_in(qemu, relay->engine, relay->session, relay->buf,
+                        g_get_monotonic_time());
     relay_act(relay);
     return more;
 }
 
 /* Tried without asking poll() first: most of the time it goes, and a page is out a turn earlier. */
-static gboolean turn_qemu_out(Relay *relay)
+static gboolean turn_qemu_out(Relay *relay, PumpQemu *qemu)
 {
     gboolean more;
 
-    if (relay->qemu_fd < 0)
+    if (qemu->fd < 0)
         return FALSE;
-    more = pump_qemu_out(relay->qemu_fd, relay->session);
+    more = pump_qemu_out(qemu, relay->engine, relay->session, g_get_monotonic_time());
     relay_act(relay);
     return more;
 }
 
-static gboolean turn_link_out(Relay *relay)
+/* What is waited for goes first, in both directions; the background last. */
+static gboolean turn(Relay *relay, const Waiting *w)
 {
-    gboolean more;
+    gboolean more = turn_preempt_in(relay, w);
 
-    if (!relay->link || relay->link->state != LINK_OPEN)
-        return FALSE;
-    session_settle(relay->session);
-    more = pump_channel_out(relay->link, relay->session);
-    relay_act(relay);
-    if (relay->link && relay->finishing && !more) {
-        const guint8 *bytes;
-
-        if (session_output(relay->session, &bytes) == 0)
-            link_say_bye(relay->link);
-    }
+    more |= turn_main_in(relay, w);
+    relay_run_engine(relay);
+    more |= turn_preempt_out(relay);
+    more |= turn_qemu_out(relay, &relay->qemu[QEMU_PREEMPT]);
+    more |= turn_qemu_out(relay, &relay->qemu[QEMU_MAIN]);
+    more |= turn_qemu_in(relay, &relay->qemu[QEMU_PREEMPT],
+                         w->fds[POLL_QEMU_PREEMPT].revents != 0);
+    more |= turn_qemu_in(relay, &relay->qemu[QEMU_MAIN], w->fds[POLL_QEMU].revents != 0);
+    relay_run_engine(relay);
+    more |= turn_preempt_out(relay);
+    more |= turn_main_out(relay);
     return more;
-}
-
-/* Once true it stays so; everything that moves bytes has had its turn. */
-static void watch_return_path(Relay *relay)
-{
-    SessionStats stats;
-
-    if (relay->return_path_reported)
-        return;
-    session_get_stats(relay->session, &stats);
-    if (relay->side == SESSION_SOURCE ? stats.bytes_to_qemu : stats.bytes_from_qemu) {
-        relay->return_path_reported = TRUE;
-        relay_report(relay, relay_report_new(RELAY_REPORT_RETURN_PATH));
-    }
 }
 
 gpointer relay_run(gpointer data)
@@ -216,12 +303,9 @@ gpointer relay_run(gpointer data)
             take_commands(relay);
         if (w.fds[POLL_LISTEN].revents)
             relay_accept_qemu(relay);
-        more = turn_link_in(relay, w.fds[POLL_LINK].revents != 0);
-        more |= turn_qemu_out(relay);
-        more |= turn_qemu_in(relay, w.fds[POLL_QEMU].revents != 0);
-        more |= turn_link_out(relay);
-        turn_deadline(relay);
-        watch_return_path(relay);
+        more = turn(relay, &w);
+        turn_deadlines(relay);
+        relay_report_progress(relay);
     }
     return NULL;
 }

@@ -2,14 +2,17 @@
 /* What the relay thread tells the main thread. Immutable once posted. */
 #pragma once
 
+#include "ram/ram_stats.h"
 #include "tls/session.h"
 
 typedef enum {
-    RELAY_REPORT_STATE,           /* status, reason, ended_by, stats */
-    RELAY_REPORT_REPLY,           /* call, error */
-    RELAY_REPORT_CHANNEL_UP,      /* tls_version, tls_cipher, peer_name */
+    RELAY_REPORT_STATE,           /* state, phase, reason, ended_by, stats */
+    RELAY_REPORT_PHASE,           /* phase */
+    RELAY_REPORT_REPLY,           /* call, error; wants_preempt if the call was ConnectPeer */
+    RELAY_REPORT_CHANNEL_UP,      /* kind, address, tls_version, tls_cipher, peer_name */
     RELAY_REPORT_CHANNEL_REFUSED, /* address, reason */
-    RELAY_REPORT_QEMU_NEEDED,
+    RELAY_REPORT_WARNING,         /* reason: a sentence for the log */
+    RELAY_REPORT_QEMU_NEEDED,     /* again for QEMU's own preempt connection */
     RELAY_REPORT_QEMU_CONNECTED,
     RELAY_REPORT_RETURN_PATH,
     RELAY_REPORT_STATS, /* stats */
@@ -21,17 +24,23 @@ typedef struct {
     guint64 return_path_bytes; /* the other way */
     guint64 wire_bytes_sent;   /* on the main channel's TCP socket since TLS began */
     guint64 wire_bytes_received;
+    guint64 wire_preempt_sent; /* the same of the preempt channel */
+    guint64 wire_preempt_received;
     guint64 frames_sent;
     guint64 frames_received;
     guint64 window_high_water; /* most bytes sent and not acknowledged */
     guint64 elapsed_us;        /* since active; stands still at the end */
+    RamStats ram;
 } RelayStats;
 
 typedef struct {
     RelayReportType type;
     gpointer call; /* what the command was given */
     GError *error; /* JOB_ERROR, or NULL: done */
+    gboolean wants_preempt; /* both have a preempt channel: RELAY_CONNECT_CHANNEL is due */
     SessionState state;
+    const char *phase; /* QEMU's word, a static string; see Phase in org.libvirt.Postcopy1.xml */
+    ChannelKind kind;
     SessionEndedBy ended_by;
     char *reason;
     char *address;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# What scripts/demo and scripts/check share: packages, builds, words.
+# What scripts/demo, scripts/check and scripts/bench share: packages, builds, words.
 # shellcheck shell=bash
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -27,6 +27,12 @@ static const struct {
     [FRAME_PING] = { "PING", 8, 8, FALSE },
     [FRAME_PONG] = { "PONG", 8, 8, FALSE },
     [FRAME_BYE] = { "BYE", 0, 0, FALSE },
+    [FRAME_PHASE] = { "PHASE", 1, 64, TRUE },
+    [FRAME_BLOCKS] = { "BLOCKS", 1, FRAME_PAGES_MAX, TRUE },
+    [FRAME_PAGES] = { "PAGES", 1, FRAME_PAGES_MAX, TRUE },
+    [FRAME_RAM_END] = { "RAM_END", 16, 64, TRUE },
+    [FRAME_QEMU_CHANNEL] = { "QEMU_CHANNEL", 1, 64, TRUE },
+    [FRAME_REQUEST] = { "REQUEST", 16, 64, TRUE },
 };
 
 static gboolean type_is_known(guint type)
@@ -49,6 +55,8 @@ void frame_header_encode(const FrameHeader *header, guint8 ret[FRAME_HEADER_LEN]
     guint32 length = GUINT32_TO_BE((guint32)(FRAME_HEADER_LEN + header->body_len));
     guint64 seq = GUINT64_TO_BE(header->seq);
 
+    g_assert(type_is_known(header->type) && header->body_len >= types[header->type].body_min &&
+             header->body_len <= types[header->type].body_max);
     memset(ret, 0, FRAME_HEADER_LEN);
     memcpy(ret, &length, sizeof length);
     ret[4] = header->type;
@@ -116,12 +124,8 @@ gboolean frame_header_decode(const guint8 bytes[FRAME_HEADER_LEN], FrameHeader *
 GBytes *frame_new(FrameType type, guint64 seq, gconstpointer body, gsize body_len)
 {
     FrameHeader header = { type, seq, body_len };
-    guint8 *bytes;
+    guint8 *bytes = g_malloc(FRAME_HEADER_LEN + body_len);
 
-    g_assert(type_is_known(type) && body_len >= types[type].body_min &&
-             body_len <= types[type].body_max);
-
-    bytes = g_malloc(FRAME_HEADER_LEN + body_len);
     frame_header_encode(&header, bytes);
     if (body_len)
         memcpy(bytes + FRAME_HEADER_LEN, body, body_len);

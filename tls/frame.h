@@ -5,7 +5,7 @@
  *     u8   type       FrameType
  *     u8   flags      0 in version 1
  *     be16 reserved   0
- *     be64 sequence   counts DATA, EOF and RESET per direction from 0; 0 in all others
+ *     be64 sequence   counts sequenced frames per channel and direction from 0; 0 in all others
  *
  * Here is only the shape: each header is checked by itself, before a byte of its body is
  * stored. What may follow what is tls/session.h. Layout and limits: docs/protocol.md. Pure. */
@@ -17,6 +17,7 @@
 #define FRAME_HELLO_MAX 4096       /* body of HELLO and of HELLO_ACK */
 #define FRAME_ERROR_TEXT_MAX 1024  /* bytes of UTF-8 after the code */
 #define FRAME_DATA_MAX (64 * 1024) /* bytes of QEMU's stream in one DATA */
+#define FRAME_PAGES_MAX (FRAME_DATA_MAX + 2048) /* body of PAGES and of BLOCKS */
 
 #define FRAME_ERROR_DOMAIN (frame_error_quark())
 GQuark frame_error_quark(void);
@@ -37,6 +38,13 @@ typedef enum {
     FRAME_PING = 8,      /* 8 bytes the PONG repeats */
     FRAME_PONG = 9,
     FRAME_BYE = 10, /* everything is done, the channel closes */
+    /* with the feature SESSION_FEATURE_RAM; bodies are ram/page_frames.h's business */
+    FRAME_PHASE = 11,        /* main, from the source: the destination's next state */
+    FRAME_BLOCKS = 12,       /* main, from the source: what PAGES and REQUEST refer to */
+    FRAME_PAGES = 13,        /* main or preempt, from the source: RAM */
+    FRAME_RAM_END = 14,      /* main, from the source: no PAGES follow */
+    FRAME_QEMU_CHANNEL = 15, /* main, from the source: about QEMU's own second connection */
+    FRAME_REQUEST = 16,      /* preempt, from the destination: a page the guest waits for */
     FRAME_TYPE_MAX,
 } FrameType;
 
@@ -51,15 +59,16 @@ typedef struct {
     gsize body_len;
 } FrameHeader;
 
+/* The length must be within the type's limits. */
 void frame_header_encode(const FrameHeader *header, guint8 ret[FRAME_HEADER_LEN]);
 gboolean frame_header_decode(const guint8 bytes[FRAME_HEADER_LEN], FrameHeader *ret_header,
                              GError **error);
 
-/* A whole frame, header included. The body must be within the type's limits. */
+/* A whole frame, header included. As above. */
 GBytes *frame_new(FrameType type, guint64 seq, gconstpointer body, gsize body_len);
 
-/* The receiver of these bodies has handed to its QEMU everything below next_seq: `bytes` bytes
- * of DATA since the session began. */
+/* The sender of this has handed on (to its QEMU, or to whatever it was for) everything below
+ * next_seq: `bytes` bytes of bodies since the channel was opened. */
 typedef struct {
     guint64 next_seq;
     guint64 bytes;

@@ -229,6 +229,50 @@ gboolean hello_ack_body_decode(GBytes *body, HelloAckBody *ret_ack, GError **err
     return TRUE;
 }
 
+gboolean hello_judge(const HelloBody *hello, const guint8 session[HELLO_SESSION_LEN],
+                     ChannelKind kind, guint16 channel, GError **error)
+{
+    if (hello->version_min > HELLO_VERSION || hello->version_max < HELLO_VERSION) {
+        g_set_error(error, HELLO_ERROR, HELLO_ERROR_VERSION,
+                    _("protocol versions %u to %u are not spoken here, only %d"),
+                    hello->version_min, hello->version_max, HELLO_VERSION);
+        return FALSE;
+    }
+    if (memcmp(hello->session, session, HELLO_SESSION_LEN) != 0) {
+        g_set_error(error, HELLO_ERROR, HELLO_ERROR_SESSION, _("unknown session id"));
+        return FALSE;
+    }
+    if (hello->kind != kind) {
+        g_set_error(error, HELLO_ERROR, HELLO_ERROR_KIND,
+                    _("channel kind %u (%s) is not offered"), hello->kind,
+                    channel_kind_name(hello->kind));
+        return FALSE;
+    }
+    if (hello->channel != channel) {
+        g_set_error(error, HELLO_ERROR, HELLO_ERROR_KIND,
+                    _("channel number %u is not offered, the %s channel is %u"), hello->channel,
+                    channel_kind_name(kind), channel);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean hello_ack_judge(GBytes *body, guint64 offered, HelloAckBody *ret_ack, GError **error)
+{
+    HelloAckBody ack;
+
+    if (!hello_ack_body_decode(body, &ack, error))
+        return FALSE;
+    if (ack.version != HELLO_VERSION)
+        return bad_field(error, _("HELLO_ACK version %u was not offered"), ack.version);
+    if (ack.features & ~offered)
+        return bad_field(error,
+                         _("HELLO_ACK features 0x%" G_GINT64_MODIFIER "x were not offered"),
+                         ack.features & ~offered);
+    *ret_ack = ack;
+    return TRUE;
+}
+
 static gboolean text_is_one_line(const char *text, gsize len)
 {
     if (!g_utf8_validate_len(text, len, NULL))

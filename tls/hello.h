@@ -69,7 +69,7 @@ typedef struct {
     guint8 session[HELLO_SESSION_LEN];
     guint8 kind; /* ChannelKind, or a number this version does not know */
     guint16 channel;
-    guint64 window; /* bytes of DATA the sender of this is ready to hold */
+    guint64 window; /* bytes of bodies the sender of this is ready to hold */
     guint16 auth_len;
     guint8 auth[HELLO_AUTH_MAX]; /* secret: wiped by clear */
 } HelloBody;
@@ -101,6 +101,13 @@ GBytes *frame_new_error(guint32 code, const char *text);
 gboolean hello_body_decode(GBytes *body, HelloBody *ret_hello, GError **error);
 gboolean hello_ack_body_decode(GBytes *body, HelloAckBody *ret_ack, GError **error);
 gboolean error_body_decode(GBytes *body, ErrorBody *ret_body, GError **error);
+
+/* Whether the HELLO speaks our version and means this session and this channel. Errors are of the
+ * code the dialling side is to be told. */
+gboolean hello_judge(const HelloBody *hello, const guint8 session[HELLO_SESSION_LEN],
+                     ChannelKind kind, guint16 channel, GError **error);
+/* Decodes an answer to our HELLO, which may only choose what that has offered. */
+gboolean hello_ack_judge(GBytes *body, guint64 offered, HelloAckBody *ret_ack, GError **error);
 
 /* Takes the same time whatever differs. */
 gboolean hello_auth_equal(const HelloBody *hello, const guint8 token[HELLO_TOKEN_LEN]);

@@ -7,9 +7,13 @@
 
 #include "tls/session.h"
 
+/* Frames this big go out in the buffer they were made in; smaller ones are copied, so that keeping
+ * them until they are acknowledged does not keep a mostly empty buffer each. */
+#define COPY_BELOW (FRAME_DATA_MAX / 2)
+
 typedef struct {
     GBytes *bytes;
-    gsize data_len;
+    gsize body_len;
 } SentFrame;
 
 static void sent_frame_free(gpointer data)
@@ -20,9 +24,9 @@ static void sent_frame_free(gpointer data)
     g_free(frame);
 }
 
-void outbox_init(Outbox *out)
+void outbox_init(Outbox *out, guint64 window)
 {
-    *out = (Outbox){ 0 };
+    *out = (Outbox){ .window = window };
     g_queue_init(&out->frames);
 }
 
@@ -38,16 +42,49 @@ void outbox_clear(Outbox *out)
     g_clear_pointer(&out->current, g_bytes_unref);
 }
 
-void outbox_put_sequenced(Outbox *out, GBytes *frame, gsize data_len)
+static void outbox_put_sequenced(Outbox *out, GBytes *frame, gsize body_len)
 {
     SentFrame *sent = g_new(SentFrame, 1);
 
-    *sent = (SentFrame){ frame, data_len };
+    *sent = (SentFrame){ frame, body_len };
     g_queue_push_tail(&out->frames, sent);
     if (!out->unsent)
         out->unsent = out->frames.tail;
     out->next_seq++;
-    out->held_bytes += data_len;
+    out->put_bytes += body_len;
+    out->held_bytes += body_len;
+    out->unsent_bytes += body_len;
+    out->held_high = MAX(out->held_high, out->held_bytes);
+}
+
+gsize outbox_room(const Outbox *out)
+{
+    /* One place stays free for the EOF or RESET that ends the direction. */
+    if (out->frames.length >= SESSION_FRAMES_MAX - 1)
+        return 0;
+    return MIN(out->window - MIN(out->window, out->held_bytes), FRAME_PAGES_MAX);
+}
+
+void outbox_send(Outbox *out, FrameType type, guint8 *buf, gsize body_len)
+{
+    FrameHeader header = { type, out->next_seq, body_len };
+    gsize size = FRAME_HEADER_LEN + body_len;
+    GBytes *frame;
+
+    g_assert(body_len <= outbox_room(out));
+    frame_header_encode(&header, buf);
+    if (body_len < COPY_BELOW) {
+        frame = g_bytes_new(buf, size);
+        g_free(buf);
+    } else {
+        frame = g_bytes_new_take(buf, size);
+    }
+    outbox_put_sequenced(out, frame, body_len);
+}
+
+void outbox_send_empty(Outbox *out, FrameType type)
+{
+    outbox_put_sequenced(out, frame_new(type, out->next_seq, NULL, 0), 0);
 }
 
 void outbox_put(GBytes **place, GBytes *frame)
@@ -67,7 +104,8 @@ void outbox_drop_unsent(Outbox *out)
         GList *next = link->next;
         SentFrame *frame = link->data;
 
-        out->held_bytes -= frame->data_len;
+        out->held_bytes -= frame->body_len;
+        out->unsent_bytes -= frame->body_len;
         out->next_seq--;
         if (link == out->unsent)
             out->unsent = NULL;
@@ -123,6 +161,8 @@ gsize outbox_output(Outbox *out, const guint8 **ret_bytes)
 
 void outbox_output_done(Outbox *out, gsize len)
 {
+    if (out->current_is_sequenced && out->current_done == 0 && len > 0)
+        out->unsent_bytes -= ((SentFrame *)out->unsent->data)->body_len;
     out->current_done += len;
     if (out->current_done < g_bytes_get_size(out->current))
         return;
@@ -141,24 +181,38 @@ static gboolean bad_ack(GError **error, const char *what, guint64 got, guint64 e
     return FALSE;
 }
 
-gboolean outbox_acknowledge(Outbox *out, const FrameAck *ack, GError **error)
+gboolean outbox_acknowledge(Outbox *out, GBytes *body, GError **error)
 {
-    if (ack->next_seq > out->sent_seq)
-        return bad_ack(error, _("ACK sequence is beyond what was sent"), ack->next_seq,
-                       out->sent_seq);
-    if (ack->next_seq < out->acked_seq)
-        return bad_ack(error, _("ACK sequence goes back"), ack->next_seq, out->acked_seq);
+    FrameAck ack;
 
-    while (out->acked_seq < ack->next_seq) {
+    if (!frame_ack_decode(body, &ack, error))
+        return FALSE;
+    if (ack.next_seq > out->sent_seq)
+        return bad_ack(error, _("ACK sequence is beyond what was sent"), ack.next_seq,
+                       out->sent_seq);
+    if (ack.next_seq < out->acked_seq)
+        return bad_ack(error, _("ACK sequence goes back"), ack.next_seq, out->acked_seq);
+
+    while (out->acked_seq < ack.next_seq) {
         SentFrame *frame = g_queue_pop_head(&out->frames);
 
         out->acked_seq++;
-        out->acked_bytes += frame->data_len;
-        out->held_bytes -= frame->data_len;
+        out->acked_bytes += frame->body_len;
+        out->held_bytes -= frame->body_len;
         sent_frame_free(frame);
     }
-    if (ack->bytes != out->acked_bytes)
-        return bad_ack(error, _("ACK bytes do not fit its sequence"), ack->bytes,
+    if (ack.bytes != out->acked_bytes)
+        return bad_ack(error, _("ACK bytes do not fit its sequence"), ack.bytes,
                        out->acked_bytes);
+    return TRUE;
+}
+
+gboolean outbox_answer_ping(Outbox *out, GBytes *body, GError **error)
+{
+    guint64 cookie;
+
+    if (!frame_ping_decode(body, &cookie, error))
+        return FALSE;
+    outbox_put(&out->pong, frame_new_ping(FRAME_PONG, cookie));
     return TRUE;
 }

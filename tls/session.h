@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* One end of a session: the machine that carries QEMU's stream and its return path over the
- * main channel, unread.
+/* One end of a session: the machine of the main channel. It carries QEMU's stream and its return
+ * path as DATA, and the frames of the RAM engine; what is in them is not its business.
  *
  * Pure: no sockets, no clock, no threads. Whoever owns the sockets (ram/relay.h) tells it
  * what happened, and asks what to do:
  *
- *   - session_output(): bytes for the channel; session_qemu_output(): bytes for QEMU;
- *   - session_wants_qemu(): whether QEMU may be read (not while the window is full);
+ *   - session_output(): bytes for the channel; session_received(): frames for the engine;
+ *   - session_send_room(): how much may be sent (nothing while the window is full);
  *   - session_take_actions(): what else is to be done, once each.
  *
  * Every (state, event) pair is a row of one table or an error that names both. An event from
@@ -66,10 +66,10 @@ typedef enum {
     SESSION_EV_HELLO,
     SESSION_EV_QEMU_ATTACHED,
     SESSION_EV_QEMU_REFUSED,
-    SESSION_EV_QEMU_DATA,
+    SESSION_EV_SEND,        /* inside: a frame is carried */
     SESSION_EV_QEMU_EOF,
     SESSION_EV_QEMU_BROKEN,
-    SESSION_EV_QEMU_WRITTEN,
+    SESSION_EV_CONSUME,     /* inside: a received frame was handed on */
     SESSION_EV_CANCEL,
     SESSION_EV_CHANNEL_LOST,
     SESSION_EV_BAD_FRAME,   /* undecodable, or its content breaks a rule */
@@ -78,7 +78,7 @@ typedef enum {
     SESSION_EV_FRAME_HELLO_ACK,
     SESSION_EV_FRAME_ERROR,
     SESSION_EV_FRAME_CANCELLED, /* ERROR with code cancelled */
-    SESSION_EV_FRAME_DATA,
+    SESSION_EV_FRAME_CARRIED, /* DATA, PHASE, BLOCKS, PAGES, RAM_END, QEMU_CHANNEL */
     SESSION_EV_FRAME_EOF,
     SESSION_EV_FRAME_RESET,
     SESSION_EV_FRAME_ACK,
@@ -93,11 +93,17 @@ const char *session_event_name(SessionEvent event);
 gboolean session_has_row(SessionSide side, SessionState state, SessionEvent event,
                          SessionState *ret_next);
 
+/* Bits of HELLO's features: what both have is spoken. */
+#define SESSION_FEATURE_RAM (G_GUINT64_CONSTANT(1) << 0)  /* PHASE to REQUEST, preempt channel */
+#define SESSION_FEATURE_ZSTD (G_GUINT64_CONSTANT(1) << 1) /* PAGES may be compressed */
+#define SESSION_FEATURES_ALL (SESSION_FEATURE_RAM | SESSION_FEATURE_ZSTD)
+
 typedef struct {
     SessionSide side;
     guint8 id[HELLO_SESSION_LEN];
     guint8 token[HELLO_TOKEN_LEN];
     guint64 window; /* HELLO_WINDOW_MIN to HELLO_WINDOW_MAX */
+    guint64 features; /* offered (source) or accepted (destination): SESSION_FEATURE_* */
 } SessionConfig;
 
 typedef struct Session Session;
@@ -170,24 +176,41 @@ void session_on_bad_frame(Session *session, const GError *cause);
 /* The main channel has ended or could not be set up. */
 void session_on_channel_lost(Session *session, const char *reason);
 
-/* ---- events from QEMU's end ---- */
+/* ---- QEMU's end ---- */
 
 gboolean session_on_qemu_attached(Session *session, GError **error);
 gboolean session_on_qemu_refused(Session *session, const char *reason, GError **error);
-
-/* TRUE while QEMU may be read. */
-gboolean session_wants_qemu(const Session *session);
-/* Where to read to: returns the room at *ret_space (> 0 while session_wants_qemu()). The bytes go
- * out from there, without a copy. */
-gsize session_qemu_space(Session *session, guint8 **ret_space);
-gboolean session_on_qemu_data(Session *session, gsize len, GError **error);
+/* Our QEMU has ended its direction: EOF goes out after everything sent so far. */
 gboolean session_on_qemu_eof(Session *session, GError **error);
 /* QEMU's socket gave an error, in either direction. */
 gboolean session_on_qemu_broken(Session *session, const char *reason, GError **error);
 
-/* Bytes to write to QEMU; 0: none. Valid until the next call with this session. */
-gsize session_qemu_output(const Session *session, const guint8 **ret_bytes);
-gboolean session_on_qemu_written(Session *session, gsize len, GError **error);
+/* ---- frames that are carried: DATA, and with SESSION_FEATURE_RAM PHASE to QEMU_CHANNEL ---- */
+
+/* Those both sides have; 0 before HELLO (destination) or HELLO_ACK (source), and if a window is too
+ * small for a full PAGES. */
+guint64 session_features(const Session *session);
+
+/* The largest body that may be sent now (never more than FRAME_PAGES_MAX); 0 while the state does
+ * not allow it, or the window or SESSION_FRAMES_MAX is used up. Answers below HELLO_WINDOW_MIN / 4
+ * only where the type of frame needs no more: better wait for the next ACK. */
+gsize session_send_room(const Session *session);
+/* buf: from g_malloc(), taken; FRAME_HEADER_LEN bytes that are left free, then body_len of body: at
+ * most session_send_room() and the type's own limit. Goes out without a copy (small ones are
+ * copied, so that little is kept until the ACK). In a session that has ended it is dropped. */
+void session_send(Session *session, FrameType type, guint8 *buf, gsize body_len);
+
+/* Bodies put into session_send() since the session began, and how much of that was acknowledged. */
+guint64 session_sent_bytes(const Session *session);
+guint64 session_acked_bytes(const Session *session);
+/* Of that, what no byte has been taken of by session_output(): waits here, not on the way. */
+guint64 session_unsent_bytes(const Session *session);
+
+/* The oldest frame received that was not handed on yet: borrowed until it is consumed. NULL: none,
+ * or the session is not active, or EOF comes next (which the session handles by itself). */
+GBytes *session_received(const Session *session, FrameType *ret_type);
+/* It is handed on: to QEMU, completely, or to whatever it is for. Lets it be acknowledged. */
+void session_consume(Session *session);
 
 /* ---- others ---- */
 
@@ -201,8 +224,8 @@ gboolean session_ping(Session *session, guint64 cookie);
 gboolean session_take_pong(Session *session, guint64 *ret_cookie);
 
 typedef struct {
-    guint64 bytes_from_qemu; /* read from our QEMU */
-    guint64 bytes_to_qemu;   /* handed on to our QEMU */
+    guint64 bytes_sent;      /* bodies of carried frames */
+    guint64 bytes_received;
     guint64 frames_sent;     /* taken for sending, of all types */
     guint64 frames_received;
     guint64 in_flight_high;  /* most bytes ever sent and not acknowledged */

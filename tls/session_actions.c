@@ -7,10 +7,6 @@
 
 #include "tls/session_priv.h"
 
-/* Frames this big go out in the buffer QEMU was read into; smaller ones are copied, so that
- * keeping them until they are acknowledged does not keep a mostly empty buffer each. */
-#define COPY_BELOW (FRAME_DATA_MAX / 2)
-
 static const char *peer_name(const Session *s)
 {
     return s->config.side == SESSION_SOURCE ? _("destination") : _("source");
@@ -24,9 +20,7 @@ static void end_with(Session *s, char *reason, GBytes *frame)
     s->reason = reason;
     outbox_drop_all(&s->out);
     inbox_clear(&s->in);
-    if (frame && frame_type_is_sequenced(((const guint8 *)g_bytes_get_data(frame, NULL))[4]))
-        outbox_put_sequenced(&s->out, frame, 0);
-    else if (frame)
+    if (frame)
         outbox_put(&s->out.opening, frame);
     s->actions |= SESSION_DO_CLOSE_QEMU | SESSION_DO_FINISH_CHANNEL;
 }
@@ -38,11 +32,18 @@ gboolean act_nothing(Session *s, const SessionInput *in, GError **error)
 
 /* ---- handshake ---- */
 
+/* What this side has, with a window it can be used in: a full PAGES must fit. */
+static guint64 own_features(const Session *s, guint64 peer_window)
+{
+    return MIN(s->config.window, peer_window) >= FRAME_PAGES_MAX ? s->config.features : 0;
+}
+
 gboolean act_send_hello(Session *s, const SessionInput *in, GError **error)
 {
     g_auto(HelloBody) hello = {
         .version_min = HELLO_VERSION,
         .version_max = HELLO_VERSION,
+        .features = own_features(s, HELLO_WINDOW_MAX),
         .kind = CHANNEL_MAIN,
         .window = s->config.window,
         .auth_len = HELLO_TOKEN_LEN,
@@ -56,14 +57,19 @@ gboolean act_send_hello(Session *s, const SessionInput *in, GError **error)
 
 gboolean act_take_hello(Session *s, const SessionInput *in, GError **error)
 {
-    s->send_window = MIN(s->config.window, in->hello->window);
+    s->out.window = MIN(s->config.window, in->hello->window);
+    s->features = in->hello->features & own_features(s, in->hello->window);
     s->actions |= SESSION_DO_FETCH_QEMU;
     return TRUE;
 }
 
 gboolean act_send_hello_ack(Session *s, const SessionInput *in, GError **error)
 {
-    HelloAckBody ack = { .version = HELLO_VERSION, .window = s->config.window };
+    HelloAckBody ack = {
+        .version = HELLO_VERSION,
+        .features = s->features,
+        .window = s->config.window,
+    };
 
     outbox_put(&s->out.opening, frame_new_hello_ack(&ack));
     return TRUE;
@@ -73,20 +79,17 @@ gboolean act_take_hello_ack(Session *s, const SessionInput *in, GError **error)
 {
     HelloAckBody ack;
 
-    if (!hello_ack_body_decode(in->frame->body, &ack, error))
+    if (!hello_ack_judge(in->frame->body, own_features(s, HELLO_WINDOW_MAX), &ack, error))
         return FALSE;
-    if (ack.version != HELLO_VERSION) {
+    if (ack.features & ~own_features(s, ack.window)) {
         g_set_error(error, SESSION_ERROR, SESSION_ERROR_PROTOCOL,
-                    _("HELLO_ACK version %u was not offered"), ack.version);
+                    _("HELLO_ACK window %" G_GUINT64_FORMAT " is too small for its features, "
+                      "which need %d"),
+                    ack.window, FRAME_PAGES_MAX);
         return FALSE;
     }
-    if (ack.features != 0) {
-        g_set_error(error, SESSION_ERROR, SESSION_ERROR_PROTOCOL,
-                    _("HELLO_ACK features 0x%" G_GINT64_MODIFIER "x were not offered"),
-                    ack.features);
-        return FALSE;
-    }
-    s->send_window = MIN(s->config.window, ack.window);
+    s->out.window = MIN(s->config.window, ack.window);
+    s->features = ack.features;
     return TRUE;
 }
 
@@ -98,65 +101,81 @@ gboolean act_refuse_qemu(Session *s, const SessionInput *in, GError **error)
 
 /* ---- QEMU's end ---- */
 
-gboolean act_send_data(Session *s, const SessionInput *in, GError **error)
+gboolean act_send(Session *s, const SessionInput *in, GError **error)
 {
-    FrameHeader header = { FRAME_DATA, s->out.next_seq, in->len };
-    gsize size = FRAME_HEADER_LEN + in->len;
-    GBytes *frame;
+    FrameType type = in->type_to_send;
 
-    frame_header_encode(&header, s->space);
-    if (in->len < COPY_BELOW)
-        frame = g_bytes_new(s->space, size);
-    else
-        frame = g_bytes_new_take(g_steal_pointer(&s->space), size);
-    outbox_put_sequenced(&s->out, frame, in->len);
-    s->stats.bytes_from_qemu += in->len;
-    s->stats.in_flight_high = MAX(s->stats.in_flight_high, s->out.held_bytes);
+    g_assert(type == FRAME_DATA ||
+             (frame_type_is_sequenced(type) && type != FRAME_REQUEST &&
+              (s->features & SESSION_FEATURE_RAM) && s->config.side == SESSION_SOURCE));
+    outbox_send(&s->out, type, in->buf, in->body_len);
     return TRUE;
 }
 
 gboolean act_send_eof(Session *s, const SessionInput *in, GError **error)
 {
-    outbox_put_sequenced(&s->out, frame_new(FRAME_EOF, s->out.next_seq, NULL, 0), 0);
+    outbox_send_empty(&s->out, FRAME_EOF);
     return TRUE;
 }
 
 gboolean act_send_reset(Session *s, const SessionInput *in, GError **error)
 {
     char *reason = g_strdup_printf(_("the connection to QEMU broke: %s"), in->reason);
-    GBytes *frame;
 
     if (s->out.opening) {
         /* HELLO_ACK is not out yet: the peer has no stream that could be reset. */
-        frame = frame_new_error(HELLO_ERROR_QEMU, reason);
+        end_with(s, reason, frame_new_error(HELLO_ERROR_QEMU, reason));
     } else {
         /* What was not sent yet gives way, or the news would come after all of it. */
-        outbox_drop_unsent(&s->out);
-        frame = frame_new(FRAME_RESET, s->out.next_seq, NULL, 0);
+        end_with(s, reason, NULL);
+        outbox_send_empty(&s->out, FRAME_RESET);
     }
-    end_with(s, reason, frame);
     return TRUE;
 }
 
 static void shut_qemu_if_due(Session *s)
 {
-    if (inbox_take_eof(&s->in))
-        s->actions |= SESSION_DO_SHUT_QEMU;
+    FrameType type;
+
+    if (!inbox_front(&s->in, &type) || type != FRAME_EOF)
+        return;
+    inbox_consume(&s->in);
+    s->actions |= SESSION_DO_SHUT_QEMU;
 }
 
-gboolean act_written(Session *s, const SessionInput *in, GError **error)
+gboolean act_consume(Session *s, const SessionInput *in, GError **error)
 {
-    s->stats.bytes_to_qemu += in->len;
-    inbox_written(&s->in, in->len);
+    inbox_consume(&s->in);
     shut_qemu_if_due(s);
     return TRUE;
 }
 
 /* ---- frames ---- */
 
-gboolean act_take_data(Session *s, const SessionInput *in, GError **error)
+/* DATA goes both ways; the others were agreed on, and come from the source. */
+static gboolean check_carried(const Session *s, FrameType type, GError **error)
 {
-    return inbox_take(&s->in, in->frame, error);
+    const char *why;
+
+    if (type == FRAME_DATA)
+        return TRUE;
+    if (type == FRAME_REQUEST)
+        why = _("does not belong on the main channel");
+    else if (!(s->features & SESSION_FEATURE_RAM))
+        why = _("needs a feature that was not agreed on");
+    else if (s->config.side == SESSION_SOURCE)
+        why = _("goes from the source to the destination only");
+    else
+        return TRUE;
+    g_set_error(error, SESSION_ERROR, SESSION_ERROR_PROTOCOL, "%s %s", frame_type_name(type),
+                why);
+    return FALSE;
+}
+
+gboolean act_take_carried(Session *s, const SessionInput *in, GError **error)
+{
+    return check_carried(s, in->frame->header.type, error) &&
+           inbox_take(&s->in, in->frame, error);
 }
 
 gboolean act_take_eof(Session *s, const SessionInput *in, GError **error)
@@ -190,20 +209,12 @@ gboolean act_take_reset(Session *s, const SessionInput *in, GError **error)
 
 gboolean act_take_ack(Session *s, const SessionInput *in, GError **error)
 {
-    FrameAck ack;
-
-    return frame_ack_decode(in->frame->body, &ack, error) &&
-           outbox_acknowledge(&s->out, &ack, error);
+    return outbox_acknowledge(&s->out, in->frame->body, error);
 }
 
 gboolean act_answer_ping(Session *s, const SessionInput *in, GError **error)
 {
-    guint64 cookie;
-
-    if (!frame_ping_decode(in->frame->body, &cookie, error))
-        return FALSE;
-    outbox_put(&s->out.pong, frame_new_ping(FRAME_PONG, cookie));
-    return TRUE;
+    return outbox_answer_ping(&s->out, in->frame->body, error);
 }
 
 gboolean act_take_pong(Session *s, const SessionInput *in, GError **error)
@@ -264,9 +275,7 @@ gboolean act_cancel(Session *s, const SessionInput *in, GError **error)
 
 void session_acknowledge(Session *s)
 {
-    FrameAck ack = inbox_take_ack(&s->in);
-
-    outbox_put(&s->out.ack, frame_new_ack(&ack));
+    outbox_put(&s->out.ack, inbox_take_ack(&s->in));
 }
 
 gboolean act_complete(Session *s, const SessionInput *in, GError **error)

@@ -16,14 +16,13 @@ struct Session {
 
     Outbox out;
     Inbox in;
-    guint64 send_window; /* the smaller of both sides' */
-    guint8 *space;       /* where QEMU is read to: room for a header, then FRAME_DATA_MAX */
+    guint64 features; /* what both sides have, once it is known */
 
     gboolean ping_is_out;
     guint64 ping_cookie;
     gboolean pong_is_in;
 
-    SessionStats stats;
+    guint64 frames_received;
 };
 
 /* What happened, with what belongs to it; the rest is 0. */
@@ -32,11 +31,31 @@ typedef struct {
     const Frame *frame;
     const HelloBody *hello;
     const char *reason;
-    gsize len;
+    FrameType type_to_send;
+    guint8 *buf; /* taken if there is a row */
+    gsize body_len;
 } SessionInput;
 
 /* Does one row's work. FALSE: the peer broke a rule; nothing was taken over. */
 typedef gboolean (*SessionAct)(Session *s, const SessionInput *in, GError **error);
+
+/* One row of the table (tls/session_table.c). */
+typedef struct {
+    guint from; /* bits of states */
+    SessionEvent event;
+    guint sides; /* bits */
+    SessionState next;
+    SessionAct act;
+} SessionRow;
+
+/* A row's next: the state stays. */
+#define SESSION_SAME_STATE SESSION_STATE_MAX
+
+/* NULL: none. */
+const SessionRow *session_find_row(SessionSide side, SessionState state, SessionEvent event);
+
+/* Lets it happen: FALSE if there is no row, or the peer broke a rule (the session has failed). */
+gboolean session_event(Session *s, const SessionInput *in, GError **error);
 
 /* Makes everything handed on so far the content of the next ACK. */
 void session_acknowledge(Session *s);
@@ -47,11 +66,11 @@ gboolean act_take_hello(Session *s, const SessionInput *in, GError **error);
 gboolean act_take_hello_ack(Session *s, const SessionInput *in, GError **error);
 gboolean act_send_hello_ack(Session *s, const SessionInput *in, GError **error);
 gboolean act_refuse_qemu(Session *s, const SessionInput *in, GError **error);
-gboolean act_send_data(Session *s, const SessionInput *in, GError **error);
+gboolean act_send(Session *s, const SessionInput *in, GError **error);
 gboolean act_send_eof(Session *s, const SessionInput *in, GError **error);
 gboolean act_send_reset(Session *s, const SessionInput *in, GError **error);
-gboolean act_written(Session *s, const SessionInput *in, GError **error);
-gboolean act_take_data(Session *s, const SessionInput *in, GError **error);
+gboolean act_consume(Session *s, const SessionInput *in, GError **error);
+gboolean act_take_carried(Session *s, const SessionInput *in, GError **error);
 gboolean act_take_eof(Session *s, const SessionInput *in, GError **error);
 gboolean act_take_early_end(Session *s, const SessionInput *in, GError **error);
 gboolean act_take_reset(Session *s, const SessionInput *in, GError **error);

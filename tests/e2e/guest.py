@@ -17,10 +17,11 @@ XML = """
 <domain type='qemu'>
   <name>{name}</name>
   <uuid>{uuid}</uuid>
+  {max_memory}
   <memory unit='MiB'>{memory}</memory>
   {memory_backing}
-  <vcpu>1</vcpu>
-  <cpu mode='custom' match='exact'><model fallback='forbid'>qemu64</model></cpu>
+  <vcpu>{vcpus}</vcpu>
+  <cpu mode='custom' match='exact'><model fallback='forbid'>qemu64</model>{numa}</cpu>
   <os>
     <type arch='x86_64' machine='{machine}'>hvm</type>
     <kernel>{kernel}</kernel>
@@ -32,7 +33,7 @@ XML = """
   <on_crash>destroy</on_crash>
   <devices>
     <controller type='usb' model='none'/>
-    <memballoon model='none'/>
+    <memballoon model='{balloon_model}'/>
     <serial type='file'><source path='{log}' append='on'/><target port='0'/></serial>
     <serial type='pty'><target port='1'/></serial>
     {devices}
@@ -41,6 +42,17 @@ XML = """
 """
 VIDEO = """<graphics type='vnc' port='-1' autoport='yes' listen='127.0.0.1'/>
     <video><model type='vga'/></video>"""
+HUGEPAGES = "<memoryBacking><hugepages/></memoryBacking>"       # rig.hugepages() must be there, too
+
+# What libvirt wants of a guest that memory can be plugged into, and the memory.
+MAX_MEMORY = "<maxMemory slots='4' unit='MiB'>{}</maxMemory>"
+NUMA = "<numa><cell id='0' cpus='0-{}' memory='{}' unit='MiB'/></numa>"
+DIMM = """
+<memory model='dimm'>
+  <target><size unit='MiB'>{}</size><node>0</node></target>
+</memory>
+"""
+ABOVE_4G = 4096 << 20
 
 
 class GuestCorrupted(AssertionError):
@@ -161,22 +173,34 @@ class Guest:
     sweep           pages per second of the verifying sweep (0: as many as possible)
     zero            percentage of the pages outside the hot part left zero
     pattern         "random", or "text", which compresses well
+    vcpus           processors, all of which work
+    ram             MiB to use of the memory below 4 GiB (None: all)
+    extra           (address, MiB) to use above it, at once or when they are there
+    balloon         MiB that the guest gives back by its balloon before it begins
+    room            MiB that may be plugged in later, see plug()
     video           give it a screen (VNC)
     memory_backing  XML of <memoryBacking>, devices: XML of more devices
-    machine         default: q35, which is i440fx for more memory than q35 has below 4 GiB
+    machine         default: q35; i440fx for more memory than q35 has below 4 GiB, and for a balloon
+                    that the guest's small driver knows
     """
 
     def __init__(self, rig, memory=256, name=None, hot=None, rate=20000, sweep=40000, zero=0, pattern="random",
+                 vcpus=1, ram=None, extra=None, balloon=None, room=0,
                  video=False, memory_backing="", devices="", machine=None, persistent=False):
         self.rig = rig
         self.memory = memory
         self.uuid = str(uuid.uuid4())
         self.name = name or f"guest-{self.uuid[:8]}"
         self.persistent = persistent
-        self.machine = machine or ("q35" if memory <= 2048 else "pc")
+        self.machine = machine or ("q35" if memory <= 2048 and not balloon else "pc")
         self.log = f"{GUEST_LOGS}/{self.name}.serial"
-        options = {"hot": hot, "rate": rate, "sweep": sweep, "zero": zero, "pattern": pattern}
+        self.vcpus = vcpus
+        options = {"hot": hot, "rate": rate, "sweep": sweep, "zero": zero, "pattern": pattern, "cpus": vcpus,
+                   "ram": ram, "balloon": balloon, "extra": extra and f"{extra[0]:x}:{extra[1]}"}
         self.cmdline = " ".join(f"{k}={v}" for k, v in options.items() if v is not None)
+        self.balloon_model = "virtio" if balloon else "none"
+        self.max_memory = MAX_MEMORY.format(memory + room) if room else ""
+        self.numa = NUMA.format(vcpus - 1, memory) if room else ""
         self.memory_backing = memory_backing
         self.devices = "\n".join([VIDEO] * video + [devices])
         self._install_kernel()
@@ -209,6 +233,21 @@ class Guest:
 
     def destroy(self, host):
         host.virsh("destroy", self.name)
+
+    def plug(self, host, megabytes):
+        """Plugs that much memory into it while it runs, and returns its address in the guest."""
+        file = f"/tmp/{self.name}.dimm.xml"
+        host.path(file).write_text(DIMM.format(megabytes))
+        host.virsh("attach-device", self.name, file, "--live")
+        bases = re.findall(r"<address type='dimm' slot='\d+' base='(0x[0-9a-f]+)'/>",
+                           host.virsh("dumpxml", self.name).stdout)
+        return int(bases[-1], 16)
+
+    def wait_extra(self, host):
+        """Waits until it has taken its extra memory into use."""
+        wait_for(lambda: any("PCG EXTRA" in line for line in self.lines(host)),
+                 f"{self.name} using its extra memory", 30)
+        return self
 
     # -- what it says -----------------------------------------------------------------
 
@@ -270,12 +309,9 @@ class Guest:
                 "pages": self._pages(), "stalls": stalls(None, last)}
 
     def _pages(self):
-        for host in self.rig.hosts:
-            for line in self.lines(host):
-                found = re.match(r"PCG READY pages=(\d+)", line)
-                if found:
-                    return int(found.group(1))
-        return 0
+        """Those it began with, and those that came later."""
+        return sum(int(found.group(1)) for host in self.rig.hosts for line in self.lines(host)
+                   if (found := re.match(r"PCG (?:READY|EXTRA) pages=(\d+)", line)))
 
     # -- migration --------------------------------------------------------------------
 

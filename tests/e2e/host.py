@@ -11,6 +11,7 @@ import uuid
 
 import namespace
 import pki
+import settings
 from recorder import Recorder
 from wait import wait_for
 
@@ -171,6 +172,10 @@ class Host:
                                     ("pts", "devpts", "newinstance,ptmxmode=0666,mode=620,gid=5")):
             os.mkdir(f"/run/dev/{name}")
             namespace.mount(kind, f"/run/dev/{name}", kind, namespace.MS_NOSUID, options)
+        if settings.HUGEPAGE_POOL.exists():
+            os.mkdir("/run/dev/hugepages")
+            namespace.mount("hugetlbfs", "/run/dev/hugepages", "hugetlbfs", 0,
+                            f"mode=755,pagesize={settings.HUGEPAGE_BYTES}")
         for name, target in (("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"),
                              ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")):
             os.symlink(target, f"/run/dev/{name}")
@@ -223,7 +228,7 @@ class Host:
     def write_daemon_conf(self, **changes):
         """virtpostcopyd.conf as tests need it; a value None leaves the setting out.
         The daemon reads it when it starts."""
-        settings = {
+        conf = {
             "listen_tls": 1, "listen_tcp": 1, "tls_port": str(TLS_PORT), "tcp_port": str(TCP_PORT),
             "host_name": self.name, "helper_user": "nobody",
             "helper_path": self.built("virt-postcopy-helper"),
@@ -232,7 +237,7 @@ class Host:
             **changes,
         }
         self.path(DAEMON_CONF).write_text("".join(
-            f"{key} = {conf_value(value)}\n" for key, value in settings.items() if value is not None))
+            f"{key} = {conf_value(value)}\n" for key, value in conf.items() if value is not None))
 
     # -- commands and processes -------------------------------------------------------
 

@@ -73,9 +73,10 @@ class Place:
             self.directory / "qemu.log", ENVIRONMENT)
         return self.qemu.qmp
 
-    def allow_postcopy(self):
+    def allow_postcopy(self, *more):
+        """Turns post-copy on, and more capabilities."""
         self.qemu.qmp.execute("migrate-set-capabilities", capabilities=[
-            {"capability": name, "state": True} for name in ("events", "postcopy-ram")])
+            {"capability": name, "state": True} for name in ("events", "postcopy-ram", *more)])
 
     def statuses(self):
         return [e["details"]["status"] for e in self.qemu.qmp.find("MIGRATION")]
@@ -122,6 +123,17 @@ class Pair:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+
+
+def certificates(source, target):
+    """Makes the certificates of two Places; returns the directories with the PKI of either."""
+    authority = pki.Authority(source.directory.parent / "authority", "Demo CA")
+    made = []
+    for place, name, ips in ((source, SOURCE, []), (target, PEER, ["127.0.0.1", "::1"])):
+        certificate = authority.issue(name, ips, "both")
+        made.append(place.directory / "pki")
+        pki.install(made[-1], authority, server=certificate, client=certificate)
+    return made
 
 
 class Demonstration:
@@ -178,23 +190,13 @@ class Demonstration:
         source.execute("migrate-set-parameters", max_bandwidth=speed, max_postcopy_bandwidth=speed)
         wait_for(lambda: self.guest.reports(self.source), "the guest running", 30 + self.options.memory / 20)
         say(f"the guest runs on the source: {guest_words(self.options)}")
-        self.pair = Pair(self.builddir, self.directory, outgoing, incoming, self.certificates())
+        self.pair = Pair(self.builddir, self.directory, outgoing, incoming, certificates(*self.hosts))
         wait_for(lambda: self.pair.find("ready") or self.pair.process.poll() is not None, "the helpers ready", 20)
         if self.pair.process.poll() is not None:
             raise DemoFailed("the helpers do not start")
         say("two virt-postcopy-helpers stand between them, joined by TCP on loopback; each has a certificate made "
             "for this run")
         self.before = self.guest.next_report(self.source)
-
-    def certificates(self):
-        """Directories with the PKI of either side."""
-        authority = pki.Authority(self.directory / "authority", "Demo CA")
-        made = []
-        for place, name, ips in ((self.source, SOURCE, []), (self.target, PEER, ["127.0.0.1", "::1"])):
-            certificate = authority.issue(name, ips, "both")
-            made.append(place.directory / "pki")
-            pki.install(made[-1], authority, server=certificate, client=certificate)
-        return made
 
     @staticmethod
     def explain(refusal):

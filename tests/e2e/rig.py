@@ -7,10 +7,11 @@
 
 Nothing of a rig has a name outside its own namespaces, so several can run at once,
 and all of it ends with the program that made it. Run as a program, `rig.py cleanup`
-restores the machine's setting if a rig was killed, and `rig.py shell` gives a rig to
+restores the machine's settings if a rig was killed, and `rig.py shell` gives a rig to
 play with.
 """
 import atexit
+import contextlib
 import os
 import pathlib
 import shutil
@@ -21,6 +22,7 @@ import namespace
 import pki
 import settings
 from capture import Capture
+from harness import Skip
 from host import DAEMON_CONF, GUEST_LOGS, SOURCE, Host
 from wait import wait_for
 
@@ -62,6 +64,7 @@ class Rig:
         self.hosts = ()
         self.captures = []
         self.dropping = False
+        self._hugepages = []
         self._userfaultfd = settings.USERFAULTFD.hold("1")
         if self._userfaultfd is None and qemu_user is None:
             qemu_user = "root"          # who needs no leave to handle page faults
@@ -118,6 +121,8 @@ class Rig:
         hosts, self.hosts = self.hosts, ()
         for host in hosts:
             host.close()
+        while self._hugepages:
+            settings.HUGEPAGES.release(self._hugepages.pop())
         if self._userfaultfd is not None:
             held, self._userfaultfd = self._userfaultfd, None
             settings.USERFAULTFD.release(held)
@@ -168,6 +173,21 @@ class Rig:
         self.captures.append(capture)
         return capture
 
+    @contextlib.contextmanager
+    def hugepages(self, megabytes):
+        """While entered, the machine has huge pages of 2 MiB for that much memory, beside those it has
+        anyhow; a guest takes them with guest.HUGEPAGES, and must be gone in the end. Skips the test where
+        they cannot be had."""
+        held = settings.HUGEPAGES.hold((megabytes << 20) // settings.HUGEPAGE_BYTES)
+        if held is None:
+            raise Skip(f"the machine cannot set aside {megabytes} MiB of huge pages")
+        try:
+            yield
+        except BaseException:
+            self._hugepages.append(held)        # guests may have them until the rig is closed
+            raise
+        settings.HUGEPAGES.release(held)
+
     # -- between tests ----------------------------------------------------------------
 
     def reset(self):
@@ -213,7 +233,8 @@ class Rig:
 
 def main(argv):
     if argv[1:] == ["cleanup"]:
-        print("a rig is at work" if settings.USERFAULTFD.restore_if_unused() else "nothing left")
+        used = [setting.restore_if_unused() for setting in (settings.USERFAULTFD, settings.HUGEPAGES)]
+        print("a rig is at work" if any(used) else "nothing left")
         return 0
     if argv[1:2] == ["shell"]:
         with Rig(daemon="--native" not in argv) as rig:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The one setting of the whole machine that the rig changes, and its way back.
+"""The settings of the whole machine that the rig changes, and their way back.
 
 QEMU run by an ordinary user may handle page faults only with
 vm.unprivileged_userfaultfd=1. The first of several rigs sets it, the last one
 restores what was there. Who is left is told by locks, which the kernel takes from a
-process that is killed.
+process that is killed. Huge pages are set aside by number: each rig adds what it needs.
 """
 import contextlib
 import fcntl
@@ -13,6 +13,9 @@ import pathlib
 
 SETTING = pathlib.Path("/proc/sys/vm/unprivileged_userfaultfd")
 RECORD = pathlib.Path("/run/virt-postcopy-rig.before")
+HUGEPAGE_BYTES = 2 << 20
+HUGEPAGE_POOL = pathlib.Path(f"/sys/kernel/mm/hugepages/hugepages-{HUGEPAGE_BYTES >> 10}kB/nr_hugepages")
+HUGEPAGE_RECORD = pathlib.Path("/run/virt-postcopy-rig.hugepages")
 
 
 def started(pid):
@@ -89,4 +92,43 @@ class SharedSetting:
             os.close(fd)
 
 
+class SharedPool(SharedSetting):
+    """The same for the number of huge pages that are set aside: each process adds its own number,
+    and takes it away again. Numbers of processes that were killed go with the last one."""
+
+    def _count(self):
+        """Without those that were given back while in use, and are still there for their user alone."""
+        surplus = self.setting.with_name("surplus_hugepages")
+        return int(self.setting.read_text()) - int(surplus.read_text())
+
+    def hold(self, value):
+        """Sets that many more aside; returns what release() wants, or None where they cannot be had."""
+        with self._alone():
+            try:
+                before = self._count()
+            except OSError:
+                return None
+            fd = os.open(self.record, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            if not os.pread(fd, 1, 0):
+                os.pwrite(fd, f"{before}\n".encode(), 0)
+            with contextlib.suppress(OSError):
+                self.setting.write_text(str(before + value))
+            got = self._count() - before                # as many as there was memory for
+            if got < value:
+                self._give_back((fd, got))
+                return None
+        return fd, value
+
+    def release(self, held):
+        with self._alone():
+            self._give_back(held)
+
+    def _give_back(self, held):
+        fd, value = held
+        if not self._restore(fd):
+            self.setting.write_text(str(max(self._count() - value, 0)))
+
+
 USERFAULTFD = SharedSetting(SETTING, RECORD)
+HUGEPAGES = SharedPool(HUGEPAGE_POOL, HUGEPAGE_RECORD)

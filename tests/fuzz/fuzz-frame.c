@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What an authenticated peer may send on the main channel: bytes into the frame reader, frames
- * into an active session. The first byte chooses the side and how QEMU behaves. */
+ * into an active session. The first byte chooses the side, whether the RAM feature was agreed on
+ * and how QEMU behaves. */
 #include "config.h"
 
 #include <stdint.h>
@@ -10,18 +11,19 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define WINDOW HELLO_WINDOW_MIN
+#define WINDOW FRAME_PAGES_MAX
 
-static Session *active_session(gboolean source)
+static Session *active_session(gboolean source, guint64 features)
 {
     SessionConfig config = { .side = source ? SESSION_SOURCE : SESSION_DESTINATION,
-                             .window = WINDOW };
-    HelloBody hello = { .version_min = 1, .version_max = 1, .window = WINDOW };
+                             .window = WINDOW, .features = features };
+    HelloBody hello = { .version_min = 1, .version_max = 1, .features = features,
+                        .window = WINDOW };
     Session *s = session_new(&config);
 
     session_start(s, NULL);
     if (source) {
-        g_autoptr(GBytes) whole = frame_new_hello_ack(&(HelloAckBody){ 1, 0, WINDOW });
+        g_autoptr(GBytes) whole = frame_new_hello_ack(&(HelloAckBody){ 1, features, WINDOW });
         g_auto(Frame) ack = { { FRAME_HELLO_ACK, 0, 20 },
                               g_bytes_new_from_bytes(whole, FRAME_HEADER_LEN, 20) };
 
@@ -36,13 +38,8 @@ static Session *active_session(gboolean source)
 
 static void qemu_says(Session *s)
 {
-    guint8 *space;
-
-    if (!session_wants_qemu(s))
-        return;
-    session_qemu_space(s, &space);
-    memset(space, 0x5a, 100);
-    g_assert(session_on_qemu_data(s, 100, NULL));
+    g_assert(session_send_room(s) >= 100);
+    session_send(s, FRAME_DATA, g_malloc0(FRAME_HEADER_LEN + 100), 100);
 }
 
 static void channel_takes(Session *s)
@@ -57,17 +54,19 @@ static void channel_takes(Session *s)
 
 static void qemu_takes(Session *s)
 {
-    const guint8 *bytes;
-    gsize len = session_qemu_output(s, &bytes);
+    FrameType type;
+    GBytes *body = session_received(s, &type);
 
-    if (len > 0)
-        g_assert(session_on_qemu_written(s, (len + 1) / 2, NULL));
+    if (!body)
+        return;
+    g_assert(type != FRAME_EOF && g_bytes_get_size(body) > 0);
+    session_consume(s);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     g_autoptr(Session) s = NULL;
-    g_auto(FrameReader) reader;
+    g_auto(FrameReader) reader = { 0 };
     gboolean deaf = FALSE;
     guint8 mode;
 
@@ -75,7 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     mode = *data++;
     size--;
-    s = active_session(mode & 1);
+    s = active_session(mode & 1, mode & 32 ? SESSION_FEATURES_ALL : 0);
     frame_reader_init(&reader, FALSE);
     if (mode & 2)
         qemu_says(s);

@@ -2,9 +2,11 @@
 /*
  * The interval timer (8254) in two uses: its third channel as the measure for
  * the tick counter, its first as the interrupt that ends an idle millisecond.
+ * The other processors do not get that interrupt and have timers of their own.
  */
 #include "clock.h"
 
+#include "apic.h"
 #include "cpu.h"
 
 enum {
@@ -22,7 +24,10 @@ enum {
     PIC1 = 0x20,
     PIC2 = 0xa0,
     TIMER_VECTOR = 0x20,
-    IDT_ENTRIES = TIMER_VECTOR + 8,     /* the first controller's eight lines */
+    TIMER_VECTORS = 8,                  /* the first controller's eight lines */
+    LOCAL_TIMER_VECTOR = 0x30,
+    LOCAL_TIMER_HZ = 1000000000,        /* as QEMU has it */
+    IDT_ENTRIES = CLOCK_SPURIOUS_VECTOR + 1,
 };
 
 typedef struct Gate {
@@ -36,6 +41,8 @@ static Gate idt[IDT_ENTRIES];
 static uint32_t khz;
 
 void timer_interrupt(void);
+void local_timer_interrupt(void);
+void spurious_interrupt(void);
 
 void
 clock_init(void)
@@ -83,23 +90,49 @@ pic_setup(void)
     port_write(PIC2 + 1, 0xff);
 }
 
-void
-clock_start_timer(void)
+static void
+take_interrupts(int vector, void (*handler)(void))
+{
+    uint32_t at = (uint32_t) handler;
+
+    idt[vector] = (Gate) { at & 0xffff, 0x08, 0x8e00, at >> 16 };
+}
+
+static void
+load_idt(void)
 {
     struct __attribute__((packed)) {
         uint16_t limit;
         uint32_t base;
     } idt_register = { sizeof idt - 1, (uint32_t) idt };
-    uint32_t handler = (uint32_t) timer_interrupt;
+
+    __asm__ volatile("lidt %0" : : "m"(idt_register));
+}
+
+void
+clock_start_timer(void)
+{
     uint16_t count = PIT_HZ / 1000;
 
-    for (int i = TIMER_VECTOR; i < IDT_ENTRIES; i++)
-        idt[i] = (Gate) { handler & 0xffff, 0x08, 0x8e00, handler >> 16 };
-    __asm__ volatile("lidt %0" : : "m"(idt_register));
+    for (int i = 0; i < TIMER_VECTORS; i++)
+        take_interrupts(TIMER_VECTOR + i, timer_interrupt);
+    take_interrupts(LOCAL_TIMER_VECTOR, local_timer_interrupt);
+    take_interrupts(CLOCK_SPURIOUS_VECTOR, spurious_interrupt);
+    load_idt();
     pic_setup();
     port_write(PIT_COMMAND, 0x34);      /* channel 0, both bytes, repeating */
     port_write(PIT_CHANNEL0, count & 0xff);
     port_write(PIT_CHANNEL0, count >> 8);
+}
+
+void
+clock_start_local_timer(void)
+{
+    load_idt();
+    apic_write(APIC_SPURIOUS, APIC_ENABLE | CLOCK_SPURIOUS_VECTOR);
+    apic_write(APIC_TIMER_DIVIDE, APIC_DIVIDE_BY_1);
+    apic_write(APIC_TIMER, APIC_PERIODIC | LOCAL_TIMER_VECTOR);
+    apic_write(APIC_TIMER_START, LOCAL_TIMER_HZ / 1000);
 }
 
 void

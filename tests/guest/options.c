@@ -53,16 +53,46 @@ find_value(const char *line, const char *key)
 }
 
 static uint32_t
-number_or(const char *line, const char *key, uint32_t otherwise)
+read_number(const char *text)
 {
-    const char *text = find_value(line, key);
     uint32_t number = 0;
 
-    if (!text)
-        return otherwise;
     for (; *text >= '0' && *text <= '9'; text++)
         number = number * 10 + (uint32_t) (*text - '0');
     return number;
+}
+
+static uint32_t
+number_or(const char *line, const char *key, uint32_t otherwise)
+{
+    const char *text = find_value(line, key);
+
+    return text ? read_number(text) : otherwise;
+}
+
+/* START:MIB */
+static void
+read_extra(const char *text, Options *options)
+{
+    uint64_t start = 0;
+
+    if (!text)
+        return;
+    for (; *text && *text != ' ' && *text != ':'; text++)
+        start = start << 4 | (uint32_t) (*text <= '9' ? *text - '0' : (*text | 0x20) - 'a' + 10);
+    if (*text != ':')
+        return;
+    options->extra_start = start;
+    options->extra_mib = read_number(text + 1);
+}
+
+/* By its first letter. */
+static Pattern
+pattern_or_random(const char *name)
+{
+    if (name && *name == 't')
+        return PATTERN_TEXT;
+    return name && *name == 'h' ? PATTERN_HALF : PATTERN_RANDOM;
 }
 
 void
@@ -70,17 +100,21 @@ options_read(const void *data, Options *options)
 {
     const MultibootInfo *info = data;
     const char *line = info->flags & INFO_CMDLINE ? (const char *) info->cmdline : "";
-    const char *pattern = find_value(line, "pattern");
 
     *options = (Options) {
         .ram_mib = number_or(line, "ram", 0),
         .hot_mib = number_or(line, "hot", 0),
         .zero_percent = number_or(line, "zero", 0),
-        .compressible = pattern && *pattern == 't',
+        .pattern = pattern_or_random(find_value(line, "pattern")),
         .rate = number_or(line, "rate", 0),
         .sweep = number_or(line, "sweep", 40000),
+        .rest = number_or(line, "rest", 0),
         .seed = number_or(line, "seed", 1),
+        .report_ms = number_or(line, "report", 500),
+        .cpus = number_or(line, "cpus", 1),
+        .balloon_mib = number_or(line, "balloon", 0),
     };
+    read_extra(find_value(line, "extra"), options);
 }
 
 static Span

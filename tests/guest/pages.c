@@ -37,12 +37,18 @@ scramble(uint32_t x)
     return x ^ x >> 16;
 }
 
+static int
+is_compressible(const Pages *pages, uint32_t page)
+{
+    return pages->pattern == PATTERN_TEXT || (pages->pattern == PATTERN_HALF && page % 2);
+}
+
 static BlockMaker
 block_maker(const Pages *pages, uint32_t page, uint32_t generation)
 {
     uint32_t seed = scramble(page * 0x9e3779b9u + scramble(generation));
 
-    return (BlockMaker) { page, generation, seed ? seed : 1, pages->compressible };
+    return (BlockMaker) { page, generation, seed ? seed : 1, is_compressible(pages, page) };
 }
 
 static inline uint32_t
@@ -78,6 +84,7 @@ write_block(const Pages *pages, uint32_t page, uint32_t generation)
     volatile uint32_t *words = pages_words(pages, page) + generation % BLOCKS * BLOCK_WORDS;
     uint32_t i;
 
+    cpu_forget(words);
     for (i = 0; i < HEADER_WORDS; i++)
         words[i] = header_word(&maker, i);
     for (; i < BLOCK_WORDS; i++)
@@ -143,6 +150,13 @@ pages_check(const Pages *pages, uint32_t page, Fault *fault)
     return fault->wrong_blocks == 0;
 }
 
+static void
+set_generation(Pages *pages, uint32_t page, uint32_t generation)
+{
+    cpu_forget(&pages->generation[page]);
+    pages->generation[page] = generation;
+}
+
 void
 pages_advance(Pages *pages, uint32_t page)
 {
@@ -150,8 +164,7 @@ pages_advance(Pages *pages, uint32_t page)
 
     if (generation == 0)
         return;
-    pages->generation[page] = ++generation;
-    cpu_publish(&pages->generation[page]);
+    set_generation(pages, page, ++generation);
     write_block(pages, page, generation);
 }
 
@@ -162,6 +175,7 @@ make_zero(const Pages *pages, uint32_t page)
 {
     volatile uint32_t *words = pages_words(pages, page);
 
+    cpu_forget(words);
     for (uint32_t i = 0; i < PAGE_WORDS; i++)
         if (words[i] != 0)
             words[i] = 0;
@@ -170,13 +184,12 @@ make_zero(const Pages *pages, uint32_t page)
 void
 pages_fill(Pages *pages, uint32_t page)
 {
-    if (page >= pages->hot && scramble(page) % 100 < pages->zero_percent) {
-        pages->generation[page] = 0;
+    if (page >= pages->hot && page < pages->first && scramble(page) % 100 < pages->zero_percent) {
+        set_generation(pages, page, 0);
         make_zero(pages, page);
         return;
     }
-    pages->generation[page] = FIRST_GENERATION;
-    cpu_publish(&pages->generation[page]);
+    set_generation(pages, page, FIRST_GENERATION);
     for (uint32_t block = 0; block < BLOCKS; block++)
         write_block(pages, page, BLOCKS + block);
 }
@@ -192,7 +205,8 @@ pages_init(Pages *pages, Span memory, const Options *options)
         count = options->ram_mib * pages_in_mib;
 
     /* The ledger's own pages come first: four bytes for each page of the test. */
-    uint32_t ledger = (count * 4 + PAGE_BYTES - 1) / PAGE_BYTES;
+    uint32_t extra = options->extra_mib * pages_in_mib;
+    uint32_t ledger = ((count + extra) * 4 + PAGE_BYTES - 1) / PAGE_BYTES;
 
     if (count > available - ledger)
         count = available - ledger;
@@ -200,11 +214,42 @@ pages_init(Pages *pages, Span memory, const Options *options)
     *pages = (Pages) {
         .base = memory.base + ledger * PAGE_BYTES,
         .count = count,
+        .first = count,
+        .extra = extra,
+        .extra_start = options->extra_start,
         .hot = count,
         .zero_percent = options->zero_percent,
-        .compressible = options->compressible,
+        .pattern = options->pattern,
         .generation = (uint32_t *) memory.base,
     };
     if (options->hot_mib && options->hot_mib < count / pages_in_mib)
         pages->hot = options->hot_mib * pages_in_mib;
+}
+
+uint64_t
+pages_address(const Pages *pages, uint32_t page)
+{
+    if (page < pages->first)
+        return pages->base + page * PAGE_BYTES;
+    return pages->extra_start + (uint64_t) (page - pages->first) * PAGE_BYTES;
+}
+
+/* Where there is no memory nothing is kept. */
+static int
+keeps(volatile uint32_t *word)
+{
+    for (uint32_t sample = 0x5a5a5a5a; sample; sample = sample == 0x5a5a5a5a ? 0xa5a5a5a5 : 0) {
+        *word = sample;
+        if (*word != sample)
+            return 0;
+    }
+    return 1;
+}
+
+int
+pages_extra_is_there(const Pages *pages)
+{
+    uint32_t last = pages->first + pages->extra - 1;
+
+    return keeps(pages_words(pages, pages->first)) && keeps(pages_words(pages, last));
 }

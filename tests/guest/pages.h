@@ -5,6 +5,9 @@
  * the remainder b, so one number per page, kept in a ledger elsewhere in memory,
  * tells every byte the page must hold. A block is a marker, the page's number,
  * the block's generation, and words made from both.
+ *
+ * A part of the memory may come later, and from above 4 GiB: it then appears behind
+ * the first part (paging.h).
  */
 #pragma once
 
@@ -22,10 +25,13 @@ enum {
 
 typedef struct Pages {
     uint32_t base;                      /* address of page 0 */
-    uint32_t count;
-    uint32_t hot;                       /* pages 0 to hot-1 are touched */
+    volatile uint32_t count;            /* of the pages there are now */
+    uint32_t first;                     /* of those that were there from the start */
+    uint32_t extra;                     /* of those that come later */
+    uint64_t extra_start;               /* the physical address of these */
+    uint32_t hot;                       /* pages 0 to hot-1 are touched, and all extra ones */
     uint32_t zero_percent;
-    uint32_t compressible;
+    Pattern pattern;
     uint32_t *generation;               /* one per page; 0: the page is zero */
 } Pages;
 
@@ -42,6 +48,13 @@ typedef struct Fault {
 
 /* Lays ledger and pages out in @memory; nothing is written yet. */
 void pages_init(Pages *pages, Span memory, const Options *options);
+
+/* Whether the extra pages can be used by now: they may be in memory that is plugged in
+ * while the guest runs. */
+int pages_extra_is_there(const Pages *pages);
+
+/* The physical address of a page. */
+uint64_t pages_address(const Pages *pages, uint32_t page);
 
 /* Gives a page its first contents, also after a fault in it was reported. */
 void pages_fill(Pages *pages, uint32_t page);

@@ -126,6 +126,14 @@ line_hex(uint32_t number)
 }
 
 void
+line_address(uint64_t address)
+{
+    if (address >> 32)
+        line_hex((uint32_t) (address >> 32));
+    line_hex((uint32_t) address);
+}
+
+void
 line_field(const char *key, uint64_t number)
 {
     line_char(' ');

@@ -16,6 +16,9 @@ void line_text(const char *text);
 void line_number(uint64_t number);
 void line_hex(uint32_t number);
 
+/* In hexadecimal, with eight digits or sixteen. */
+void line_address(uint64_t address);
+
 /* " key=number" */
 void line_field(const char *key, uint64_t number);
 

@@ -9,8 +9,8 @@
 #include "serial.h"
 
 enum {
-    REPORT_MS = 500,
     BAD_LINES = 100,                    /* then counted only: the line must not fill the disk */
+    UNIT_BITS = 6,                      /* a word holds a minute of units of 64 ticks */
 };
 
 void
@@ -18,8 +18,6 @@ stats_init(Stats *stats, uint64_t now)
 {
     *stats = (Stats) {
         .stall_ticks = clock_khz() / 1000 * STATS_STALL_US,
-        .started = now,
-        .last_report = now,
         .last_end = now,
     };
 }
@@ -50,35 +48,83 @@ bucket_ticks(uint32_t bucket)
     return ((uint64_t) (4 + bucket % 4) << (power - 2)) + ((1ull << (power - 2)) >> 1);
 }
 
+static void
+note_maximum(volatile uint32_t *maximum, uint64_t ticks)
+{
+    uint64_t units = ticks >> UNIT_BITS;
+    uint32_t value = units > UINT32_MAX ? UINT32_MAX : (uint32_t) units;
+
+    if (value > *maximum)
+        *maximum = value;
+}
+
+static uint64_t
+take_maximum(volatile uint32_t *maximum)
+{
+    return (uint64_t) __atomic_exchange_n(maximum, 0, __ATOMIC_RELAXED) << UNIT_BITS;
+}
+
 void
 stats_touch(Stats *stats, uint64_t begin, uint64_t end)
 {
     uint64_t ticks = end - begin;
-    uint64_t gap = end - stats->last_end;
 
     stats->touches++;
     stats->histogram[bucket_of(ticks)]++;
     if (ticks >= stats->stall_ticks)
         stats->stalls++;
-    if (ticks > stats->max_ticks)
-        stats->max_ticks = ticks;
-    if (ticks > stats->last_max_ticks)
-        stats->last_max_ticks = ticks;
-    if (gap > stats->last_gap_ticks)
-        stats->last_gap_ticks = gap;
+    note_maximum(&stats->last_max, ticks);
+    note_maximum(&stats->last_gap, end - stats->last_end);
     stats->last_end = end;
 }
 
 void
 stats_bad(Stats *stats, const Pages *pages, uint32_t page, const Fault *fault)
 {
-    if (stats->bad++ >= BAD_LINES)
+    stats->bad++;
+    if (stats->complaint_waits)
         return;
+    stats->bad_page = page;
+    stats->bad_generation = pages->generation[page];
+    stats->bad_fault = *fault;
+    __atomic_store_n(&stats->complaint_waits, 1, __ATOMIC_RELEASE);
+}
+
+void
+reporter_init(Reporter *reporter, const Pages *pages, const Options *options, uint64_t now)
+{
+    *reporter = (Reporter) {
+        .pages = pages,
+        .started = now,
+        .interval = (uint64_t) clock_khz() * options->report_ms,
+        .last_report = now,
+    };
+}
+
+uint32_t
+reporter_sweeps(const Reporter *reporter)
+{
+    uint32_t sweeps = UINT32_MAX;
+
+    for (uint32_t i = 0; i < reporter->count; i++) {
+        uint32_t own = *(volatile uint32_t *) &reporter->stats[i]->sweeps;
+
+        if (own < sweeps)
+            sweeps = own;
+    }
+    return sweeps;
+}
+
+static void
+complain(const Stats *stats, const Pages *pages)
+{
+    const Fault *fault = &stats->bad_fault;
+
     line_begin("PCG BAD");
-    line_field("page", page);
+    line_field("page", stats->bad_page);
     line_text(" address=");
-    line_hex(pages->base + page * PAGE_BYTES);
-    line_field("generation", pages->generation[page]);
+    line_address(pages_address(pages, stats->bad_page));
+    line_field("generation", stats->bad_generation);
     line_field("word", fault->word);
     line_text(" want=");
     line_hex(fault->want);
@@ -91,16 +137,60 @@ stats_bad(Stats *stats, const Pages *pages, uint32_t page, const Fault *fault)
     serial_flush();
 }
 
+static void
+pass_complaints_on(Reporter *reporter)
+{
+    for (uint32_t i = 0; i < reporter->count; i++) {
+        Stats *stats = reporter->stats[i];
+
+        if (!__atomic_load_n(&stats->complaint_waits, __ATOMIC_ACQUIRE))
+            continue;
+        if (reporter->bad_lines++ < BAD_LINES)
+            complain(stats, reporter->pages);
+        cpu_forget(&stats->complaint_waits);
+        __atomic_store_n(&stats->complaint_waits, 0, __ATOMIC_RELEASE);
+    }
+}
+
+/* All processors' numbers in one. */
+static void
+merge(const Reporter *reporter, Stats *sum, uint64_t *max_ticks, uint64_t *gap_ticks)
+{
+    *sum = (Stats) { .sweeps = reporter_sweeps(reporter) };
+    *max_ticks = *gap_ticks = 0;
+    for (uint32_t i = 0; i < reporter->count; i++) {
+        Stats *stats = reporter->stats[i];
+        uint64_t longest, gap;
+
+        sum->touches += stats->touches;
+        sum->stalls += stats->stalls;
+        sum->bad += stats->bad;
+        sum->swept += stats->swept;
+        for (uint32_t b = 0; b < STATS_BUCKETS; b++)
+            sum->histogram[b] += stats->histogram[b];
+        cpu_forget(&stats->last_max);
+        longest = take_maximum(&stats->last_max);
+        gap = take_maximum(&stats->last_gap);
+        if (longest > *max_ticks)
+            *max_ticks = longest;
+        if (gap > *gap_ticks)
+            *gap_ticks = gap;
+    }
+}
+
 /* How long a touch since the last report took, for the given share of them. */
 static uint32_t
-last_percentile_us(const Stats *stats, uint32_t percent)
+last_percentile_us(const Reporter *reporter, const Stats *sum, uint32_t percent)
 {
-    uint64_t count = stats->touches - stats->last_touches;
-    uint64_t rank = divide(count * percent, 100);
+    uint64_t count = 0;
+    uint64_t rank;
     uint64_t seen = 0;
 
+    for (uint32_t i = 0; i < STATS_BUCKETS; i++)
+        count += sum->histogram[i] - reporter->last_histogram[i];
+    rank = divide(count * percent, 100);
     for (uint32_t i = 0; i < STATS_BUCKETS; i++) {
-        seen += stats->histogram[i] - stats->last_histogram[i];
+        seen += sum->histogram[i] - reporter->last_histogram[i];
         if (seen > rank)
             return clock_us(bucket_ticks(i));
     }
@@ -108,55 +198,65 @@ last_percentile_us(const Stats *stats, uint32_t percent)
 }
 
 static void
-report_histogram(const Stats *stats)
+report_histogram(const Stats *sum)
 {
     const char *before = " hist=";
 
     for (uint32_t i = 0; i < STATS_BUCKETS; i++) {
-        if (!stats->histogram[i])
+        if (!sum->histogram[i])
             continue;
         line_text(before);
         line_number(i);
         line_text(":");
-        line_number(stats->histogram[i]);
+        line_number(sum->histogram[i]);
         before = ",";
     }
 }
 
 static void
-start_interval(Stats *stats, uint64_t now)
+start_interval(Reporter *reporter, const Stats *sum, uint64_t now)
 {
-    stats->last_report = now;
-    stats->last_touches = stats->touches;
-    stats->last_stalls = stats->stalls;
-    stats->last_max_ticks = 0;
-    stats->last_gap_ticks = 0;
+    reporter->last_report = now;
+    reporter->last_touches = sum->touches;
+    reporter->last_stalls = sum->stalls;
     for (uint32_t i = 0; i < STATS_BUCKETS; i++)
-        stats->last_histogram[i] = stats->histogram[i];
+        reporter->last_histogram[i] = sum->histogram[i];
+}
+
+static void
+report(Reporter *reporter, uint64_t now)
+{
+    Stats sum;
+    uint64_t last_max, last_gap;
+
+    merge(reporter, &sum, &last_max, &last_gap);
+    if (last_max > reporter->max_ticks)
+        reporter->max_ticks = last_max;
+    line_begin("PCG");
+    line_field("report", ++reporter->reports);
+    line_field("ms", divide(now - reporter->started, clock_khz()));
+    line_field("khz", clock_khz());
+    line_field("touches", sum.touches);
+    line_field("sweeps", sum.sweeps);
+    line_field("swept", sum.swept);
+    line_field("bad", sum.bad);
+    line_field("stalls", sum.stalls);
+    line_field("max_us", clock_us(reporter->max_ticks));
+    line_field("last_touches", sum.touches - reporter->last_touches);
+    line_field("last_stalls", sum.stalls - reporter->last_stalls);
+    line_field("last_max_us", clock_us(last_max));
+    line_field("last_gap_us", clock_us(last_gap));
+    line_field("last_p50_us", last_percentile_us(reporter, &sum, 50));
+    line_field("last_p99_us", last_percentile_us(reporter, &sum, 99));
+    report_histogram(&sum);
+    line_end();
+    start_interval(reporter, &sum, now);
 }
 
 void
-stats_report(Stats *stats, uint64_t now)
+reporter_run(Reporter *reporter, uint64_t now)
 {
-    if (now - stats->last_report < (uint64_t) clock_khz() * REPORT_MS)
-        return;
-    line_begin("PCG");
-    line_field("report", ++stats->reports);
-    line_field("ms", divide(now - stats->started, clock_khz()));
-    line_field("khz", clock_khz());
-    line_field("touches", stats->touches);
-    line_field("sweeps", stats->sweeps);
-    line_field("swept", stats->swept);
-    line_field("bad", stats->bad);
-    line_field("stalls", stats->stalls);
-    line_field("max_us", clock_us(stats->max_ticks));
-    line_field("last_touches", stats->touches - stats->last_touches);
-    line_field("last_stalls", stats->stalls - stats->last_stalls);
-    line_field("last_max_us", clock_us(stats->last_max_ticks));
-    line_field("last_gap_us", clock_us(stats->last_gap_ticks));
-    line_field("last_p50_us", last_percentile_us(stats, 50));
-    line_field("last_p99_us", last_percentile_us(stats, 99));
-    report_histogram(stats);
-    line_end();
-    start_interval(stats, now);
+    pass_complaints_on(reporter);
+    if (now - reporter->last_report >= reporter->interval)
+        report(reporter, now);
 }

@@ -2,11 +2,12 @@
 /* helper-pair: a migration through two helpers on one machine, without libvirtd.
  *
  * Does what two daemons do: starts a source and a destination helper, joins them over loopback TCP
- * with TLS, listens for the source QEMU on one unix socket and connects to the destination QEMU on
- * another when it is needed.
+ * with TLS (by a second connection too if they want a preempt channel), listens for the source QEMU
+ * on one unix socket and connects to the destination QEMU on another when it is needed.
  *
  *     helper-pair --helper ./virt-postcopy-helper --pki-source DIR --pki-destination DIR \
- *                 --host NAME --listen /run/src.sock --connect /run/dst.sock
+ *                 --host NAME --listen /run/src.sock --connect /run/dst.sock \
+ *                 [--stage BYTES] [--compression auto|on|off] [--compression-level N]
  *     (QEMU) migrate unix:/run/src.sock
  *
  * DIR is in libvirt's layout: CA/cacert.pem, libvirt/clientcert.pem and private/clientkey.pem for
@@ -38,13 +39,16 @@ typedef struct {
     char *connect;
     char *user;
     int log_level;
+    gint64 stage;      /* these three: 0 or NULL, the helper's default */
+    char *compression;
+    int compression_level;
 } PairOptions;
 
 typedef struct {
     const PairOptions *options;
     HelperChild *source;
     HelperChild *destination;
-    GMainLoop *loop;
+    GMainLoop *loop; /* NULL while they are joined */
 } HelperPair;
 
 /* ---- JSON ---- */
@@ -81,6 +85,23 @@ static void print_event(const char *side, const char *event, const char *key, co
     json_print(out);
 }
 
+/* value: t, or at. */
+static void json_add_counter(GString *out, const char *key, GVariant *value)
+{
+    const guint64 *numbers;
+    gsize n;
+
+    if (g_variant_is_of_type(value, G_VARIANT_TYPE_UINT64)) {
+        g_string_append_printf(out, ",\"%s\":%" G_GUINT64_FORMAT, key, g_variant_get_uint64(value));
+        return;
+    }
+    numbers = g_variant_get_fixed_array(value, &n, sizeof *numbers);
+    g_string_append_printf(out, ",\"%s\":[", key);
+    for (gsize i = 0; i < n; i++)
+        g_string_append_printf(out, "%s%" G_GUINT64_FORMAT, i ? "," : "", numbers[i]);
+    g_string_append_c(out, ']');
+}
+
 static void json_add_side(GString *out, const char *side, HelperChild *child)
 {
     GVariant *statistics = postcopy_migration_get_statistics(child->proxy);
@@ -94,10 +115,10 @@ static void json_add_side(GString *out, const char *side, HelperChild *child)
     json_add_string(inner, "tls-version", postcopy_migration_get_tls_version(child->proxy));
     json_add_string(inner, "tls-cipher", postcopy_migration_get_tls_cipher(child->proxy));
     json_add_string(inner, "peer-name", postcopy_migration_get_peer_name(child->proxy));
+    json_add_string(inner, "phase", child->phase);
     g_variant_iter_init(&iter, statistics);
     while (g_variant_iter_loop(&iter, "{&sv}", &name, &value))
-        g_string_append_printf(inner, ",\"%s\":%" G_GUINT64_FORMAT, name,
-                               g_variant_get_uint64(value));
+        json_add_counter(inner, name, value);
     g_string_append_printf(out, ",\"%s\":{%s}", side, inner->str + 1);
 }
 
@@ -119,6 +140,12 @@ static void fetch_qemu(HelperPair *pair)
     helper_child_refuse_qemu(pair->destination, reason);
 }
 
+static gboolean both_are_gone(const HelperPair *pair)
+{
+    return pair->source->exited && pair->destination->exited && pair->source->bus_closed &&
+           pair->destination->bus_closed;
+}
+
 static void on_change(HelperChild *child, const char *what, gpointer data)
 {
     HelperPair *pair = data;
@@ -132,6 +159,8 @@ static void on_change(HelperChild *child, const char *what, gpointer data)
         json_add_string(out, "state", child->state);
         json_add_string(out, "reason", child->reason);
         json_print(out);
+    } else if (g_str_equal(what, "phase")) {
+        print_event(side, what, "phase", child->phase);
     } else if (g_str_equal(what, "qemu-needed")) {
         fetch_qemu(pair);
     } else if (g_str_equal(what, "qemu-connected")) {
@@ -141,17 +170,19 @@ static void on_change(HelperChild *child, const char *what, gpointer data)
     } else if (g_str_equal(what, "answer") && child->answer) {
         print_event(side, "error", "message", child->answer->message);
     }
-    if (pair->source->exited && pair->destination->exited && pair->source->bus_closed &&
-        pair->destination->bus_closed)
+    if (pair->loop && both_are_gone(pair))
         g_main_loop_quit(pair->loop);
+}
+
+static void cancel_both(HelperPair *pair, const char *reason)
+{
+    helper_child_cancel(pair->source, reason);
+    helper_child_cancel(pair->destination, reason);
 }
 
 static gboolean on_signal(gpointer data)
 {
-    HelperPair *pair = data;
-
-    helper_child_cancel(pair->source, "helper-pair was interrupted");
-    helper_child_cancel(pair->destination, "helper-pair was interrupted");
+    cancel_both(data, "helper-pair was interrupted");
     return G_SOURCE_CONTINUE;
 }
 
@@ -199,7 +230,7 @@ static HelperChild *start(HelperPair *pair, const char *side, const char *dir, c
 }
 
 /* Session id and token are the same at both ends, and new each time. */
-static GVariant *session_options(void)
+static GVariant *session_options(const PairOptions *o)
 {
     guint32 random[12];
     GVariantBuilder builder;
@@ -212,27 +243,56 @@ static GVariant *session_options(void)
     g_variant_builder_add(&builder, "{sv}", "token",
                           g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, random + 4, 32, 1));
     g_variant_builder_add(&builder, "{sv}", "domain", g_variant_new_string("helper-pair"));
+    if (o->stage)
+        g_variant_builder_add(&builder, "{sv}", "stage", g_variant_new_uint64((guint64)o->stage));
+    if (o->compression)
+        g_variant_builder_add(&builder, "{sv}", "compression",
+                              g_variant_new_string(o->compression));
+    if (o->compression_level)
+        g_variant_builder_add(&builder, "{sv}", "compression-level",
+                              g_variant_new_int32(o->compression_level));
     return g_variant_builder_end(&builder);
+}
+
+/* One TCP connection between the two; the source's end is returned. */
+static int accept_one(HelperPair *pair)
+{
+    int tcp[2];
+
+    sockets_tcp_pair(tcp);
+    helper_child_accept_peer(pair->destination, tcp[1], "127.0.0.1");
+    return tcp[0];
+}
+
+/* As virtpostcopyd of the source: main channel, preempt channel if it is wanted, and only then
+ * QEMU. FALSE if the helpers do not agree; the event was printed. */
+static gboolean join(HelperPair *pair)
+{
+    HelperChild *source = pair->source;
+    const char *host = pair->options->host;
+
+    helper_child_connect_peer(source, accept_one(pair), host);
+    if (helper_child_wait_answer(source, source->calls))
+        return FALSE;
+    if (helper_child_wants_channel(source, "preempt")) {
+        helper_child_connect_channel(source, accept_one(pair), host, "preempt");
+        if (helper_child_wait_answer(source, source->calls))
+            return FALSE;
+    }
+    helper_child_listen_qemu(source, sockets_unix_listen(pair->options->listen));
+    return helper_child_wait_answer(source, source->calls) == NULL;
 }
 
 static gboolean start_both(HelperPair *pair, GError **error)
 {
     const PairOptions *o = pair->options;
-    g_autoptr(GVariant) options = g_variant_ref_sink(session_options());
-    int tcp[2];
+    g_autoptr(GVariant) options = g_variant_ref_sink(session_options(o));
 
     pair->source = start(pair, "source", o->pki_source, "client", options, error);
     if (!pair->source)
         return FALSE;
-    pair->destination =
-        start(pair, "destination", o->pki_destination, "server", options, error);
-    if (!pair->destination)
-        return FALSE;
-    sockets_tcp_pair(tcp);
-    helper_child_listen_qemu(pair->source, sockets_unix_listen(o->listen));
-    helper_child_accept_peer(pair->destination, tcp[1], "127.0.0.1");
-    helper_child_connect_peer(pair->source, tcp[0], o->host);
-    return TRUE;
+    pair->destination = start(pair, "destination", o->pki_destination, "server", options, error);
+    return pair->destination != NULL;
 }
 
 static int run(const PairOptions *options, GError **error)
@@ -242,11 +302,15 @@ static int run(const PairOptions *options, GError **error)
     int status = EXIT_FAILURE;
 
     if (start_both(&pair, error)) {
-        pair.loop = g_main_loop_new(NULL, FALSE);
         g_unix_signal_add(SIGINT, on_signal, &pair);
         g_unix_signal_add(SIGTERM, on_signal, &pair);
-        print_event(NULL, "ready", "listen", options->listen);
-        g_main_loop_run(pair.loop);
+        if (join(&pair))
+            print_event(NULL, "ready", "listen", options->listen);
+        else
+            cancel_both(&pair, "the helpers cannot be joined");
+        pair.loop = g_main_loop_new(NULL, FALSE);
+        if (!both_are_gone(&pair))
+            g_main_loop_run(pair.loop);
         g_main_loop_unref(pair.loop);
         status = MAX(pair.source->status, pair.destination->status);
         json_add_string(out, "event", "result");
@@ -272,6 +336,9 @@ static gboolean parse(int argc, char **argv, PairOptions *o, GError **error)
         { "connect", 0, 0, G_OPTION_ARG_FILENAME, &o->connect, "to the destination QEMU", "PATH" },
         { "user", 0, 0, G_OPTION_ARG_STRING, &o->user, "whom the helpers run as", "UID:GID" },
         { "log-level", 0, 0, G_OPTION_ARG_INT, &o->log_level, "of the helpers", "N" },
+        { "stage", 0, 0, G_OPTION_ARG_INT64, &o->stage, "the helpers' option", "BYTES" },
+        { "compression", 0, 0, G_OPTION_ARG_STRING, &o->compression, "the same", "auto|on|off" },
+        { "compression-level", 0, 0, G_OPTION_ARG_INT, &o->compression_level, "the same", "N" },
         { NULL },
     };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);
@@ -310,5 +377,6 @@ int main(int argc, char **argv)
     g_free(options.listen);
     g_free(options.connect);
     g_free(options.user);
+    g_free(options.compression);
     return status;
 }

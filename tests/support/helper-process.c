@@ -35,6 +35,14 @@ static void on_state_changed(PostcopyMigration *proxy, const char *state, const 
     tell(child, "state");
 }
 
+static void on_phase_changed(PostcopyMigration *proxy, const char *phase, HelperChild *child)
+{
+    g_free(child->phase);
+    child->phase = g_strdup(phase);
+    g_string_append_printf(child->phases, "%s%s", child->phases->len ? " " : "", phase);
+    tell(child, "phase");
+}
+
 static void on_qemu_needed(PostcopyMigration *proxy, HelperChild *child)
 {
     child->qemu_needed++;
@@ -97,6 +105,7 @@ static void connect_bus(HelperChild *child, int fd)
         return;
     g_dbus_proxy_set_default_timeout(G_DBUS_PROXY(child->proxy), CALL_TIMEOUT_MS);
     g_signal_connect(child->proxy, "state-changed", G_CALLBACK(on_state_changed), child);
+    g_signal_connect(child->proxy, "phase-changed", G_CALLBACK(on_phase_changed), child);
     g_signal_connect(child->proxy, "qemu-needed", G_CALLBACK(on_qemu_needed), child);
     g_signal_connect(child->proxy, "qemu-connected", G_CALLBACK(on_qemu_connected), child);
     g_signal_connect(child->proxy, "channel-refused", G_CALLBACK(on_channel_refused), child);
@@ -121,7 +130,9 @@ HelperChild *helper_child_new(const char *program, const char *const *options)
 
     child->state = g_strdup("none");
     child->reason = g_strdup("");
+    child->phase = g_strdup("none");
     child->history = g_string_new(NULL);
+    child->phases = g_string_new(NULL);
     child->refused = g_ptr_array_new_with_free_func(g_free);
     g_subprocess_launcher_take_fd(launcher, pair[1], 3);
     child->process =
@@ -162,7 +173,9 @@ void helper_child_free(HelperChild *child)
     g_object_unref(child->process);
     g_free(child->state);
     g_free(child->reason);
+    g_free(child->phase);
     g_string_free(child->history, TRUE);
+    g_string_free(child->phases, TRUE);
     g_ptr_array_unref(child->refused);
     g_clear_error(&child->answer);
     g_free(child->answer_name);
@@ -251,6 +264,11 @@ void helper_child_connect_peer(HelperChild *child, int fd, const char *host)
     call_with_fd(child, "ConnectPeer", g_variant_new("(hs)", 0, host), fd);
 }
 
+void helper_child_connect_channel(HelperChild *child, int fd, const char *host, const char *kind)
+{
+    call_with_fd(child, "ConnectChannel", g_variant_new("(hss)", 0, host, kind), fd);
+}
+
 void helper_child_accept_peer(HelperChild *child, int fd, const char *address)
 {
     call_with_fd(child, "AcceptPeer", g_variant_new("(hs)", 0, address), fd);
@@ -298,6 +316,13 @@ static gboolean state_reached(gpointer data)
     return g_str_equal(goal->child->state, goal->state);
 }
 
+static gboolean phase_reached(gpointer data)
+{
+    Goal *goal = data;
+
+    return g_str_equal(goal->child->phase, goal->state);
+}
+
 static gboolean qemu_is_needed(gpointer data)
 {
     return ((HelperChild *)data)->qemu_needed > 0;
@@ -330,6 +355,13 @@ void helper_child_wait_state(HelperChild *child, const char *state)
     wait_until(state_reached, &goal, state);
 }
 
+void helper_child_wait_phase(HelperChild *child, const char *phase)
+{
+    Goal goal = { child, phase, 0 };
+
+    wait_until(phase_reached, &goal, phase);
+}
+
 void helper_child_wait_qemu_needed(HelperChild *child)
 {
     wait_until(qemu_is_needed, child, "QemuNeeded");
@@ -351,6 +383,13 @@ int helper_child_wait_exit(HelperChild *child)
 {
     wait_until(is_through, child, "the helper's end");
     return child->status;
+}
+
+gboolean helper_child_wants_channel(HelperChild *child, const char *kind)
+{
+    const char *const *wanted = postcopy_migration_get_channels_wanted(child->proxy);
+
+    return wanted && g_strv_contains(wanted, kind);
 }
 
 guint64 helper_child_counter(HelperChild *child, const char *name)

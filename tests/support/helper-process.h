@@ -13,8 +13,8 @@
 
 typedef struct HelperChild HelperChild;
 
-/* Called for each change; `what` is "state", "qemu-needed", "qemu-connected", "channel-refused",
- * "answer" (of the last call), "bus-closed" or "exited". */
+/* Called for each change; `what` is "state", "phase", "qemu-needed", "qemu-connected",
+ * "channel-refused", "answer" (of the last call), "bus-closed" or "exited". */
 typedef void (*HelperChildFunc)(HelperChild *child, const char *what, gpointer data);
 
 struct HelperChild {
@@ -26,7 +26,9 @@ struct HelperChild {
 
     char *state;
     char *reason;
+    char *phase;
     GString *history; /* states, separated by spaces */
+    GString *phases;  /* the same of PhaseChanged */
     guint qemu_needed;
     guint qemu_connected;
     GPtrArray *refused;    /* of "address: reason" */
@@ -54,6 +56,7 @@ void helper_options_init(GVariantBuilder *builder, guint8 session, guint8 token)
 void helper_child_configure(HelperChild *child, const char *side, GVariant *options,
                             const TlsFiles *files);
 void helper_child_connect_peer(HelperChild *child, int fd, const char *host);
+void helper_child_connect_channel(HelperChild *child, int fd, const char *host, const char *kind);
 void helper_child_accept_peer(HelperChild *child, int fd, const char *address);
 void helper_child_listen_qemu(HelperChild *child, int fd);
 void helper_child_attach_qemu(HelperChild *child, int fd);
@@ -66,10 +69,14 @@ void helper_child_drop_bus(HelperChild *child);
 /* Until the n-th answer since the child was made is there; returns the last answer's error. */
 const GError *helper_child_wait_answer(HelperChild *child, guint n);
 void helper_child_wait_state(HelperChild *child, const char *state);
+void helper_child_wait_phase(HelperChild *child, const char *phase);
 void helper_child_wait_qemu_needed(HelperChild *child);
 void helper_child_wait_qemu_connected(HelperChild *child);
 void helper_child_wait_refused(HelperChild *child, guint n);
 int helper_child_wait_exit(HelperChild *child);
+
+/* Whether the property ChannelsWanted names that kind. */
+gboolean helper_child_wants_channel(HelperChild *child, const char *kind);
 
 /* A counter of the Statistics property, 0 if it is not there. */
 guint64 helper_child_counter(HelperChild *child, const char *name);

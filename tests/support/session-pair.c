@@ -3,16 +3,24 @@
 
 #include "tests/support/session-pair.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
 #include <string.h>
+
+/* What QEMU is read with: less than this is not worth a frame while the window is nearly full. */
+#define ROOM_LEAST (FRAME_DATA_MAX / 4)
 
 guint8 pair_byte(guint32 seed, guint64 at)
 {
     return (guint8)((at * G_GUINT64_CONSTANT(0x9e3779b97f4a7c15) + seed) >> 29);
 }
 
-static void end_init(PairEnd *end, SessionSide side, guint64 window)
+static void end_init(PairEnd *end, SessionSide side, guint64 window, guint64 features)
 {
-    SessionConfig config = { .side = side, .window = window };
+    SessionConfig config = { .side = side, .window = window, .features = features };
 
     memset(config.id, 0x11, sizeof config.id);
     memset(config.token, 0x22, sizeof config.token);
@@ -22,14 +30,21 @@ static void end_init(PairEnd *end, SessionSide side, guint64 window)
     session_start(end->session, NULL);
 }
 
+void session_pair_init_features(SessionPair *pair, guint64 source_window,
+                                guint64 destination_window, guint32 seed, PairFeatures features)
+{
+    pair->rand = g_rand_new_with_seed(seed);
+    end_init(&pair->source, SESSION_SOURCE, source_window, features.source);
+    end_init(&pair->destination, SESSION_DESTINATION, destination_window, features.destination);
+    pair->source.send_seed = pair->destination.receive_seed = 1;
+    pair->destination.send_seed = pair->source.receive_seed = 2;
+}
+
 void session_pair_init(SessionPair *pair, guint64 source_window, guint64 destination_window,
                        guint32 seed)
 {
-    pair->rand = g_rand_new_with_seed(seed);
-    end_init(&pair->source, SESSION_SOURCE, source_window);
-    end_init(&pair->destination, SESSION_DESTINATION, destination_window);
-    pair->source.send_seed = pair->destination.receive_seed = 1;
-    pair->destination.send_seed = pair->source.receive_seed = 2;
+    session_pair_init_features(pair, source_window, destination_window, seed,
+                               (PairFeatures){ 0, 0 });
 }
 
 static void end_clear(PairEnd *end)
@@ -120,21 +135,21 @@ gboolean pair_receive(SessionPair *pair, PairEnd *at, gsize most)
 
 gboolean pair_qemu_read(PairEnd *end, gsize most)
 {
-    guint8 *space;
-    gsize len;
+    gsize room = MIN(session_send_room(end->session), FRAME_DATA_MAX);
+    gsize len = MIN(MIN(room, most), end->send_len - end->sent);
 
-    if (end->closed || end->sent_eof || !session_wants_qemu(end->session))
+    if (end->closed || end->sent_eof || room < ROOM_LEAST)
         return FALSE;
-    len = MIN(session_qemu_space(end->session, &space), most);
-    len = MIN(len, end->send_len - end->sent);
     if (len == 0) {
         end->sent_eof = TRUE;
         session_on_qemu_eof(end->session, NULL);
     } else {
+        guint8 *buf = g_malloc(FRAME_HEADER_LEN + len);
+
         for (gsize i = 0; i < len; i++)
-            space[i] = pair_byte(end->send_seed, end->sent + i);
+            buf[FRAME_HEADER_LEN + i] = pair_byte(end->send_seed, end->sent + i);
         end->sent += len;
-        session_on_qemu_data(end->session, len, NULL);
+        session_send(end->session, FRAME_DATA, buf, len);
     }
     pair_act(end);
     return TRUE;
@@ -142,19 +157,32 @@ gboolean pair_qemu_read(PairEnd *end, gsize most)
 
 gboolean pair_qemu_write(PairEnd *end, gsize most)
 {
+    FrameType type;
+    GBytes *body = session_received(end->session, &type);
     const guint8 *bytes;
-    gsize len = MIN(session_qemu_output(end->session, &bytes), most);
+    gsize size, len;
 
-    if (len == 0 || end->closed)
+    if (!body || type != FRAME_DATA || end->closed)
         return FALSE;
+    bytes = g_bytes_get_data(body, &size);
+    len = MIN(size - end->front_done, most);
     for (gsize i = 0; i < len; i++) {
-        if (bytes[i] != pair_byte(end->receive_seed, end->received + i))
+        if (bytes[end->front_done + i] != pair_byte(end->receive_seed, end->received + i))
             end->received_wrong = TRUE;
     }
     end->received += len;
-    session_on_qemu_written(end->session, len, NULL);
+    end->front_done += len;
+    if (end->front_done == size) {
+        end->front_done = 0;
+        session_consume(end->session);
+    }
     pair_act(end);
     return TRUE;
+}
+
+void pair_send_frame(PairEnd *end, FrameType type, gsize body_len)
+{
+    session_send(end->session, type, g_malloc0(FRAME_HEADER_LEN + body_len), body_len);
 }
 
 void pair_inject(PairEnd *at, GBytes *frame)
@@ -213,7 +241,7 @@ void session_pair_run(SessionPair *pair, gsize most)
     }
 }
 
-static void move_all(SessionPair *pair)
+void session_pair_drain(SessionPair *pair)
 {
     while (pair_send(pair, &pair->source, G_MAXSIZE) ||
            pair_send(pair, &pair->destination, G_MAXSIZE) ||
@@ -225,10 +253,42 @@ static void move_all(SessionPair *pair)
 void session_pair_activate(SessionPair *pair)
 {
     session_on_channel_up(pair->source.session, NULL);
-    move_all(pair);
+    session_pair_drain(pair);
     session_on_qemu_attached(pair->destination.session, NULL);
-    move_all(pair);
+    session_pair_drain(pair);
     session_on_qemu_attached(pair->source.session, NULL);
     pair_act(&pair->source);
     pair_act(&pair->destination);
+}
+
+void session_pair_begin(SessionPair *pair, guint64 window, PairFeatures features)
+{
+    session_pair_init_features(pair, window, window, 1, features);
+    session_pair_activate(pair);
+}
+
+Frame frame_from(GBytes *whole)
+{
+    gsize body_len = g_bytes_get_size(whole) - FRAME_HEADER_LEN;
+    Frame frame;
+
+    assert_true(frame_header_decode(g_bytes_get_data(whole, NULL), &frame.header, NULL));
+    frame.body = g_bytes_new_from_bytes(whole, FRAME_HEADER_LEN, body_len);
+    g_bytes_unref(whole);
+    return frame;
+}
+
+void assert_state(const PairEnd *end, SessionState expected)
+{
+    SessionState state = session_state(end->session);
+
+    if (state != expected)
+        fail_msg("state is %s (%s), expected %s", session_state_name(state),
+                 session_reason(end->session), session_state_name(expected));
+}
+
+void assert_contains(const char *text, const char *part)
+{
+    if (!strstr(text, part))
+        fail_msg("\"%s\" does not contain \"%s\"", text, part);
 }

@@ -20,6 +20,7 @@ typedef struct {
     guint64 sent;
     gboolean sent_eof;
     guint64 received;
+    gsize front_done; /* of the oldest frame received */
     guint32 send_seed;
     guint32 receive_seed;
     gboolean received_wrong; /* a byte was not the one sent */
@@ -33,7 +34,16 @@ typedef struct {
     GRand *rand;
 } SessionPair;
 
+/* What each side offers or accepts. */
+typedef struct {
+    guint64 source;
+    guint64 destination;
+} PairFeatures;
+
 /* Both in setup. */
+void session_pair_init_features(SessionPair *pair, guint64 source_window,
+                                guint64 destination_window, guint32 seed, PairFeatures features);
+/* Without features. */
 void session_pair_init(SessionPair *pair, guint64 source_window, guint64 destination_window,
                        guint32 seed);
 void session_pair_clear(SessionPair *pair);
@@ -42,11 +52,20 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(SessionPair, session_pair_clear)
 /* HELLO and HELLO_ACK, both QEMUs attached. */
 void session_pair_activate(SessionPair *pair);
 
+/* Init and activate, with the same window at both ends. */
+void session_pair_begin(SessionPair *pair, guint64 window, PairFeatures features);
+
 /* One step of one thing, at most `most` bytes. Each returns whether anything moved. */
 gboolean pair_send(SessionPair *pair, PairEnd *from, gsize most);
 gboolean pair_receive(SessionPair *pair, PairEnd *at, gsize most);
 gboolean pair_qemu_read(PairEnd *end, gsize most);
 gboolean pair_qemu_write(PairEnd *end, gsize most);
+
+/* Sends one frame with a body of zeros, within the room. */
+void pair_send_frame(PairEnd *end, FrameType type, gsize body_len);
+
+/* Moves all that is sent to where it goes; both QEMUs stand still. */
+void session_pair_drain(SessionPair *pair);
 
 /* Bytes on their way to this end. */
 gsize pair_under_way(const PairEnd *at);
@@ -61,3 +80,10 @@ void pair_inject(PairEnd *at, GBytes *frame);
 void session_pair_run(SessionPair *pair, gsize most);
 
 guint8 pair_byte(guint32 seed, guint64 at);
+
+/* A frame as it comes out at the other end; whole is taken. */
+Frame frame_from(GBytes *whole);
+
+/* cmocka failures with more to say. */
+void assert_state(const PairEnd *end, SessionState expected);
+void assert_contains(const char *text, const char *part);

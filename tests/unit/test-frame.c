@@ -133,7 +133,7 @@ static const struct {
     const char *names;
 } bad_headers[] = {
     { 16, 0, 0, 0, 0, "unknown frame type 0" },
-    { 16, 11, 0, 0, 0, "unknown frame type 11" },
+    { 16, 17, 0, 0, 0, "unknown frame type 17" },
     { 16, 255, 0, 0, 0, "unknown frame type 255" },
     { 0, FRAME_DATA, 0, 0, 0, "frame length 0" },
     { 15, FRAME_BYE, 0, 0, 0, "frame length 15" },
@@ -152,6 +152,19 @@ static const struct {
     { 33, FRAME_ACK, 0, 0, 0, "ACK" },
     { 23, FRAME_PING, 0, 0, 0, "PING" },
     { 25, FRAME_PONG, 0, 0, 0, "PONG" },
+    { 16, FRAME_PHASE, 0, 0, 0, "PHASE (17 to 80)" },
+    { 81, FRAME_PHASE, 0, 0, 0, "PHASE (17 to 80)" },
+    { 16, FRAME_BLOCKS, 0, 0, 0, "BLOCKS" },
+    { 16 + FRAME_PAGES_MAX + 1, FRAME_BLOCKS, 0, 0, 0, "BLOCKS" },
+    { 16, FRAME_PAGES, 0, 0, 0, "PAGES" },
+    { 16 + FRAME_PAGES_MAX + 1, FRAME_PAGES, 0, 0, 0, "PAGES (17 to 67600)" },
+    { 31, FRAME_RAM_END, 0, 0, 0, "RAM_END (32 to 80)" },
+    { 81, FRAME_RAM_END, 0, 0, 0, "RAM_END (32 to 80)" },
+    { 16, FRAME_QEMU_CHANNEL, 0, 0, 0, "QEMU_CHANNEL (17 to 80)" },
+    { 81, FRAME_QEMU_CHANNEL, 0, 0, 0, "QEMU_CHANNEL (17 to 80)" },
+    { 31, FRAME_REQUEST, 0, 0, 0, "REQUEST (32 to 80)" },
+    { 81, FRAME_REQUEST, 0, 0, 0, "REQUEST (32 to 80)" },
+    { 17, FRAME_PAGES, 2, 0, 7, "frame flags of PAGES are 0x02" },
     { 17, FRAME_DATA, 1, 0, 0, "frame flags of DATA are 0x01" },
     { 17, FRAME_DATA, 0, 0x8000, 0, "frame reserved field of DATA is 0x8000" },
     { 32, FRAME_ACK, 0, 0, 5, "frame sequence of ACK is 5" },
@@ -195,6 +208,18 @@ static void limits_themselves_are_accepted(void **state)
         { FRAME_HELLO_ACK, FRAME_HELLO_MAX },
         { FRAME_ERROR, 4 },
         { FRAME_ERROR, 4 + FRAME_ERROR_TEXT_MAX },
+        { FRAME_PHASE, 1 },
+        { FRAME_PHASE, 64 },
+        { FRAME_BLOCKS, 1 },
+        { FRAME_BLOCKS, FRAME_PAGES_MAX },
+        { FRAME_PAGES, 1 },
+        { FRAME_PAGES, FRAME_PAGES_MAX },
+        { FRAME_RAM_END, 16 },
+        { FRAME_RAM_END, 64 },
+        { FRAME_QEMU_CHANNEL, 1 },
+        { FRAME_QEMU_CHANNEL, 64 },
+        { FRAME_REQUEST, 16 },
+        { FRAME_REQUEST, 64 },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -280,10 +305,11 @@ static void bodies_of_wrong_size_are_refused(void **state)
     }
 }
 
-static void only_data_eof_and_reset_are_sequenced(void **state)
+static void frames_of_the_stream_and_of_ram_are_sequenced(void **state)
 {
     for (guint type = 0; type < FRAME_TYPE_MAX + 3; type++) {
-        gboolean expected = type == FRAME_DATA || type == FRAME_EOF || type == FRAME_RESET;
+        gboolean expected = type == FRAME_DATA || type == FRAME_EOF || type == FRAME_RESET ||
+                            (type >= FRAME_PHASE && type <= FRAME_REQUEST);
 
         assert_int_equal(frame_type_is_sequenced(type), expected);
     }
@@ -301,7 +327,7 @@ int main(void)
         cmocka_unit_test(garbage_is_refused_after_sixteen_bytes),
         cmocka_unit_test(truncated_frame_is_seen_as_one),
         cmocka_unit_test(bodies_of_wrong_size_are_refused),
-        cmocka_unit_test(only_data_eof_and_reset_are_sequenced),
+        cmocka_unit_test(frames_of_the_stream_and_of_ram_are_sequenced),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

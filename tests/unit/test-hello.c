@@ -272,6 +272,35 @@ static void token_differs_if_any_byte_does(void **state)
     assert_false(hello_auth_equal(&hello, token));
 }
 
+static void answer_may_choose_only_what_was_offered(void **state)
+{
+    static const struct {
+        guint64 offered;
+        HelloAckBody ack;
+        const char *names; /* NULL: fine */
+    } rows[] = {
+        { 0, { 1, 0, HELLO_WINDOW_MIN }, NULL },
+        { 3, { 1, 2, HELLO_WINDOW_MIN }, NULL },
+        { 3, { 1, 7, HELLO_WINDOW_MIN }, "HELLO_ACK features 0x4 were not offered" },
+        { 0, { 2, 0, HELLO_WINDOW_MIN }, "HELLO_ACK version 2 was not offered" },
+        { 0, { 1, 0, HELLO_WINDOW_MIN - 1 }, "HELLO_ACK window 65535" },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(GBytes) body = body_of(frame_new_hello_ack(&rows[i].ack), NULL, 0);
+        g_autoptr(GError) error = NULL;
+        HelloAckBody back = { .version = 4711 };
+        gboolean ok = hello_ack_judge(body, rows[i].offered, &back, &error);
+
+        assert_int_equal(ok, rows[i].names == NULL);
+        assert_int_equal(back.version, ok ? 1 : 4711);
+        if (ok)
+            assert_true(back.features == rows[i].ack.features);
+        else
+            assert_non_null(strstr(error->message, rows[i].names));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -284,6 +313,7 @@ int main(void)
         cmocka_unit_test(hostile_error_text_is_refused),
         cmocka_unit_test(unknown_error_code_is_internal),
         cmocka_unit_test(token_differs_if_any_byte_does),
+        cmocka_unit_test(answer_may_choose_only_what_was_offered),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <gio/gunixsocketaddress.h>
 #include <glib/gstdio.h>
 #include <signal.h>
 #include <string.h>
@@ -136,6 +137,18 @@ static int listen_and_connect(void **state, HelperChild *source)
     return fd;
 }
 
+/* Both helpers are this version: they have a preempt channel. */
+static void join_preempt(Pair *pair)
+{
+    int tcp[2];
+
+    assert_true(helper_child_wants_channel(pair->source, "preempt"));
+    sockets_tcp_pair(tcp);
+    helper_child_accept_peer(pair->destination, tcp[1], "127.0.0.1");
+    helper_child_connect_channel(pair->source, tcp[0], "localhost", "preempt");
+    assert_null(helper_child_wait_answer(pair->source, pair->source->calls));
+}
+
 static void activate(void **state, Pair *pair)
 {
     guint answers = pair->source->answers;
@@ -143,6 +156,7 @@ static void activate(void **state, Pair *pair)
     join(pair->source, pair->destination, "localhost");
     pair->destination_qemu = attach(pair->destination);
     assert_null(helper_child_wait_answer(pair->source, answers + 1));
+    join_preempt(pair);
     pair->source_qemu = listen_and_connect(state, pair->source);
     helper_child_wait_qemu_connected(pair->source);
     helper_child_wait_state(pair->source, "active");
@@ -228,6 +242,51 @@ static void hundred_mebibytes_pass_unchanged_over_x509(void **state)
     assert_true(helper_child_counter(pair.source, "window-high-water") <= 4 * MIB);
     assert_true(helper_child_counter(pair.source, "elapsed-us") > 0);
     free_streams(ends);
+}
+
+static char *channels_text(HelperChild *child)
+{
+    return g_variant_print(postcopy_migration_get_channels(child->proxy), FALSE);
+}
+
+static void both_sides_tell_of_both_channels(void **state)
+{
+    g_auto(Pair) pair;
+    g_autofree char *before = NULL, *source = NULL, *destination = NULL;
+
+    pair_init(state, &pair);
+    before = channels_text(pair.source);
+    assert_string_equal(before, "[]");
+    assert_false(helper_child_wants_channel(pair.source, "preempt"));
+    assert_string_equal(postcopy_migration_get_phase(pair.source->proxy), "none");
+    activate(state, &pair);
+    source = channels_text(pair.source);
+    destination = channels_text(pair.destination);
+    assert_contains(source, "[('main', 'TLS1.3', '");
+    assert_contains(source, "('preempt', 'TLS1.3', '");
+    assert_string_equal(destination, source);
+    assert_true(helper_child_counter(pair.source, "wire-preempt-bytes-sent") > 0);
+}
+
+/* What comes of the migration then is the daemon's to say. */
+static void preempt_channel_that_is_cut_is_an_error_of_the_call_alone(void **state)
+{
+    g_auto(Pair) pair;
+    int tcp[2];
+
+    pair_init(state, &pair);
+    join(pair.source, pair.destination, "localhost");
+    pair.destination_qemu = attach(pair.destination);
+    assert_null(helper_child_wait_answer(pair.source, 2));
+    sockets_tcp_pair(tcp);
+    close(tcp[1]);
+    helper_child_connect_channel(pair.source, tcp[0], "localhost", "preempt");
+    assert_non_null(helper_child_wait_answer(pair.source, 3));
+    assert_string_equal(pair.source->state, "setup");
+    helper_child_cancel(pair.source, "no preempt channel");
+    assert_int_equal(helper_child_wait_exit(pair.source), 3);
+    assert_int_equal(helper_child_wait_exit(pair.destination), 3);
+    assert_contains(pair.destination->reason, "no preempt channel");
 }
 
 /* The value of one line of /proc/PID/task/TID/status. */
@@ -394,6 +453,22 @@ static const struct {
       "option \"domain\" is given twice" },
     { "source", "auth", "'kerberos'", FALSE, JOB_ERROR_INVALID_ARGUMENT,
       "option \"auth\" is \"kerberos\"" },
+    { "source", "stage", "uint64 16777215", FALSE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"stage\" is 16777215, must be from 16777216 to 1099511627776" },
+    { "source", "stage", "uint64 1099511627777", FALSE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"stage\" is 1099511627777" },
+    { "source", "stage", "268435456", FALSE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"stage\" has type \"i\", must have \"t\"" },
+    { "destination", "compression", "'maybe'", FALSE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"compression\" is \"maybe\", must be \"auto\", \"on\" or \"off\"" },
+    { "source", "compression", "true", FALSE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"compression\" has type \"b\"" },
+    { "source", "compression-level", "0", FALSE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"compression-level\" is 0, must be from 1 to 19" },
+    { "source", "compression-level", "20", FALSE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"compression-level\" is 20" },
+    { "source", "compression-level", "uint32 3", FALSE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"compression-level\" has type \"u\", must have \"i\"" },
     { "source", "auth", "'x509'", FALSE, JOB_ERROR_TLS, "" },
     { "destination", "auth", "'x509'", FALSE, JOB_ERROR_TLS, "" },
 };
@@ -446,9 +521,22 @@ static void calls_out_of_order_are_refused(void **state)
     assert_string_equal(child->answer->message, "AttachQemu is for the destination only");
     close(pair[1]);
 
+    sockets_unix_pair(pair);
+    helper_child_connect_channel(child, pair[0], "localhost", "spare");
+    helper_child_wait_answer(child, 4);
+    assert_true(g_error_matches(child->answer, JOB_ERROR, JOB_ERROR_INVALID_ARGUMENT));
+    assert_string_equal(child->answer->message, "kind is \"spare\", must be \"preempt\"");
+    close(pair[1]);
+
+    sockets_unix_pair(pair);
+    helper_child_connect_channel(child, pair[0], "localhost", "preempt");
+    helper_child_wait_answer(child, 5);
+    assert_true(g_error_matches(child->answer, JOB_ERROR, JOB_ERROR_WRONG_STATE));
+    close(pair[1]);
+
     file = memfd_create("not-a-socket", 0);
     helper_child_connect_peer(child, file, "localhost");
-    helper_child_wait_answer(child, 4);
+    helper_child_wait_answer(child, 6);
     assert_true(g_error_matches(child->answer, JOB_ERROR, JOB_ERROR_INVALID_ARGUMENT));
     assert_string_equal(child->answer->message, "the descriptor is no stream socket");
     assert_string_equal(child->state, "setup");
@@ -595,24 +683,37 @@ static void cancel_closes_both_qemus(void **state)
                         pair.source->reason);
 }
 
-static void second_qemu_connection_is_not_taken(void **state)
+static gboolean connection_ends(const char *path)
+{
+    g_autoptr(GSocketClient) client = g_socket_client_new();
+    g_autoptr(GSocketAddress) address = g_unix_socket_address_new(path);
+    g_autoptr(GSocketConnection) connection =
+        g_socket_client_connect(client, G_SOCKET_CONNECTABLE(address), NULL, NULL);
+
+    return !connection ||
+           socket_ends_within(g_socket_get_fd(g_socket_connection_get_socket(connection)), 1000);
+}
+
+/* Two are QEMU's stream and its preempt connection; there is no third. */
+static void third_qemu_connection_is_not_taken(void **state)
 {
     World *world = *state;
     g_auto(Pair) pair;
-    g_autofree char *path = g_build_filename(world->dir, "second.sock", NULL);
+    g_autofree char *path = g_build_filename(world->dir, "third.sock", NULL);
     int listener, second;
 
     pair_init(state, &pair);
     join(pair.source, pair.destination, "localhost");
     pair.destination_qemu = attach(pair.destination);
     assert_null(helper_child_wait_answer(pair.source, 2));
+    join_preempt(&pair);
     listener = sockets_unix_listen(path);
     pair.source_qemu = sockets_unix_connect(path);
     second = sockets_unix_connect(path);
     helper_child_listen_qemu(pair.source, listener);
     helper_child_wait_state(pair.source, "active");
-    assert_true(socket_ends_within(second, 1000));
-    assert_int_equal(pair.source->qemu_connected, 1);
+    assert_true(connection_ends(path));
+    assert_false(socket_ends_within(second, 100));
     close(second);
     g_unlink(path);
 }
@@ -647,6 +748,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hundred_mebibytes_pass_unchanged_over_x509),
+        cmocka_unit_test(both_sides_tell_of_both_channels),
+        cmocka_unit_test(preempt_channel_that_is_cut_is_an_error_of_the_call_alone),
         cmocka_unit_test(every_thread_is_confined),
         cmocka_unit_test(wrong_host_name_is_refused_by_the_source),
         cmocka_unit_test(client_of_an_unknown_ca_is_refused_by_the_destination),
@@ -662,7 +765,7 @@ int main(void)
         cmocka_unit_test(unconfigured_helper_ends_with_its_daemon),
         cmocka_unit_test(sigterm_ends_what_is_not_active),
         cmocka_unit_test(cancel_closes_both_qemus),
-        cmocka_unit_test(second_qemu_connection_is_not_taken),
+        cmocka_unit_test(third_qemu_connection_is_not_taken),
     };
 
     signal(SIGPIPE, SIG_IGN);

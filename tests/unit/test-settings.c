@@ -16,6 +16,7 @@
 
 #include "driver/conf.h"
 #include "driver/settings_priv.h"
+#include "ram/job_limits.h"
 
 static Settings *parse(const char *text, GError **error)
 {
@@ -50,6 +51,9 @@ static void an_empty_file_gives_the_defaults(void **state)
     assert_null(s->migration_psk_identity);
     assert_null(s->migration_allowed_dn_list);
     assert_int_equal(s->migration_window, 4 * 1024 * 1024);
+    assert_int_equal(s->migration_stage, JOB_STAGE_DEFAULT);
+    assert_int_equal(s->migration_compression, MIGRATION_COMPRESSION_AUTO);
+    assert_int_equal(s->migration_compression_level, 1);
     assert_int_equal(s->connect_timeout, 10);
     assert_int_equal(s->keepalive_interval, 5);
     assert_int_equal(s->keepalive_count, 5);
@@ -77,6 +81,9 @@ static void values_of_the_file_replace_the_defaults(void **state)
                                   "migration_auth = 'psk'\n"
                                   "migration_psk_file = '/keys'\n"
                                   "migration_window = 65536\n"
+                                  "migration_stage = 1099511627776\n"
+                                  "migration_compression = 'off'\n"
+                                  "migration_compression_level = 19\n"
                                   "log_level = 4\n",
                                   &error);
 
@@ -99,6 +106,9 @@ static void values_of_the_file_replace_the_defaults(void **state)
     assert_int_equal(s->migration_auth, MIGRATION_AUTH_PSK);
     assert_string_equal(s->migration_psk_file, "/keys");
     assert_int_equal(s->migration_window, 65536);
+    assert_true(s->migration_stage == G_GUINT64_CONSTANT(1099511627776));
+    assert_int_equal(s->migration_compression, MIGRATION_COMPRESSION_OFF);
+    assert_int_equal(s->migration_compression_level, 19);
     assert_int_equal(s->log_level, 4);
 }
 
@@ -146,6 +156,16 @@ static const struct {
     { "max_clients = 4294967297", SETTINGS_ERROR_VALUE, "4294967297 is not from" },
     { "migration_window = 65535", SETTINGS_ERROR_VALUE, "65535 is not from 65536 to 1073741824" },
     { "migration_window = 1073741825", SETTINGS_ERROR_VALUE, "1073741825 is not from" },
+    { "migration_stage = 16777215", SETTINGS_ERROR_VALUE,
+      "16777215 is not from 16777216 to 1099511627776" },
+    { "migration_stage = 1099511627777", SETTINGS_ERROR_VALUE, "1099511627777 is not from" },
+    { "migration_stage = -1", SETTINGS_ERROR_VALUE, "-1 is not from" },
+    { "migration_stage = '256M'", SETTINGS_ERROR_TYPE, "it must be an integer, not a string" },
+    { "migration_compression = 'zstd'", SETTINGS_ERROR_VALUE,
+      "\"zstd\" is not one of \"auto\", \"on\", \"off\"" },
+    { "migration_compression = 1", SETTINGS_ERROR_TYPE, "it must be a string, not an integer" },
+    { "migration_compression_level = 0", SETTINGS_ERROR_VALUE, "0 is not from 1 to 19" },
+    { "migration_compression_level = 20", SETTINGS_ERROR_VALUE, "20 is not from 1 to 19" },
     { "connect_timeout = 0", SETTINGS_ERROR_VALUE, "0 is not from 1 to 600" },
     { "keepalive_interval = 32768", SETTINGS_ERROR_VALUE, "32768 is not from 1 to 32767" },
     { "keepalive_count = 128", SETTINGS_ERROR_VALUE, "128 is not from 1 to 127" },
@@ -347,6 +367,8 @@ static gboolean same_field(const SettingRow *row, Settings *a, Settings *b)
     case SETTING_MODE:
     case SETTING_WORD:
         return *(const guint *)in_a == *(const guint *)in_b;
+    case SETTING_BYTES:
+        return *(const guint64 *)in_a == *(const guint64 *)in_b;
     case SETTING_PORT:
         return *(const guint16 *)in_a == *(const guint16 *)in_b;
     case SETTING_LIST:

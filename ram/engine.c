@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
+#include "ram/engine.h"
+
+/* One of the two is there. */
+struct Engine {
+    QemuSource *source;
+    Incoming *incoming;
+};
+
+Engine *engine_new(Session *session, const OutgoingConfig *config)
+{
+    Engine *engine = g_new0(Engine, 1);
+
+    if (session_side(session) == SESSION_SOURCE)
+        engine->source = qemu_source_new(config, session);
+    else
+        engine->incoming = incoming_new(session);
+    return engine;
+}
+
+void engine_free(Engine *engine)
+{
+    if (!engine)
+        return;
+    qemu_source_free(engine->source);
+    incoming_free(engine->incoming);
+    g_free(engine);
+}
+
+void engine_set_lane(Engine *engine, Lane *lane)
+{
+    if (engine->source)
+        outgoing_set_lane(qemu_source_outgoing(engine->source), lane);
+    else
+        incoming_set_lane(engine->incoming, lane);
+}
+
+/* ---- QEMU's connections ---- */
+
+gboolean engine_wants(const Engine *engine, QemuConnection connection)
+{
+    if (engine->source)
+        return qemu_source_wants(engine->source, connection);
+    /* QEMU says nothing on its preempt connection, but may close it. */
+    return connection == QEMU_PREEMPT || incoming_wants(engine->incoming);
+}
+
+void engine_on_opened(Engine *engine, QemuConnection connection, gint64 now_us)
+{
+    if (engine->source)
+        qemu_source_on_opened(engine->source, connection, now_us);
+    else if (connection == QEMU_PREEMPT)
+        incoming_on_preempt_attached(engine->incoming);
+}
+
+void engine_on_data(Engine *engine, QemuConnection connection, const guint8 *bytes, gsize len,
+                    gint64 now_us)
+{
+    if (engine->source)
+        qemu_source_on_data(engine->source, connection, bytes, len, now_us);
+    else if (connection == QEMU_MAIN)
+        incoming_on_qemu_data(engine->incoming, bytes, len, now_us);
+}
+
+void engine_on_eof(Engine *engine, QemuConnection connection, gint64 now_us)
+{
+    if (engine->source)
+        qemu_source_on_eof(engine->source, connection, now_us);
+    else if (connection == QEMU_MAIN)
+        incoming_on_qemu_eof(engine->incoming);
+}
+
+static QemuSink *sink_of(const Engine *engine, QemuConnection connection)
+{
+    return connection == QEMU_MAIN ? incoming_main_sink(engine->incoming)
+                                   : incoming_preempt_sink(engine->incoming);
+}
+
+guint engine_output(Engine *engine, QemuConnection connection,
+                    struct iovec ret_iov[QEMU_SINK_IOV_MAX])
+{
+    QemuSink *sink;
+    const guint8 *bytes;
+    gsize len;
+
+    if (!engine->source) {
+        sink = sink_of(engine, connection);
+        return sink ? qemu_sink_output(sink, ret_iov) : 0;
+    }
+    len = connection == QEMU_MAIN ? qemu_source_output(engine->source, &bytes) : 0;
+    if (len == 0)
+        return 0;
+    ret_iov[0] = (struct iovec){ (guint8 *)bytes, len };
+    return 1;
+}
+
+void engine_written(Engine *engine, QemuConnection connection, gsize len)
+{
+    if (engine->source)
+        qemu_source_written(engine->source, len);
+    else
+        qemu_sink_written(sink_of(engine, connection), len);
+}
+
+gboolean engine_needs(const Engine *engine, QemuConnection connection)
+{
+    return connection == QEMU_PREEMPT && engine->incoming &&
+           incoming_wants_preempt(engine->incoming);
+}
+
+gboolean engine_preempt_is_over(const Engine *engine)
+{
+    return engine->incoming && incoming_preempt_is_over(engine->incoming);
+}
+
+gboolean engine_run(Engine *engine, gint64 now_us, GError **error)
+{
+    return engine->source ? qemu_source_run(engine->source, now_us, error)
+                          : incoming_run(engine->incoming, now_us, error);
+}
+
+gboolean engine_waits_for_worker(const Engine *engine)
+{
+    return engine->source && outgoing_waits_for_worker(qemu_source_outgoing(engine->source));
+}
+
+void engine_on_session_end(Engine *engine, SessionState state, gint64 now_us)
+{
+    OutgoingInput in = { .now_us = now_us };
+    OutgoingEvent event = state == SESSION_COMPLETED   ? OUTGOING_EV_COMPLETED
+                          : state == SESSION_CANCELLED ? OUTGOING_EV_CANCELLED
+                                                       : OUTGOING_EV_FAILED;
+
+    if (engine->source)
+        outgoing_event(qemu_source_outgoing(engine->source), event, &in, NULL);
+}
+
+/* ---- asking ---- */
+
+const char *engine_phase(const Engine *engine)
+{
+    return engine->source
+               ? outgoing_state_name(outgoing_state(qemu_source_outgoing(engine->source)))
+               : incoming_state_name(incoming_state(engine->incoming));
+}
+
+const char *engine_warning(const Engine *engine)
+{
+    return engine->source ? outgoing_warning(qemu_source_outgoing(engine->source))
+                          : incoming_warning(engine->incoming);
+}
+
+void engine_get_stats(const Engine *engine, RamStats *ret_stats)
+{
+    if (engine->source)
+        outgoing_get_stats(qemu_source_outgoing(engine->source), ret_stats);
+    else
+        incoming_get_stats(engine->incoming, ret_stats);
+}

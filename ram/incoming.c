@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The destination's table of transitions, and what is done about each frame. */
+#include "config.h"
+
+#include "ram/incoming.h"
+
+#include <glib/gi18n.h>
+#include <string.h>
+
+#include "ram/incoming_priv.h"
+
+/* 16 TiB in pages of 4 KiB: 512 MiB of bitmap, of which only what is written to is there. */
+#define PAGES_MAX (G_GUINT64_CONSTANT(1) << 32)
+
+/* ---- the table ---- */
+
+#define IN(state) (1u << INCOMING_##state)
+#define ANY                                                                                    \
+    (IN(NONE) | IN(ADVISE) | IN(DISCARD) | IN(LISTENING) | IN(RUNNING) | IN(END))
+#define SAME INCOMING_STATE_MAX
+
+static const struct {
+    guint from; /* states */
+    IncomingEvent event;
+    IncomingState next;
+} rows[] = {
+    { ANY, INCOMING_EV_DATA, SAME },
+    { ANY, INCOMING_EV_QEMU_CHANNEL, SAME },
+    { IN(NONE), INCOMING_EV_ADVISE, INCOMING_ADVISE },
+    { IN(ADVISE), INCOMING_EV_DISCARD, INCOMING_DISCARD },
+    /* A recovery has neither of them; a guest that is idle has nothing to discard. */
+    { IN(NONE) | IN(ADVISE) | IN(DISCARD), INCOMING_EV_BLOCKS, INCOMING_LISTENING },
+    { IN(LISTENING), INCOMING_EV_RUNNING, INCOMING_RUNNING },
+    { IN(LISTENING) | IN(RUNNING) | IN(END), INCOMING_EV_REQUEST, SAME },
+    { IN(RUNNING), INCOMING_EV_PAGES, SAME },
+    { IN(RUNNING), INCOMING_EV_URGENT_PAGES, SAME },
+    { IN(RUNNING), INCOMING_EV_RAM_END, INCOMING_END },
+};
+
+gboolean incoming_has_row(IncomingState state, IncomingEvent event, IncomingState *ret_next)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        if (rows[i].event == event && (rows[i].from & (1u << state))) {
+            *ret_next = rows[i].next == SAME ? state : rows[i].next;
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+const char *incoming_state_name(IncomingState state)
+{
+    static const char *const names[] = { "none",      "advise",  "discard",
+                                         "listening", "running", "end" };
+
+    G_STATIC_ASSERT(G_N_ELEMENTS(names) == INCOMING_STATE_MAX);
+    return names[state];
+}
+
+const char *incoming_event_name(IncomingEvent event)
+{
+    static const char *const names[] = {
+        "DATA",
+        "PHASE advise",
+        "PHASE discard",
+        "BLOCKS",
+        "PHASE running",
+        "PAGES",
+        "PAGES on the preempt channel",
+        "RAM_END",
+        "QEMU_CHANNEL",
+        "a request",
+    };
+
+    G_STATIC_ASSERT(G_N_ELEMENTS(names) == INCOMING_EVENT_MAX);
+    return names[event];
+}
+
+gboolean incoming_enter(Incoming *in, IncomingEvent event, GError **error)
+{
+    if (incoming_has_row(in->state, event, &in->state))
+        return TRUE;
+    g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL, _("%s is not expected in state %s"),
+                incoming_event_name(event), incoming_state_name(in->state));
+    return FALSE;
+}
+
+/* ---- life ---- */
+
+Incoming *incoming_new(Session *session)
+{
+    Incoming *in = g_new0(Incoming, 1);
+
+    in->session = session;
+    in->blocks = ram_blocks_new();
+    in->sink = qemu_sink_new(in->blocks, TRUE);
+    in->return_path = qemu_return_new();
+    in->resumed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
+                                        (GDestroyNotify)bitmap_free);
+    in->asked = page_set_new();
+    g_queue_init(&in->requests);
+    frame_queue_init(&in->queue);
+    return in;
+}
+
+void incoming_free(Incoming *in)
+{
+    if (!in)
+        return;
+    for (guint i = 0; in->received && i < ram_blocks_count(in->blocks); i++)
+        bitmap_free(in->received[i]);
+    g_free(in->received);
+    incoming_feed_clear(&in->main);
+    incoming_feed_clear(&in->urgent);
+    qemu_sink_free(in->sink);
+    qemu_sink_free(in->preempt_sink);
+    ram_blocks_free(in->blocks);
+    qemu_return_free(in->return_path);
+    g_hash_table_unref(in->resumed);
+    page_set_free(in->asked);
+    g_queue_clear_full(&in->requests, g_free);
+    frame_queue_clear(&in->queue);
+    g_free(in->warning);
+    g_free(in);
+}
+
+void incoming_set_lane(Incoming *in, Lane *lane)
+{
+    in->lane = in->urgent.lane = lane;
+}
+
+/* ---- frames that announce something ---- */
+
+static gboolean take_phase(Incoming *in, GBytes *body, GError **error)
+{
+    static const IncomingEvent event_of[RAM_PHASE_MAX] = {
+        [RAM_PHASE_ADVISE] = INCOMING_EV_ADVISE,
+        [RAM_PHASE_DISCARD] = INCOMING_EV_DISCARD,
+        [RAM_PHASE_RUNNING] = INCOMING_EV_RUNNING,
+    };
+    RamPhase phase;
+
+    return phase_body_decode(body, &phase, error) && incoming_enter(in, event_of[phase], error);
+}
+
+/* In a recovery our QEMU has said what it has, and how large the block is; else nothing of this epoch is
+ * here yet. */
+static Bitmap *new_received(Incoming *in, guint block, GError **error)
+{
+    const RamBlock *b = ram_blocks_get(in->blocks, block);
+    gsize target = ram_blocks_target_page(in->blocks);
+    Bitmap *known = g_hash_table_lookup(in->resumed, b->name);
+
+    if (!known && b->length == 0) {
+        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
+                    _("BLOCKS: the length of %s is missing, and QEMU has not told it"), b->name);
+        return NULL;
+    }
+    if (!known)
+        return bitmap_new(b->length / target);
+    g_hash_table_steal(in->resumed, b->name);
+    if (bitmap_pages(known) < b->length / target)
+        bitmap_grow(known, b->length / target);
+    if (b->length == 0 &&
+        !ram_blocks_add(in->blocks, (const guint8 *)b->name, strlen(b->name),
+                        bitmap_pages(known) * target, 0, &block, error))
+        g_clear_pointer(&known, bitmap_free);
+    return known;
+}
+
+static gboolean check_block(const Incoming *in, guint block, guint64 *pages, GError **error)
+{
+    const RamBlock *b = ram_blocks_get(in->blocks, block);
+
+    *pages += b->length / ram_blocks_target_page(in->blocks);
+    if (*pages > PAGES_MAX) {
+        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
+                    _("BLOCKS: more than %" G_GUINT64_FORMAT " pages of RAM"), PAGES_MAX);
+        return FALSE;
+    }
+    if (b->length % ram_blocks_host_page(in->blocks, block) != 0) {
+        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
+                    _("BLOCKS: the length of %s, %" G_GUINT64_FORMAT
+                      " bytes, is no multiple of its pages"),
+                    b->name, b->length);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean make_received(Incoming *in, GError **error)
+{
+    guint n = ram_blocks_count(in->blocks);
+    guint64 pages = 0;
+
+    in->received = g_new0(Bitmap *, n);
+    for (guint i = 0; i < n; i++) {
+        if (!check_block(in, i, &pages, error))
+            return FALSE;
+        in->received[i] = new_received(in, i, error);
+        if (!in->received[i])
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean take_blocks(Incoming *in, GBytes *body, GError **error)
+{
+    guint32 section;
+
+    if (!in->lane) {
+        g_set_error_literal(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
+                            _("BLOCKS before the preempt channel was opened"));
+        return FALSE;
+    }
+    if (!incoming_enter(in, INCOMING_EV_BLOCKS, error) ||
+        !blocks_body_decode(body, in->blocks, &section, error) || !make_received(in, error))
+        return FALSE;
+    qemu_sink_set_section(in->sink, section);
+    in->main.reader = pages_reader_new(ram_blocks_target_page(in->blocks));
+    in->urgent.reader = pages_reader_new(ram_blocks_target_page(in->blocks));
+    return TRUE;
+}
+
+static gboolean take_qemu_channel(Incoming *in, GBytes *body, GError **error)
+{
+    QemuChannelEvent event;
+
+    if (!qemu_channel_body_decode(body, &event, error))
+        return FALSE;
+    if (event == QEMU_CHANNEL_OPENED)
+        in->wants_preempt = TRUE;
+    else if (event == QEMU_CHANNEL_EOS)
+        in->preempt_eos = TRUE;
+    else
+        in->preempt_closed = TRUE;
+    return TRUE;
+}
+
+/* ---- the end of RAM ---- */
+
+/* TRUE with *ret_done FALSE: pages are still on their way. */
+static gboolean take_ram_end(Incoming *in, GBytes *body, gboolean *ret_done, GError **error)
+{
+    RamEnd end;
+
+    *ret_done = FALSE;
+    if (!ram_end_body_decode(body, &end, error))
+        return FALSE;
+    if (in->state != INCOMING_RUNNING)
+        return incoming_enter(in, INCOMING_EV_RAM_END, error);
+    if (lane_consumed_seq(in->lane) < end.preempt_seq)
+        return TRUE;
+    if (in->pages_placed != end.pages) {
+        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
+                    _("RAM_END: %" G_GUINT64_FORMAT " pages were sent, %" G_GUINT64_FORMAT
+                      " have come"),
+                    end.pages, in->pages_placed);
+        return FALSE;
+    }
+    *ret_done = TRUE;
+    qemu_sink_put_ram_end(in->sink);
+    return incoming_enter(in, INCOMING_EV_RAM_END, error);
+}
+
+/* ---- the main channel's frames, in order ---- */
+
+static gboolean take_data(Incoming *in, GBytes *body, GError **error)
+{
+    gsize len;
+    const guint8 *bytes = g_bytes_get_data(body, &len);
+
+    qemu_sink_put(in->sink, bytes, len);
+    return incoming_enter(in, INCOMING_EV_DATA, error);
+}
+
+static gboolean take_frame(Incoming *in, FrameType type, GBytes *body, gboolean *ret_done,
+                           GError **error)
+{
+    *ret_done = TRUE;
+    switch (type) {
+    case FRAME_DATA:
+        return take_data(in, body, error);
+    case FRAME_PHASE:
+        return take_phase(in, body, error);
+    case FRAME_BLOCKS:
+        return take_blocks(in, body, error);
+    case FRAME_QEMU_CHANNEL:
+        return take_qemu_channel(in, body, error);
+    case FRAME_RAM_END:
+        return take_ram_end(in, body, ret_done, error);
+    default:
+        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL, _("%s is not for the destination"),
+                    frame_type_name(type));
+        return FALSE;
+    }
+}
+
+/* The next frame of the main channel, unless its pages are to be placed (then it becomes the feed's).
+ * Only while the sink is idle: what is put there goes between sections. */
+static gboolean next_main_frame(Incoming *in, GError **error)
+{
+    FrameType type;
+    GBytes *body;
+
+    if (in->main.in_body || in->control_done)
+        return TRUE;
+    body = session_received(in->session, &type);
+    if (!body)
+        return TRUE;
+    if (type == FRAME_PAGES)
+        return incoming_enter(in, INCOMING_EV_PAGES, error) &&
+               incoming_begin_pages(in, &in->main, body, error);
+    /* A page that is collected belongs before it, too. */
+    if (in->owner || in->main.collector.placing || !qemu_sink_is_idle(in->sink))
+        return TRUE;
+    return take_frame(in, type, body, &in->control_done, error);
+}
+
+static gboolean next_urgent_frame(Incoming *in, GError **error)
+{
+    FrameType type;
+    GBytes *body;
+
+    /* The package comes first: its last piece is on the main channel before PHASE running. */
+    if (!in->lane || in->state < INCOMING_RUNNING || in->urgent.in_body)
+        return TRUE;
+    if (in->wants_preempt && !in->preempt_sink)
+        return TRUE;
+    body = lane_received(in->lane, &type);
+    if (!body)
+        return TRUE;
+    return incoming_enter(in, INCOMING_EV_URGENT_PAGES, error) &&
+           incoming_begin_pages(in, &in->urgent, body, error);
+}
+
+/* What is written is handed on: it can be acknowledged. */
+static gboolean main_is_written(const Incoming *in)
+{
+    return (in->control_done || in->main.body_done) && qemu_sink_is_idle(in->sink);
+}
+
+static gboolean urgent_is_written(const Incoming *in)
+{
+    return in->urgent.body_done &&
+           qemu_sink_is_idle(in->preempt_sink ? in->preempt_sink : in->sink);
+}
+
+static void consume_written(Incoming *in)
+{
+    gboolean main = main_is_written(in), urgent = urgent_is_written(in);
+
+    if (main) {
+        in->control_done = in->main.body_done = in->main.in_body = FALSE;
+        session_consume(in->session);
+    }
+    if (urgent) {
+        in->urgent.body_done = in->urgent.in_body = FALSE;
+        lane_consume(in->lane);
+    }
+}
+
+/* Urgent pages first, then those of the main channel. A sink is filled only when it is empty: pages are
+ * borrowed from their frames until they are written. */
+static gboolean fill_sinks(Incoming *in, gint64 now_us, GError **error)
+{
+    gboolean fresh = qemu_sink_is_idle(in->sink);
+    QemuSink *urgent_sink = in->preempt_sink ? in->preempt_sink : in->sink;
+
+    if (qemu_sink_is_idle(urgent_sink) &&
+        !incoming_place(in, &in->urgent, urgent_sink, now_us, error))
+        return FALSE;
+    return !fresh || incoming_place(in, &in->main, in->sink, now_us, error);
+}
+
+static void end_preempt(Incoming *in)
+{
+    if (!in->preempt_eos || !in->preempt_sink || in->urgent.in_body ||
+        !qemu_sink_is_idle(in->preempt_sink))
+        return;
+    in->preempt_eos = FALSE;
+    qemu_sink_put_eos(in->preempt_sink);
+}
+
+gboolean incoming_run(Incoming *in, gint64 now_us, GError **error)
+{
+    /* A frame that needs no writing (an announcement, pages that are collected) makes way at once. */
+    do {
+        consume_written(in);
+        if (!next_urgent_frame(in, error) || !next_main_frame(in, error) ||
+            !fill_sinks(in, now_us, error))
+            return FALSE;
+    } while (main_is_written(in) || urgent_is_written(in));
+    end_preempt(in);
+    incoming_send_return(in, now_us);
+    return TRUE;
+}
+
+/* ---- QEMU's connections ---- */
+
+QemuSink *incoming_main_sink(Incoming *in)
+{
+    return in->sink;
+}
+
+gboolean incoming_wants_preempt(const Incoming *in)
+{
+    return in->wants_preempt && !in->preempt_sink;
+}
+
+void incoming_on_preempt_attached(Incoming *in)
+{
+    if (!in->preempt_sink)
+        in->preempt_sink = qemu_sink_new(in->blocks, FALSE);
+}
+
+QemuSink *incoming_preempt_sink(Incoming *in)
+{
+    return in->preempt_sink;
+}
+
+gboolean incoming_preempt_is_over(const Incoming *in)
+{
+    return in->preempt_closed && !in->preempt_eos && in->preempt_sink && !in->urgent.in_body &&
+           qemu_sink_is_idle(in->preempt_sink);
+}
+
+/* ---- asking ---- */
+
+IncomingState incoming_state(const Incoming *in)
+{
+    return in->state;
+}
+
+const char *incoming_warning(const Incoming *in)
+{
+    return in->warning;
+}
+
+gboolean incoming_return_path_is_open(const Incoming *in)
+{
+    return in->return_path_open;
+}
+
+void incoming_get_stats(const Incoming *in, RamStats *ret_stats)
+{
+    *ret_stats = in->stats;
+    ret_stats->requests_outstanding = page_set_size(in->asked);
+}

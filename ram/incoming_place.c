@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The way of a page from a frame to the sink: duplicates, host pages, who waits for it. */
+#include "config.h"
+
+#include <glib/gi18n.h>
+#include <string.h>
+
+#include "ram/incoming_priv.h"
+
+static guint64 page_number(const Incoming *in, guint64 offset)
+{
+    return offset / ram_blocks_target_page(in->blocks);
+}
+
+gboolean incoming_was_received(const Incoming *in, guint block, guint64 offset)
+{
+    return bitmap_get(in->received[block], page_number(in, offset));
+}
+
+void incoming_feed_clear(Feed *feed)
+{
+    pages_reader_free(feed->reader);
+    g_free(feed->collector.pages);
+    g_free(feed->collector.present);
+    g_free(feed->collector.data);
+}
+
+/* ---- one target page to the sink ---- */
+
+static void note_waited(Incoming *in, guint block, guint64 offset, gint64 now_us)
+{
+    gint64 since;
+
+    if (page_set_size(in->asked) > 0 && page_set_remove(in->asked, block, offset, &since))
+        histogram_add(&in->stats.request_latency, now_us - since);
+}
+
+static void place_page(Incoming *in, const Feed *feed, QemuSink *sink, const QemuPage *page)
+{
+    RamSink *base = qemu_sink_base(sink);
+
+    bitmap_set(in->received[page->block], page_number(in, page->offset));
+    base->ops->place(base, page);
+    in->pages_placed++;
+    if (feed->lane)
+        in->stats.pages_urgent++;
+    else
+        in->stats.pages_background++;
+    if (page->kind == QEMU_PAGE_ZERO)
+        in->stats.pages_zero++;
+    else
+        in->stats.pages_normal++;
+}
+
+static gboolean sink_takes(QemuSink *sink)
+{
+    RamSink *base = qemu_sink_base(sink);
+
+    return base->ops->room(base) > 0;
+}
+
+/* ---- host pages that are collected ---- */
+
+static gboolean torn(const Incoming *in, const Feed *feed, const QemuPage *page, GError **error)
+{
+    g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
+                _("PAGES on the %s channel: offset 0x%" G_GINT64_MODIFIER
+                  "x of %s comes before the host page under way is complete"),
+                feed->lane ? "preempt" : "main", page->offset,
+                ram_blocks_get(in->blocks, page->block)->name);
+    return FALSE;
+}
+
+/* Room for a target page that zlib has made a little larger. */
+static gsize slot_size(gsize target)
+{
+    return target + target / 16 + 64;
+}
+
+static void collector_begin(Collector *c, const QemuPage *page, guint64 host, gsize target)
+{
+    guint n = host / target;
+
+    if (c->n_allocated < n) {
+        g_free(c->data);
+        c->pages = g_renew(QemuPage, c->pages, n);
+        c->present = g_renew(gboolean, c->present, n);
+        c->data = g_malloc(n * slot_size(target));
+        c->n_allocated = n;
+    }
+    memset(c->present, 0, n * sizeof *c->present);
+    c->begun = TRUE;
+    c->placing = FALSE;
+    c->block = page->block;
+    c->offset = page->offset - page->offset % host;
+    c->n_pages = n;
+    c->n_present = c->n_placed = 0;
+}
+
+static gboolean collector_holds(const Collector *c, const QemuPage *page, guint64 host)
+{
+    return c->begun && c->block == page->block && c->offset == page->offset - page->offset % host;
+}
+
+static gboolean collector_add(Incoming *in, Collector *c, const QemuPage *page, GError **error)
+{
+    gsize target = ram_blocks_target_page(in->blocks);
+    guint i = (page->offset - c->offset) / target;
+
+    if (c->present[i]) {
+        in->stats.duplicates++;
+        return TRUE;
+    }
+    if (page->data_len > slot_size(target)) {
+        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
+                    _("PAGES: %zu bytes for a page of %zu"), page->data_len, target);
+        return FALSE;
+    }
+    c->pages[i] = *page;
+    if (page->data_len) {
+        c->pages[i].data = memcpy(c->data + i * slot_size(target), page->data, page->data_len);
+    }
+    c->present[i] = TRUE;
+    c->placing = ++c->n_present == c->n_pages;
+    return TRUE;
+}
+
+/* FALSE: the sink is full, the rest comes when it is empty. The buffer is free when the sink is. */
+static gboolean collector_place(Incoming *in, Feed *feed, QemuSink *sink, gint64 now_us)
+{
+    Collector *c = &feed->collector;
+
+    while (c->n_placed < c->n_pages) {
+        if (!sink_takes(sink))
+            return FALSE;
+        place_page(in, feed, sink, &c->pages[c->n_placed++]);
+    }
+    note_waited(in, c->block, c->offset, now_us);
+    c->begun = c->placing = FALSE;
+    return TRUE;
+}
+
+static gboolean collect(Incoming *in, Feed *feed, guint64 host, GError **error)
+{
+    Collector *c = &feed->collector;
+    const QemuPage *page = &feed->page;
+
+    if (!collector_holds(c, page, host)) {
+        /* What was begun has come on the other channel meanwhile. */
+        if (c->begun && !incoming_was_received(in, c->block, c->offset))
+            return torn(in, feed, page, error);
+        collector_begin(c, page, host, ram_blocks_target_page(in->blocks));
+    }
+    return collector_add(in, c, page, error);
+}
+
+/* ---- host pages that are placed as they come ---- */
+
+static gboolean place_open(Incoming *in, Feed *feed, QemuSink *sink, guint64 host, gint64 now_us)
+{
+    gsize target = ram_blocks_target_page(in->blocks);
+    const QemuPage *page = &feed->page;
+
+    if (feed->open_left == 0)
+        feed->open_left = host / target;
+    place_page(in, feed, sink, page);
+    if (--feed->open_left == 0)
+        note_waited(in, page->block, page->offset - page->offset % host, now_us);
+    return TRUE;
+}
+
+/* ---- a frame ---- */
+
+gboolean incoming_begin_pages(Incoming *in, Feed *feed, GBytes *body, GError **error)
+{
+    if (!pages_reader_begin(feed->reader, body, error))
+        return FALSE;
+    feed->in_body = TRUE;
+    feed->body_done = feed->has_page = FALSE;
+    return TRUE;
+}
+
+/* The next page that was not received before. TRUE with has_page FALSE: the frame is through. */
+static gboolean next_page(Incoming *in, Feed *feed, GError **error)
+{
+    gboolean more = TRUE;
+
+    while (!feed->has_page && more) {
+        if (!pages_reader_next(feed->reader, in->blocks, &feed->page, &more, error))
+            return FALSE;
+        if (!more)
+            break;
+        if (incoming_was_received(in, feed->page.block, feed->page.offset))
+            in->stats.duplicates++;
+        else
+            feed->has_page = TRUE;
+    }
+    return TRUE;
+}
+
+static gboolean take_page(Incoming *in, Feed *feed, QemuSink *sink, gint64 now_us, GError **error)
+{
+    guint64 host = ram_blocks_host_page(in->blocks, feed->page.block);
+    gsize target = ram_blocks_target_page(in->blocks);
+
+    feed->has_page = FALSE;
+    if (host > target && host <= INCOMING_COLLECT_MAX)
+        return collect(in, feed, host, error);
+    return place_open(in, feed, sink, host, now_us);
+}
+
+static gboolean is_in_host_page(const Feed *feed)
+{
+    return feed->open_left > 0 || feed->collector.placing;
+}
+
+gboolean incoming_place(Incoming *in, Feed *feed, QemuSink *sink, gint64 now_us, GError **error)
+{
+    gboolean shared = sink == in->sink;
+
+    if (shared && in->owner && in->owner != feed)
+        return TRUE;
+    for (;;) {
+        /* The collector's buffer is with the sink until that is empty. */
+        if (feed->collector.placing && !collector_place(in, feed, sink, now_us))
+            break;
+        if (!feed->in_body || feed->body_done || !sink_takes(sink))
+            break;
+        if (!next_page(in, feed, error))
+            return FALSE;
+        if (!feed->has_page) {
+            feed->body_done = TRUE;
+            break;
+        }
+        if (feed->collector_is_lent && !qemu_sink_is_idle(sink))
+            break;
+        feed->collector_is_lent = FALSE;
+        if (!take_page(in, feed, sink, now_us, error))
+            return FALSE;
+        feed->collector_is_lent = feed->collector.placing;
+    }
+    if (shared)
+        in->owner = is_in_host_page(feed) ? feed : NULL;
+    return TRUE;
+}

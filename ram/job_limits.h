@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Limits and defaults of Configure's options that are also settings of the daemon: one place for
+ * both ends of the D-Bus interface. Plain numbers, so that a default can be made a string. */
+#pragma once
+
+/* "stage": bytes of pages that the source's helper holds until they are sent. */
+#define JOB_STAGE_DEFAULT 268435456
+#define JOB_STAGE_MIN 16777216
+#define JOB_STAGE_MAX 1099511627776
+
+/* "compression-level": zstd's. */
+#define JOB_COMPRESSION_LEVEL_DEFAULT 1
+#define JOB_COMPRESSION_LEVEL_MIN 1
+#define JOB_COMPRESSION_LEVEL_MAX 19

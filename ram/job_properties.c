@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
+#include "ram/job_properties.h"
+
+typedef struct {
+    const char *name;
+    guint64 value;
+} Counter;
+
+static void add_counters(GVariantBuilder *builder, const Counter *counters, gsize n)
+{
+    for (gsize i = 0; i < n; i++)
+        g_variant_builder_add(builder, "{sv}", counters[i].name,
+                              g_variant_new_uint64(counters[i].value));
+}
+
+static void add_relay(GVariantBuilder *builder, const RelayStats *stats)
+{
+    const Counter counters[] = {
+        { "stream-bytes", stats->stream_bytes },
+        { "return-path-bytes", stats->return_path_bytes },
+        { "wire-bytes-sent", stats->wire_bytes_sent },
+        { "wire-bytes-received", stats->wire_bytes_received },
+        { "wire-preempt-bytes-sent", stats->wire_preempt_sent },
+        { "wire-preempt-bytes-received", stats->wire_preempt_received },
+        { "frames-sent", stats->frames_sent },
+        { "frames-received", stats->frames_received },
+        { "window-high-water", stats->window_high_water },
+        { "elapsed-us", stats->elapsed_us },
+    };
+
+    add_counters(builder, counters, G_N_ELEMENTS(counters));
+}
+
+static void add_ram(GVariantBuilder *builder, const RamStats *ram)
+{
+    const Counter counters[] = {
+        { "pages-normal", ram->pages_normal },
+        { "pages-zero", ram->pages_zero },
+        { "pages-background", ram->pages_background },
+        { "pages-urgent", ram->pages_urgent },
+        { "duplicates", ram->duplicates },
+        { "requests", ram->requests },
+        { "requests-staged", ram->requests_staged },
+        { "requests-asked", ram->requests_asked },
+        { "requests-late", ram->requests_late },
+        { "requests-outstanding", ram->requests_outstanding },
+        { "stage-bytes", ram->stage_bytes },
+        { "stage-high-water", ram->stage_high_water },
+        { "plain-bytes", ram->plain_bytes },
+        { "encoded-bytes", ram->encoded_bytes },
+        { "compressed-frames", ram->compressed_frames },
+        { "rate", ram->rate },
+        { "rtt-us", ram->rtt_us },
+        { "rtt-min-us", ram->rtt_min_us },
+        { "in-flight-limit", ram->in_flight_limit },
+    };
+
+    add_counters(builder, counters, G_N_ELEMENTS(counters));
+}
+
+static void add_latency(GVariantBuilder *builder, const Histogram *latency)
+{
+    const Counter counters[] = {
+        { "request-latency-count", latency->count },
+        { "request-latency-sum-us", latency->sum_us },
+        { "request-latency-max-us", latency->max_us },
+        { "request-latency-p50-us", histogram_percentile(latency, 0.50) },
+        { "request-latency-p99-us", histogram_percentile(latency, 0.99) },
+    };
+
+    add_counters(builder, counters, G_N_ELEMENTS(counters));
+    g_variant_builder_add(builder, "{sv}", "request-latency-us",
+                          g_variant_new_fixed_array(G_VARIANT_TYPE_UINT64, latency->buckets,
+                                                    HISTOGRAM_BUCKETS, sizeof(guint64)));
+}
+
+void job_properties_set_statistics(PostcopyMigration *skeleton, const RelayStats *stats)
+{
+    GVariantBuilder builder;
+
+    g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
+    add_relay(&builder, stats);
+    add_ram(&builder, &stats->ram);
+    add_latency(&builder, &stats->ram.request_latency);
+    postcopy_migration_set_statistics(skeleton, g_variant_builder_end(&builder));
+}
+
+void job_properties_init(PostcopyMigration *skeleton)
+{
+    const char *const none[] = { NULL };
+    RelayStats zero = { 0 };
+
+    postcopy_migration_set_state(skeleton, session_state_status(SESSION_NONE));
+    postcopy_migration_set_phase(skeleton, "none");
+    postcopy_migration_set_last_error(skeleton, "");
+    postcopy_migration_set_ended_by(skeleton, "");
+    postcopy_migration_set_tls_version(skeleton, "");
+    postcopy_migration_set_tls_cipher(skeleton, "");
+    postcopy_migration_set_peer_name(skeleton, "");
+    postcopy_migration_set_channels_wanted(skeleton, none);
+    postcopy_migration_set_channels(skeleton, g_variant_new("a(sss)", NULL));
+    job_properties_set_statistics(skeleton, &zero);
+}
+
+void job_properties_add_channel(PostcopyMigration *skeleton, const RelayReport *channel_up)
+{
+    GVariantBuilder builder;
+    GVariantIter iter;
+    GVariant *channel;
+
+    g_variant_builder_init(&builder, G_VARIANT_TYPE("a(sss)"));
+    g_variant_iter_init(&iter, postcopy_migration_get_channels(skeleton));
+    while ((channel = g_variant_iter_next_value(&iter))) {
+        g_variant_builder_add_value(&builder, channel);
+        g_variant_unref(channel);
+    }
+    g_variant_builder_add(&builder, "(sss)", channel_kind_name(channel_up->kind),
+                          channel_up->tls_version, channel_up->tls_cipher);
+    postcopy_migration_set_channels(skeleton, g_variant_builder_end(&builder));
+    if (channel_up->kind != CHANNEL_MAIN)
+        return;
+    postcopy_migration_set_tls_version(skeleton, channel_up->tls_version);
+    postcopy_migration_set_tls_cipher(skeleton, channel_up->tls_cipher);
+    postcopy_migration_set_peer_name(skeleton, channel_up->peer_name);
+}
+
+void job_properties_want_preempt(PostcopyMigration *skeleton)
+{
+    const char *const wanted[] = { channel_kind_name(CHANNEL_PREEMPT), NULL };
+
+    postcopy_migration_set_channels_wanted(skeleton, wanted);
+}

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The source's table of transitions, and the functions that feed it. */
+#include "config.h"
+
+#include "ram/outgoing.h"
+
+#include <glib/gi18n.h>
+
+#include "ram/outgoing_priv.h"
+
+/* QEMU is not read while this much of its stream waits for the main channel. */
+#define QUEUE_MAX (128 * 1024)
+
+/* ---- the table ---- */
+
+#define IN(state) (1u << OUTGOING_##state)
+#define BEFORE_END                                                                             \
+    (IN(NONE) | IN(SETUP) | IN(ACTIVE) | IN(DEVICE) | IN(POSTCOPY_ACTIVE) | IN(POSTCOPY_RECOVER))
+#define ENDED                                                                                  \
+    (IN(POSTCOPY_PAUSED) | IN(COMPLETED) | IN(FAILED) | IN(CANCELLED))
+/* The stream's elements go on as they are. */
+#define PASSING (IN(SETUP) | IN(ACTIVE) | IN(DEVICE) | IN(POSTCOPY_RECOVER))
+
+#define SAME OUTGOING_STATE_MAX
+
+typedef struct {
+    guint from; /* states */
+    OutgoingEvent event;
+    OutgoingState next;
+    OutgoingAct act;
+} OutgoingRow;
+
+static const OutgoingRow rows[] = {
+    /* up to the switch-over */
+    { IN(NONE), OUTGOING_EV_HEADER, OUTGOING_SETUP, outgoing_act_pass },
+    { IN(NONE), OUTGOING_EV_RESUMED, OUTGOING_POSTCOPY_RECOVER, outgoing_act_pass },
+    { IN(SETUP), OUTGOING_EV_ADVISE, SAME, outgoing_act_advise },
+    { IN(SETUP), OUTGOING_EV_RAM_SETUP, OUTGOING_ACTIVE, outgoing_act_pass },
+    { PASSING, OUTGOING_EV_FRAMING, SAME, outgoing_act_pass },
+    { PASSING, OUTGOING_EV_ELEMENT, SAME, outgoing_act_pass },
+    { IN(ACTIVE), OUTGOING_EV_PAGE, SAME, outgoing_act_pass },
+    { IN(ACTIVE), OUTGOING_EV_RAM_END, SAME, outgoing_act_pass },
+
+    /* the switch-over */
+    { IN(ACTIVE), OUTGOING_EV_DISCARD, OUTGOING_DEVICE, outgoing_act_discard },
+    { IN(DEVICE), OUTGOING_EV_DISCARD, SAME, outgoing_act_pass },
+    { IN(ACTIVE) | IN(DEVICE), OUTGOING_EV_PACKAGE, OUTGOING_DEVICE, outgoing_act_package },
+    { IN(DEVICE), OUTGOING_EV_PACKAGE_END, OUTGOING_POSTCOPY_ACTIVE, outgoing_act_run },
+    { IN(POSTCOPY_RECOVER), OUTGOING_EV_RESUME, OUTGOING_POSTCOPY_ACTIVE, outgoing_act_resume },
+
+    /* post-copy: the sections are the destination's to make */
+    { IN(POSTCOPY_ACTIVE), OUTGOING_EV_FRAMING, SAME, outgoing_act_nothing },
+    { IN(POSTCOPY_ACTIVE), OUTGOING_EV_PAGE, SAME, outgoing_act_stage },
+    { IN(POSTCOPY_ACTIVE), OUTGOING_EV_ELEMENT, SAME, outgoing_act_pass },
+    { IN(POSTCOPY_ACTIVE), OUTGOING_EV_RAM_END, SAME, outgoing_act_ram_end },
+    { IN(DEVICE) | IN(POSTCOPY_ACTIVE), OUTGOING_EV_REQUEST, SAME, outgoing_act_request },
+
+    /* QEMU's own preempt connection: opened at once by an old one, at the switch-over by a new one */
+    { BEFORE_END, OUTGOING_EV_URGENT_OPENED, SAME, outgoing_act_urgent_opened },
+    { IN(DEVICE) | IN(POSTCOPY_ACTIVE), OUTGOING_EV_URGENT_PAGE, SAME, outgoing_act_stage_urgent },
+    { BEFORE_END, OUTGOING_EV_URGENT_EOS, SAME, outgoing_act_urgent_eos },
+    { BEFORE_END, OUTGOING_EV_URGENT_CLOSED, SAME, outgoing_act_urgent_closed },
+
+    /* ends */
+    { BEFORE_END, OUTGOING_EV_UNKNOWN, SAME, outgoing_act_transparent },
+    { BEFORE_END, OUTGOING_EV_QEMU_ENDED, SAME, outgoing_act_qemu_ended },
+    { BEFORE_END, OUTGOING_EV_COMPLETED, OUTGOING_COMPLETED, outgoing_act_nothing },
+    { IN(NONE) | IN(SETUP) | IN(ACTIVE) | IN(DEVICE), OUTGOING_EV_FAILED, OUTGOING_FAILED,
+      outgoing_act_nothing },
+    { IN(POSTCOPY_ACTIVE) | IN(POSTCOPY_RECOVER), OUTGOING_EV_FAILED, OUTGOING_POSTCOPY_PAUSED,
+      outgoing_act_nothing },
+    { IN(NONE) | IN(SETUP) | IN(ACTIVE) | IN(DEVICE), OUTGOING_EV_CANCELLED, OUTGOING_CANCELLED,
+      outgoing_act_nothing },
+    { IN(POSTCOPY_ACTIVE) | IN(POSTCOPY_RECOVER), OUTGOING_EV_CANCELLED, OUTGOING_POSTCOPY_PAUSED,
+      outgoing_act_nothing },
+
+    /* after the end: what still comes was under way */
+    { ENDED, OUTGOING_EV_REQUEST, SAME, outgoing_act_nothing },
+    { ENDED, OUTGOING_EV_QEMU_ENDED, SAME, outgoing_act_nothing },
+    { ENDED, OUTGOING_EV_URGENT_CLOSED, SAME, outgoing_act_nothing },
+    { ENDED, OUTGOING_EV_COMPLETED, SAME, outgoing_act_nothing },
+    { ENDED, OUTGOING_EV_FAILED, SAME, outgoing_act_nothing },
+    { ENDED, OUTGOING_EV_CANCELLED, SAME, outgoing_act_nothing },
+};
+
+static const OutgoingRow *find_row(OutgoingState state, OutgoingEvent event)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        if (rows[i].event == event && (rows[i].from & (1u << state)))
+            return &rows[i];
+    }
+    return NULL;
+}
+
+gboolean outgoing_has_row(OutgoingState state, OutgoingEvent event, OutgoingState *ret_next)
+{
+    const OutgoingRow *row = find_row(state, event);
+
+    if (!row)
+        return FALSE;
+    *ret_next = row->next == SAME ? state : row->next;
+    return TRUE;
+}
+
+const char *outgoing_state_name(OutgoingState state)
+{
+    static const char *const names[] = {
+        "none", "setup", "active", "device", "postcopy-active", "postcopy-recover",
+        "postcopy-paused", "completed", "failed", "cancelled",
+    };
+
+    G_STATIC_ASSERT(G_N_ELEMENTS(names) == OUTGOING_STATE_MAX);
+    return names[state];
+}
+
+const char *outgoing_event_name(OutgoingEvent event)
+{
+    static const char *const names[] = {
+        "a header", "a stream without header", "POSTCOPY_ADVISE", "RAM's START section",
+        "POSTCOPY_RAM_DISCARD", "a package", "the end of a package", "POSTCOPY_RESUME",
+        "a part of a RAM section", "a page", "the end of RAM", "an element", "unknown bytes",
+        "a preempt connection", "a page on the preempt connection",
+        "the end of the preempt connection's records", "the end of the preempt connection",
+        "the end of the stream", "REQUEST", "the session's end", "the session's failure",
+        "the session's cancellation",
+    };
+
+    G_STATIC_ASSERT(G_N_ELEMENTS(names) == OUTGOING_EVENT_MAX);
+    return names[event];
+}
+
+/* ---- events ---- */
+
+static gboolean is_stream_event(OutgoingEvent event)
+{
+    return event < OUTGOING_EV_URGENT_OPENED;
+}
+
+/* No row. Of QEMU's stream that means that it is not what this machine knows, and is passed on; the
+ * peer, which speaks a protocol of this project, has broken it. */
+static gboolean refuse(Outgoing *o, OutgoingEvent event, const OutgoingInput *in, GError **error)
+{
+    g_autofree char *text =
+        g_strdup_printf(_("%s is not expected in state %s"), outgoing_event_name(event),
+                        outgoing_state_name(o->state));
+
+    if (event == OUTGOING_EV_REQUEST) {
+        g_set_error_literal(error, RAM_ERROR, RAM_ERROR_PROTOCOL, text);
+        return FALSE;
+    }
+    if (is_stream_event(event)) {
+        OutgoingInput unknown = *in;
+
+        unknown.text = text;
+        outgoing_act_transparent(o, &unknown, NULL);
+    }
+    return TRUE;
+}
+
+gboolean outgoing_event(Outgoing *o, OutgoingEvent event, const OutgoingInput *in, GError **error)
+{
+    const OutgoingRow *row;
+
+    /* What is not read any more has no events of its own. */
+    if (o->transparent && is_stream_event(event))
+        return outgoing_act_pass(o, in, error);
+    row = find_row(o->state, event);
+    if (!row)
+        return refuse(o, event, in, error);
+    if (!row->act(o, in, error))
+        return FALSE;
+    if (row->next != SAME && !(o->transparent && is_stream_event(event)))
+        o->state = row->next;
+    return TRUE;
+}
+
+/* ---- life ---- */
+
+Outgoing *outgoing_new(const OutgoingConfig *config, RamBlocks *blocks, RamSource *source,
+                       Session *session)
+{
+    FlowConfig flow = { .max = config->window };
+    Outgoing *o = g_new0(Outgoing, 1);
+
+    o->config = *config;
+    o->blocks = blocks;
+    o->source = source;
+    o->session = session;
+    o->transparent = TRUE; /* until there is a lane */
+    o->flow = flow_new(&flow);
+    o->wanted = page_set_new();
+    g_queue_init(&o->urgent);
+    frame_queue_init(&o->queue);
+    compress_policy_init(&o->policy);
+    return o;
+}
+
+void outgoing_free(Outgoing *o)
+{
+    if (!o)
+        return;
+    for (guint i = 0; i < o->n_sent; i++)
+        bitmap_free(o->sent[i]);
+    g_free(o->sent);
+    g_clear_pointer(&o->background.page, staged_page_free);
+    g_clear_pointer(&o->urgent_now.page, staged_page_free);
+    g_queue_clear_full(&o->urgent, (GDestroyNotify)staged_page_free);
+    stage_free(o->stage);
+    page_set_free(o->wanted);
+    frame_queue_clear(&o->queue);
+    flow_free(o->flow);
+    g_free(o->warning);
+    g_free(o);
+}
+
+void outgoing_set_lane(Outgoing *o, Lane *lane)
+{
+    o->lane = lane;
+    if (o->state == OUTGOING_NONE)
+        o->transparent = FALSE;
+}
+
+/* ---- asking ---- */
+
+gboolean outgoing_wants(const Outgoing *o)
+{
+    gsize limit = o->config.stage;
+
+    if (o->queue.bytes >= QUEUE_MAX)
+        return FALSE;
+    if (!o->stage)
+        return TRUE;
+    /* Somebody waits for a page that has not come: the way to it leads through what comes before. */
+    if (page_set_size(o->wanted) > 0)
+        limit += OUTGOING_EXCESS_MAX;
+    return stage_bytes(o->stage) < limit;
+}
+
+OutgoingState outgoing_state(const Outgoing *o)
+{
+    return o->state;
+}
+
+gboolean outgoing_is_transparent(const Outgoing *o)
+{
+    return o->transparent;
+}
+
+const char *outgoing_warning(const Outgoing *o)
+{
+    return o->warning;
+}
+
+void outgoing_get_stats(const Outgoing *o, RamStats *ret_stats)
+{
+    FlowStats flow;
+
+    flow_get_stats(o->flow, &flow);
+    *ret_stats = o->stats;
+    ret_stats->stage_bytes = o->stage ? stage_bytes(o->stage) : 0;
+    ret_stats->stage_high_water = o->stage ? stage_high_water(o->stage) : 0;
+    ret_stats->requests_outstanding = page_set_size(o->wanted);
+    ret_stats->rate = flow.rate;
+    ret_stats->rtt_us = flow.rtt_us;
+    ret_stats->rtt_min_us = flow.rtt_min_us;
+    ret_stats->in_flight_limit = flow.limit;
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The source's machine: what becomes of the stream of the source QEMU, and which page goes when.
+ *
+ * Until the switch to post-copy everything is passed on as it is. From there on the pages of RAM go
+ * through a stage: in the background the oldest first, in batches, not more in flight than keeps the
+ * link busy; a page that the destination's guest waits for at once, on the preempt channel. A page that
+ * is not staged yet is asked of the RAM source.
+ *
+ * What it does not understand is passed on unread, after what is staged (transparent mode): never a
+ * reason for a failure.
+ *
+ * Pure: events and time in, frames out, by way of the session and the lane (which belong to the caller
+ * and must outlive it). Every (state, event) pair is a row of one table or named. One thread.
+ *
+ * Memory: the stage's limit, and OUTGOING_EXCESS_MAX beyond it to reach a requested page. */
+#pragma once
+
+#include "ram/compress_worker.h"
+#include "ram/flow.h"
+#include "ram/ram_source.h"
+#include "ram/ram_stats.h"
+#include "tls/lane.h"
+
+#define OUTGOING_EXCESS_MAX (16 * 1024 * 1024)
+/* Host pages that the peer may have asked for and not got, at one time. */
+#define OUTGOING_REQUESTS_MAX 65536
+
+/* QEMU's words for the source (MigrationStatus). */
+typedef enum {
+    OUTGOING_NONE,
+    OUTGOING_SETUP,
+    OUTGOING_ACTIVE,
+    OUTGOING_DEVICE,           /* the guest has stopped for the switch-over */
+    OUTGOING_POSTCOPY_ACTIVE,
+    OUTGOING_POSTCOPY_RECOVER, /* a stream that goes on after a pause */
+    OUTGOING_POSTCOPY_PAUSED,  /* ended in post-copy: QEMU can recover */
+    OUTGOING_COMPLETED,
+    OUTGOING_FAILED,
+    OUTGOING_CANCELLED,
+    OUTGOING_STATE_MAX,
+} OutgoingState;
+
+const char *outgoing_state_name(OutgoingState state);
+
+typedef enum {
+    /* elements of the stream; raw in OutgoingInput */
+    OUTGOING_EV_HEADER,
+    OUTGOING_EV_RESUMED,     /* the first element of a stream without a header */
+    OUTGOING_EV_ADVISE,
+    OUTGOING_EV_RAM_SETUP,   /* RAM's START section */
+    OUTGOING_EV_DISCARD,
+    OUTGOING_EV_PACKAGE,     /* begins */
+    OUTGOING_EV_PACKAGE_END, /* its last piece */
+    OUTGOING_EV_RESUME,      /* POSTCOPY_RESUME */
+    OUTGOING_EV_FRAMING,     /* head, EOS and footer of RAM's sections */
+    OUTGOING_EV_PAGE,        /* page */
+    OUTGOING_EV_RAM_END,     /* the last footer of RAM */
+    OUTGOING_EV_ELEMENT,     /* anything else */
+    OUTGOING_EV_UNKNOWN,     /* text: it is not understood from here on */
+    /* QEMU's preempt connection */
+    OUTGOING_EV_URGENT_OPENED,
+    OUTGOING_EV_URGENT_PAGE,
+    OUTGOING_EV_URGENT_EOS,
+    OUTGOING_EV_URGENT_CLOSED,
+    /* the others */
+    OUTGOING_EV_QEMU_ENDED, /* the source has written all it will */
+    OUTGOING_EV_REQUEST,    /* request: from the peer */
+    OUTGOING_EV_COMPLETED,  /* the session has */
+    OUTGOING_EV_FAILED,
+    OUTGOING_EV_CANCELLED,
+    OUTGOING_EVENT_MAX,
+} OutgoingEvent;
+
+const char *outgoing_event_name(OutgoingEvent event);
+gboolean outgoing_has_row(OutgoingState state, OutgoingEvent event, OutgoingState *ret_next);
+
+typedef struct {
+    const guint8 *raw;
+    gsize raw_len;
+    const QemuPage *page;
+    const PageRequest *request;
+    const char *text;
+    guint32 section; /* PACKAGE, RESUME: id of RAM's section */
+    gint64 now_us;
+} OutgoingInput;
+
+typedef enum { OUTGOING_COMPRESS_AUTO, OUTGOING_COMPRESS_ON, OUTGOING_COMPRESS_OFF } OutgoingCompress;
+
+typedef struct {
+    gsize stage;   /* bytes */
+    guint64 window; /* of the session: most bytes in flight */
+    OutgoingCompress compress;
+    CompressWorker *worker; /* or NULL: never compresses. The caller's */
+} OutgoingConfig;
+
+typedef struct Outgoing Outgoing;
+
+/* blocks is filled by who reads the stream. source: asked for pages. */
+Outgoing *outgoing_new(const OutgoingConfig *config, RamBlocks *blocks, RamSource *source,
+                       Session *session);
+void outgoing_free(Outgoing *outgoing);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Outgoing, outgoing_free)
+
+/* The preempt channel; without one everything is passed on unread. Before the stream begins. */
+void outgoing_set_lane(Outgoing *outgoing, Lane *lane);
+
+/* Stream events never fail: without a row they are what is not understood. A REQUEST that cannot be is
+ * an error (RAM_ERROR_PROTOCOL). */
+gboolean outgoing_event(Outgoing *outgoing, OutgoingEvent event, const OutgoingInput *input,
+                        GError **error);
+
+/* A piece of the received bitmap of a block, on its way to the source: before POSTCOPY_RESUME. first:
+ * the number of its first page, a multiple of 8. */
+void outgoing_on_bitmap(Outgoing *outgoing, guint block, guint64 first, const guint8 *bits, gsize len);
+/* n_pages: as long as that bitmap is. */
+void outgoing_on_bitmap_head(Outgoing *outgoing, guint block, guint64 n_pages);
+
+/* Sends what may be sent now. Call it after events and acknowledgements. FALSE: the peer broke a rule. */
+gboolean outgoing_run(Outgoing *outgoing, gint64 now_us, GError **error);
+
+/* Whether the source should be read. */
+gboolean outgoing_wants(const Outgoing *outgoing);
+
+/* A result of the compressor would be sent at once: worth waking up for. */
+gboolean outgoing_waits_for_worker(const Outgoing *outgoing);
+
+OutgoingState outgoing_state(const Outgoing *outgoing);
+/* TRUE: not understood, or no lane: everything is passed on. */
+gboolean outgoing_is_transparent(const Outgoing *outgoing);
+/* The text of the first OUTGOING_EV_UNKNOWN; NULL: none. */
+const char *outgoing_warning(const Outgoing *outgoing);
+void outgoing_get_stats(const Outgoing *outgoing, RamStats *ret_stats);

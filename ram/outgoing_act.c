@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the rows of the outgoing table do, one step each. */
+#include "config.h"
+
+#include <glib/gi18n.h>
+#include <string.h>
+
+#include "ram/outgoing_priv.h"
+#include "ram/qemu_write.h"
+
+/* A 2 MiB page in target pages of 4 KiB: see infer_host_page(). */
+#define HUGE_PAGE_TARGET_PAGES 512
+
+gboolean outgoing_act_nothing(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    return TRUE;
+}
+
+gboolean outgoing_act_pass(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    frame_queue_put_data(&o->queue, in->raw, in->raw_len);
+    return TRUE;
+}
+
+/* ---- what the peer is told ---- */
+
+static void put_phase(Outgoing *o, RamPhase phase)
+{
+    g_autoptr(GByteArray) body = g_byte_array_new();
+
+    phase_body_encode(body, phase);
+    frame_queue_put(&o->queue, FRAME_PHASE, body->data, body->len);
+}
+
+static void put_channel_event(Outgoing *o, QemuChannelEvent event)
+{
+    g_autoptr(GByteArray) body = g_byte_array_new();
+
+    qemu_channel_body_encode(body, event);
+    frame_queue_put(&o->queue, FRAME_QEMU_CHANNEL, body->data, body->len);
+}
+
+static gboolean put_blocks(Outgoing *o, guint32 section)
+{
+    g_autoptr(GByteArray) body = g_byte_array_new();
+
+    if (!blocks_body_encode(body, o->blocks, section, FRAME_PAGES_MAX))
+        return FALSE;
+    frame_queue_put(&o->queue, FRAME_BLOCKS, body->data, body->len);
+    return TRUE;
+}
+
+gboolean outgoing_act_advise(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    put_phase(o, RAM_PHASE_ADVISE);
+    return outgoing_act_pass(o, in, error);
+}
+
+gboolean outgoing_act_discard(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    put_phase(o, RAM_PHASE_DISCARD);
+    return outgoing_act_pass(o, in, error);
+}
+
+/* ---- the epoch of pages ---- */
+
+static Bitmap **sent_slot(Outgoing *o, guint block)
+{
+    guint n = ram_blocks_count(o->blocks);
+
+    if (o->n_sent < n) {
+        o->sent = g_renew(Bitmap *, o->sent, n);
+        while (o->n_sent < n)
+            o->sent[o->n_sent++] = NULL;
+    }
+    return &o->sent[block];
+}
+
+/* FALSE: the peer cannot be told, so the stream is passed on unread. */
+static gboolean begin_epoch(Outgoing *o, guint32 section)
+{
+    gsize target = ram_blocks_target_page(o->blocks);
+
+    if (!put_blocks(o, section))
+        return FALSE;
+    o->section = section;
+    for (guint i = 0; i < ram_blocks_count(o->blocks); i++) {
+        Bitmap **sent = sent_slot(o, i);
+
+        if (!*sent)
+            *sent = bitmap_new(ram_blocks_get(o->blocks, i)->length / target);
+    }
+    o->stage = stage_new(target, o->config.stage);
+    return TRUE;
+}
+
+gboolean outgoing_act_package(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    OutgoingInput unknown = *in;
+
+    if (begin_epoch(o, in->section))
+        return outgoing_act_pass(o, in, error);
+    unknown.text = _("too many RAM blocks");
+    return outgoing_act_transparent(o, &unknown, error);
+}
+
+gboolean outgoing_act_run(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    outgoing_act_pass(o, in, error);
+    put_phase(o, RAM_PHASE_RUNNING);
+    return TRUE;
+}
+
+/* ---- recovery: a stream that does not say how large a block's host pages are ---- */
+
+void outgoing_on_bitmap_head(Outgoing *o, guint block, guint64 n_pages)
+{
+    const RamBlock *b = ram_blocks_get(o->blocks, block);
+    Bitmap **sent = sent_slot(o, block);
+
+    if (o->state != OUTGOING_POSTCOPY_RECOVER || *sent)
+        return;
+    if (ram_blocks_add(o->blocks, (const guint8 *)b->name, strlen(b->name),
+                       n_pages * ram_blocks_target_page(o->blocks), 0, &block, NULL))
+        *sent = bitmap_new(n_pages);
+}
+
+void outgoing_on_bitmap(Outgoing *o, guint block, guint64 first, const guint8 *bits, gsize len)
+{
+    if (o->state == OUTGOING_POSTCOPY_RECOVER && block < o->n_sent && o->sent[block])
+        bitmap_merge_wire(o->sent[block], first, bits, len);
+}
+
+/* QEMU places whole host pages, so a huge page is received wholly or not at all. One that is received
+ * in part shows that the block has small pages. FALSE: nothing shows it either way. */
+static gboolean has_small_pages(const Bitmap *received)
+{
+    guint64 pages = bitmap_pages(received);
+
+    if (pages < HUGE_PAGE_TARGET_PAGES || bitmap_count(received) == pages)
+        return TRUE;
+    for (guint64 i = 0; i + HUGE_PAGE_TARGET_PAGES <= pages; i += HUGE_PAGE_TARGET_PAGES) {
+        guint64 n = bitmap_count_range(received, i, HUGE_PAGE_TARGET_PAGES);
+
+        if (n > 0 && n < HUGE_PAGE_TARGET_PAGES)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+static gboolean learn_host_pages(Outgoing *o)
+{
+    gsize target = ram_blocks_target_page(o->blocks);
+
+    for (guint i = 0; i < ram_blocks_count(o->blocks); i++) {
+        const RamBlock *b = ram_blocks_get(o->blocks, i);
+        guint index;
+
+        if (!*sent_slot(o, i) || !has_small_pages(o->sent[i]) ||
+            !ram_blocks_add(o->blocks, (const guint8 *)b->name, strlen(b->name), 0, target, &index,
+                            NULL))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean outgoing_act_resume(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    OutgoingInput unknown = *in;
+
+    if (learn_host_pages(o) && begin_epoch(o, in->section))
+        return outgoing_act_run(o, in, error);
+    unknown.text = _("a recovery whose received bitmaps do not show how large the host pages are");
+    return outgoing_act_transparent(o, &unknown, error);
+}
+
+/* ---- pages ---- */
+
+static gboolean is_wanted(Outgoing *o, StagedPage *page)
+{
+    gint64 since;
+
+    return page_set_remove(o->wanted, page->block, page->offset, &since);
+}
+
+static void put_page(Outgoing *o, const QemuPage *page, gboolean urgent)
+{
+    guint64 host = ram_blocks_host_page(o->blocks, page->block);
+    StagedPage *staged;
+
+    if (outgoing_was_sent(o, page->block, page->offset)) {
+        o->stats.duplicates++;
+        return;
+    }
+    switch (stage_put(o->stage, page, host, &staged)) {
+    case STAGE_PUT_DUPLICATE:
+        o->stats.duplicates++;
+        return;
+    case STAGE_PUT_PARTIAL:
+        /* Remembered until the rest of the host page is there, on whichever connection. */
+        if (urgent)
+            page_set_add(o->wanted, page->block, page->offset - page->offset % host, 0);
+        return;
+    case STAGE_PUT_READY:
+        break;
+    }
+    if (is_wanted(o, staged) || urgent) {
+        stage_take(o->stage, staged);
+        outgoing_make_urgent(o, staged);
+    }
+}
+
+/* The row passes the raw bytes on when the page cannot be taken apart. */
+static gboolean page_is_plain(const QemuPage *page)
+{
+    return page->kind != QEMU_PAGE_XBZRLE;
+}
+
+gboolean outgoing_act_stage(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    OutgoingInput unknown = *in;
+
+    if (page_is_plain(in->page)) {
+        put_page(o, in->page, FALSE);
+        return TRUE;
+    }
+    unknown.text = _("an XBZRLE page after the switch to post-copy");
+    return outgoing_act_transparent(o, &unknown, error);
+}
+
+gboolean outgoing_act_stage_urgent(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    if (o->stage && page_is_plain(in->page))
+        put_page(o, in->page, TRUE);
+    return TRUE;
+}
+
+gboolean outgoing_act_ram_end(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    o->ram_ended = o->held = TRUE;
+    return TRUE;
+}
+
+/* ---- requests ---- */
+
+static gboolean check_request(Outgoing *o, const PageRequest *r, GError **error)
+{
+    if (r->length == 0 || !ram_blocks_get(o->blocks, r->block)) {
+        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
+                    _("REQUEST of %u bytes in block %u: there is no such block"), r->length,
+                    r->block);
+        return FALSE;
+    }
+    if (!ram_blocks_check_range(o->blocks, r->block, r->start, r->length, error)) {
+        g_prefix_error(error, "REQUEST: ");
+        return FALSE;
+    }
+    if (page_set_size(o->wanted) >= OUTGOING_REQUESTS_MAX) {
+        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
+                    _("REQUEST: more than %d pages are asked for at a time"),
+                    OUTGOING_REQUESTS_MAX);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static void request_host_page(Outgoing *o, guint block, guint64 offset, guint64 host, gint64 now)
+{
+    StagedPage *staged;
+
+    o->stats.requests++;
+    if (outgoing_was_sent(o, block, offset)) {
+        o->stats.requests_late++;
+        /* Its first part is: the rest shall not wait. */
+        if (o->background.page && o->background.page->block == block &&
+            o->background.page->offset == offset)
+            o->rush = TRUE;
+        return;
+    }
+    staged = o->stage ? stage_find(o->stage, block, offset, host) : NULL;
+    if (staged && staged->ready) {
+        o->stats.requests_staged++;
+        stage_take(o->stage, staged);
+        outgoing_make_urgent(o, staged);
+        return;
+    }
+    if (!page_set_add(o->wanted, block, offset, now))
+        return;
+    o->stats.requests_asked++;
+    if (o->source->ops->request)
+        o->source->ops->request(o->source, block, offset, host);
+}
+
+gboolean outgoing_act_request(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    const PageRequest *r = in->request;
+    guint64 host;
+
+    if (!check_request(o, r, error))
+        return FALSE;
+    host = ram_blocks_host_page(o->blocks, r->block);
+    for (guint64 at = r->start - r->start % host; at < r->start + r->length; at += host)
+        request_host_page(o, r->block, at, host, in->now_us);
+    return TRUE;
+}
+
+/* ---- QEMU's own preempt connection ---- */
+
+gboolean outgoing_act_urgent_opened(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    put_channel_event(o, QEMU_CHANNEL_OPENED);
+    return TRUE;
+}
+
+gboolean outgoing_act_urgent_eos(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    o->urgent_eos = TRUE;
+    return TRUE;
+}
+
+gboolean outgoing_act_urgent_closed(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    o->urgent_closed = TRUE;
+    return TRUE;
+}
+
+/* ---- ends ---- */
+
+/* In post-copy the destination makes the sections, so what is passed on from the midst of one needs a
+ * head of its own. */
+gboolean outgoing_act_transparent(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    if (!o->warning)
+        o->warning = g_strdup(in->text ? in->text : _("an unknown element"));
+    o->transparent = TRUE;
+    if (o->state == OUTGOING_POSTCOPY_ACTIVE && !o->ram_ended) {
+        o->held = TRUE;
+        if (in->section) {
+            g_autoptr(GByteArray) head = g_byte_array_new();
+
+            qemu_put_section(head, QEMU_SECTION_PART, in->section);
+            frame_queue_put_data(&o->queue, head->data, head->len);
+        }
+    }
+    return outgoing_act_pass(o, in, error);
+}
+
+gboolean outgoing_act_qemu_ended(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    o->qemu_ended = o->held = TRUE;
+    return outgoing_act_pass(o, in, error);
+}

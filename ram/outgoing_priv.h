@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Inside of the outgoing machine. For ram/outgoing*.c only. */
+#pragma once
+
+#include "ram/bitmap.h"
+#include "ram/compress_policy.h"
+#include "ram/frame_queue.h"
+#include "ram/outgoing.h"
+#include "ram/page_set.h"
+#include "ram/stage.h"
+
+/* A host page on its way: some of its target pages may be out already. */
+typedef struct {
+    StagedPage *page; /* NULL: none */
+    guint next;       /* the record that goes next */
+} Sending;
+
+struct Outgoing {
+    OutgoingConfig config;
+    RamBlocks *blocks;
+    RamSource *source;
+    Session *session;
+    Lane *lane;
+
+    OutgoingState state;
+    gboolean transparent;
+    char *warning;
+    guint32 section;
+    gboolean ram_ended;    /* RAM's END has come; what follows it waits for the stage */
+    gboolean ram_end_sent;
+    gboolean qemu_ended;
+    gboolean eof_sent;
+    gboolean urgent_eos; /* of QEMU's preempt connection: told after RAM_END */
+    gboolean urgent_closed;
+
+    Flow *flow;
+    FrameQueue queue;  /* for the main channel, in order; waits while the stage has to go before it */
+    gboolean held;     /* it does */
+    Stage *stage;      /* from BLOCKS on */
+    Sending background;
+    gboolean rush;     /* the huge page in background is waited for */
+    GQueue urgent;     /* of StagedPage: requested, to go on the preempt channel */
+    Sending urgent_now;
+    PageSet *wanted;   /* asked for and not staged completely */
+    guint n_sent;      /* entries in sent */
+    Bitmap **sent;     /* by block: target pages that the peer has or is being sent */
+    guint64 pages_sent;
+    CompressPolicy policy;
+
+    RamStats stats;
+};
+
+typedef gboolean (*OutgoingAct)(Outgoing *o, const OutgoingInput *in, GError **error);
+
+gboolean outgoing_act_nothing(Outgoing *o, const OutgoingInput *in, GError **error);
+gboolean outgoing_act_pass(Outgoing *o, const OutgoingInput *in, GError **error);
+gboolean outgoing_act_advise(Outgoing *o, const OutgoingInput *in, GError **error);
+gboolean outgoing_act_discard(Outgoing *o, const OutgoingInput *in, GError **error);
+gboolean outgoing_act_package(Outgoing *o, const OutgoingInput *in, GError **error);
+gboolean outgoing_act_run(Outgoing *o, const OutgoingInput *in, GError **error);
+gboolean outgoing_act_resume(Outgoing *o, const OutgoingInput *in, GError **error);
+gboolean outgoing_act_stage(Outgoing *o, const OutgoingInput *in, GError **error);
+gboolean outgoing_act_stage_urgent(Outgoing *o, const OutgoingInput *in, GError **error);
+gboolean outgoing_act_ram_end(Outgoing *o, const OutgoingInput *in, GError **error);
+gboolean outgoing_act_transparent(Outgoing *o, const OutgoingInput *in, GError **error);
+gboolean outgoing_act_urgent_opened(Outgoing *o, const OutgoingInput *in, GError **error);
+gboolean outgoing_act_urgent_eos(Outgoing *o, const OutgoingInput *in, GError **error);
+gboolean outgoing_act_urgent_closed(Outgoing *o, const OutgoingInput *in, GError **error);
+gboolean outgoing_act_qemu_ended(Outgoing *o, const OutgoingInput *in, GError **error);
+gboolean outgoing_act_request(Outgoing *o, const OutgoingInput *in, GError **error);
+
+/* ram/outgoing_send.c */
+void outgoing_mark_sent(Outgoing *o, guint block, guint64 offset);
+gboolean outgoing_was_sent(const Outgoing *o, guint block, guint64 offset);
+/* A host page that somebody waits for; ready; out of the stage. */
+void outgoing_make_urgent(Outgoing *o, StagedPage *page);
+void outgoing_send_all(Outgoing *o, gint64 now_us);

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Collects pages into the plain body of a PAGES. */
+#include "config.h"
+
+#include <string.h>
+
+#include "ram/page_frames.h"
+
+#define COUNT_LEN 4  /* of a ZERO record */
+#define LENGTH_LEN 4 /* of a COMPRESSED one */
+
+G_STATIC_ASSERT(PAGES_PLAIN_MAX >= PAGES_RECORD_HEAD_LEN + RAM_TARGET_PAGE_MAX);
+G_STATIC_ASSERT(RAM_BLOCKS_MAX <= G_MAXUINT16 + 1);
+
+void pages_batch_init(PagesBatch *batch, gsize reserve)
+{
+    *batch = (PagesBatch){ .reserve = reserve };
+}
+
+void pages_batch_clear(PagesBatch *batch)
+{
+    g_free(batch->bytes);
+    pages_batch_init(batch, batch->reserve);
+}
+
+static void put_u16(guint8 *at, guint16 v)
+{
+    v = GUINT16_TO_BE(v);
+    memcpy(at, &v, sizeof v);
+}
+
+static void put_u32(guint8 *at, guint32 v)
+{
+    v = GUINT32_TO_BE(v);
+    memcpy(at, &v, sizeof v);
+}
+
+static void put_u64(guint8 *at, guint64 v)
+{
+    v = GUINT64_TO_BE(v);
+    memcpy(at, &v, sizeof v);
+}
+
+static gboolean continues_zero_run(const PagesBatch *batch, const QemuPage *page)
+{
+    return page->kind == QEMU_PAGE_ZERO && batch->zero_count > 0 &&
+           page->block == batch->zero_block && page->fill == batch->zero_fill &&
+           page->offset == batch->zero_next;
+}
+
+static gsize record_len(const QemuPage *page)
+{
+    gsize extra = page->kind == QEMU_PAGE_ZERO         ? COUNT_LEN
+                  : page->kind == QEMU_PAGE_COMPRESSED ? LENGTH_LEN + page->data_len
+                                                       : page->data_len;
+
+    return PAGES_RECORD_HEAD_LEN + extra;
+}
+
+/* The first page gets a buffer of its size, for a page that is sent alone; the second one a buffer
+ * for as many as may come. NULL: it does not fit. */
+static guint8 *add_room(PagesBatch *batch, gsize len)
+{
+    gsize head = batch->reserve + PAGES_HEAD_LEN;
+    guint8 *room;
+
+    if (len > PAGES_PLAIN_MAX - batch->len)
+        return NULL;
+    if (head + batch->len + len > batch->capacity) {
+        batch->capacity = head + (batch->capacity == 0 ? len : PAGES_PLAIN_MAX);
+        batch->bytes = g_realloc(batch->bytes, batch->capacity);
+    }
+    room = batch->bytes + head + batch->len;
+    batch->len += len;
+    return room;
+}
+
+static void put_record(guint8 *at, const QemuPage *page)
+{
+    put_u16(at, page->block);
+    at[2] = page->kind;
+    at[3] = page->kind == QEMU_PAGE_ZERO ? page->fill : 0;
+    put_u64(at + 4, page->offset);
+    at += PAGES_RECORD_HEAD_LEN;
+    if (page->kind == QEMU_PAGE_ZERO) {
+        put_u32(at, 1);
+        return;
+    }
+    if (page->kind == QEMU_PAGE_COMPRESSED) {
+        put_u32(at, page->data_len);
+        at += LENGTH_LEN;
+    }
+    memcpy(at, page->data, page->data_len);
+}
+
+gboolean pages_batch_add(PagesBatch *batch, const QemuPage *page, gsize target_page)
+{
+    guint8 *at;
+
+    g_return_val_if_fail(page->block < RAM_BLOCKS_MAX, FALSE);
+    g_return_val_if_fail(page->kind == QEMU_PAGE_ZERO || page->kind == QEMU_PAGE_COMPRESSED ||
+                             (page->kind == QEMU_PAGE_RAW && page->data_len == target_page),
+                         FALSE);
+
+    if (batch->target_pages == PAGES_TARGET_MAX)
+        return FALSE;
+    if (continues_zero_run(batch, page)) {
+        batch->zero_count++;
+        put_u32(batch->bytes + batch->reserve + PAGES_HEAD_LEN + batch->len - COUNT_LEN,
+                batch->zero_count);
+    } else {
+        at = add_room(batch, record_len(page));
+        if (!at)
+            return FALSE;
+        put_record(at, page);
+        batch->zero_count = page->kind == QEMU_PAGE_ZERO;
+        batch->zero_block = page->block;
+        batch->zero_fill = page->fill;
+    }
+    batch->zero_next = page->offset + target_page;
+    batch->target_pages++;
+    return TRUE;
+}
+
+guint8 *pages_batch_finish(PagesBatch *batch, gsize *ret_body_len)
+{
+    gsize len = batch->reserve + PAGES_HEAD_LEN + batch->len;
+    guint8 *bytes, *head;
+
+    g_return_val_if_fail(batch->len > 0, NULL);
+    /* What waits to be acknowledged should not hold much more memory than it needs. */
+    bytes = batch->capacity > 2 * len ? g_realloc(batch->bytes, len) : batch->bytes;
+    head = bytes + batch->reserve;
+    memset(head, 0, PAGES_HEAD_LEN);
+    head[0] = PAGES_PLAIN;
+    put_u32(head + 4, batch->len);
+
+    *ret_body_len = PAGES_HEAD_LEN + batch->len;
+    pages_batch_init(batch, batch->reserve);
+    return bytes;
+}

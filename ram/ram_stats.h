@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the engine counts. Pages are target pages; a side leaves at 0 what it cannot know. */
+#pragma once
+
+#include "ram/histogram.h"
+
+typedef struct {
+    /* of this epoch, since the switch to post-copy */
+    guint64 pages_normal;     /* with data */
+    guint64 pages_zero;
+    guint64 pages_background; /* on the main channel */
+    guint64 pages_urgent;     /* on the preempt channel */
+    guint64 duplicates;       /* pages that came again and were dropped */
+    guint64 requests;         /* host pages that the destination QEMU asked for */
+    guint64 requests_staged;  /* source: of them found in the stage */
+    guint64 requests_asked;   /* source: of them passed on to the source QEMU */
+    guint64 requests_late;    /* source: of them sent already */
+    guint64 requests_outstanding; /* destination: asked for and not handed to QEMU yet */
+    guint64 stage_bytes;
+    guint64 stage_high_water;
+    guint64 plain_bytes;      /* bodies of PAGES before compression */
+    guint64 encoded_bytes;    /* and as they were sent: the ratio is plain / encoded */
+    guint64 compressed_frames;
+    /* the link, from the acknowledgements of the main channel */
+    guint64 rate;             /* bytes/s */
+    guint64 rtt_us;
+    guint64 rtt_min_us;
+    guint64 in_flight_limit;
+    /* destination: from the request of a page until it was handed to QEMU */
+    Histogram request_latency;
+} RamStats;

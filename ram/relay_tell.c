@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the relay's thread tells the main thread. */
+#include "config.h"
+
+#include <glib/gi18n.h>
+
+#include "ram/relay_priv.h"
+
+void relay_report(Relay *relay, RelayReport *report)
+{
+    mailbox_post(relay->reports, report);
+}
+
+static void fill_stats(Relay *relay, RelayStats *stats)
+{
+    gint64 until = relay->ended_us ? relay->ended_us : g_get_monotonic_time();
+    const PumpQemu *qemu = relay->qemu;
+    guint64 in = qemu[QEMU_MAIN].bytes_in + qemu[QEMU_PREEMPT].bytes_in;
+    guint64 out = qemu[QEMU_MAIN].bytes_out + qemu[QEMU_PREEMPT].bytes_out;
+    gboolean source = relay->side == SESSION_SOURCE;
+    SessionStats s;
+
+    session_get_stats(relay->session, &s);
+    if (relay->main.link)
+        link_wire_bytes(relay->main.link, &relay->wire_sent, &relay->wire_received);
+    if (relay->preempt.link)
+        link_wire_bytes(relay->preempt.link, &relay->wire_preempt_sent,
+                        &relay->wire_preempt_received);
+    *stats = (RelayStats){
+        .stream_bytes = source ? in : out,
+        .return_path_bytes = source ? out : in,
+        .wire_bytes_sent = relay->wire_sent,
+        .wire_bytes_received = relay->wire_received,
+        .wire_preempt_sent = relay->wire_preempt_sent,
+        .wire_preempt_received = relay->wire_preempt_received,
+        .frames_sent = s.frames_sent,
+        .frames_received = s.frames_received,
+        .window_high_water = s.in_flight_high,
+        .elapsed_us = relay->active_us ? until - relay->active_us : 0,
+    };
+    engine_get_stats(relay->engine, &stats->ram);
+}
+
+void relay_report_stats(Relay *relay)
+{
+    RelayReport *report = relay_report_new(RELAY_REPORT_STATS);
+
+    fill_stats(relay, &report->stats);
+    relay_report(relay, report);
+}
+
+void relay_report_state(Relay *relay)
+{
+    RelayReport *report = relay_report_new(RELAY_REPORT_STATE);
+
+    report->state = session_state(relay->session);
+    report->reason = g_strdup(session_reason(relay->session));
+    report->ended_by = session_ended_by(relay->session);
+    if (session_state_is_active(report->state) && !relay->active_us)
+        relay->active_us = g_get_monotonic_time();
+    if (session_state_is_end(report->state)) {
+        relay->ended_us = g_get_monotonic_time();
+        engine_on_session_end(relay->engine, report->state, relay->ended_us);
+    }
+    report->phase = relay->phase = engine_phase(relay->engine);
+    fill_stats(relay, &report->stats);
+    relay_report(relay, report);
+}
+
+void relay_report_channel_up(Relay *relay, const Link *link, ChannelKind kind)
+{
+    RelayReport *report = relay_report_new(RELAY_REPORT_CHANNEL_UP);
+
+    report->kind = kind;
+    report->tls_version = g_strdup(tls_channel_version(link->channel));
+    report->tls_cipher = g_strdup(tls_channel_cipher(link->channel));
+    report->peer_name = g_strdup(tls_channel_peer_name(link->channel));
+    report->address = g_strdup(link->address);
+    relay_report(relay, report);
+}
+
+void relay_report_refused(Relay *relay, const char *address, const char *reason)
+{
+    RelayReport *report = relay_report_new(RELAY_REPORT_CHANNEL_REFUSED);
+
+    report->address = g_strdup(address);
+    report->reason = g_strdup(reason);
+    relay_report(relay, report);
+}
+
+static void report_phase(Relay *relay)
+{
+    const char *phase = engine_phase(relay->engine);
+    RelayReport *report;
+
+    if (phase == relay->phase)
+        return;
+    relay->phase = phase;
+    report = relay_report_new(RELAY_REPORT_PHASE);
+    report->phase = phase;
+    relay_report(relay, report);
+}
+
+static void report_warning(Relay *relay)
+{
+    const char *warning = engine_warning(relay->engine);
+    RelayReport *report;
+
+    if (!warning || relay->warned)
+        return;
+    relay->warned = TRUE;
+    report = relay_report_new(RELAY_REPORT_WARNING);
+    report->reason = g_strdup_printf(_("QEMU's stream is passed on unread from here on: %s"),
+                                     warning);
+    relay_report(relay, report);
+}
+
+static void report_return_path(Relay *relay)
+{
+    const PumpQemu *qemu = &relay->qemu[QEMU_MAIN];
+
+    if (relay->return_path_reported ||
+        (relay->side == SESSION_SOURCE ? qemu->bytes_out : qemu->bytes_in) == 0)
+        return;
+    relay->return_path_reported = TRUE;
+    relay_report(relay, relay_report_new(RELAY_REPORT_RETURN_PATH));
+}
+
+void relay_report_progress(Relay *relay)
+{
+    report_phase(relay);
+    report_warning(relay);
+    report_return_path(relay);
+}
+
+void relay_reply(Relay *relay, gpointer call, GError *error)
+{
+    RelayReport *report;
+
+    if (!call) {
+        g_clear_error(&error);
+        return;
+    }
+    report = relay_report_new(RELAY_REPORT_REPLY);
+    report->call = call;
+    report->error = error;
+    /* Only the source has a lane before its first call is answered. */
+    report->wants_preempt = !error && relay->lane && lane_state(relay->lane) == LANE_NONE &&
+                            !relay->preempt.link && relay->side == SESSION_SOURCE;
+    relay_report(relay, report);
+}
+
+GError *relay_wrong_state(Relay *relay, const char *what)
+{
+    const char *reason = session_reason(relay->session);
+
+    return g_error_new(JOB_ERROR, JOB_ERROR_WRONG_STATE, _("%s in state %s%s%s"), what,
+                       session_state_status(session_state(relay->session)), *reason ? ": " : "",
+                       reason);
+}
