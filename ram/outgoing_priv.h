@@ -38,6 +38,9 @@ struct Outgoing {
     gboolean held;     /* it does */
     Stage *stage;      /* from BLOCKS on */
     Sending background;
+    gboolean has_near; /* where the guest waited last: the background goes on from there */
+    guint near_block;
+    guint64 near_offset;
     gboolean rush;     /* the huge page in background is waited for */
     GQueue urgent;     /* of StagedPage: requested, to go on the preempt channel */
     Sending urgent_now;

@@ -168,7 +168,8 @@ static void lane_opened(Relay *relay)
     relay_reply(relay, g_steal_pointer(&relay->channel_call), NULL);
 }
 
-/* Its loss is the loss of the session: the pages that were under way on it are not here. */
+/* Before it is open that is an error of the call alone, and the caller's to judge. After that its loss
+ * is the loss of the session: the pages that were under way on it are not here. */
 static void lane_failed(Relay *relay)
 {
     g_autofree char *reason =
@@ -177,8 +178,8 @@ static void lane_failed(Relay *relay)
     relay_drop_preempt(relay);
     if (relay->channel_call)
         relay_reply(relay, g_steal_pointer(&relay->channel_call),
-                    g_error_new_literal(JOB_ERROR, relay->channel_error, reason));
-    if (!session_state_is_end(session_state(relay->session)))
+                    g_error_new_literal(JOB_ERROR, relay->channel_error, lane_reason(relay->lane)));
+    else if (!session_state_is_end(session_state(relay->session)))
         session_on_channel_lost(relay->session, reason);
 }
 

@@ -11,13 +11,14 @@ from loopback import Pair, Place, certificates
 from wait import Timeout, wait_for
 
 SLOW = 25_000_000                       # bytes a second, while a migration must not end
+COMMON_MACHINE = "pc-q35-7.2"           # that any QEMU here knows
 STOPPED = {"failed", "cancelled", "postcopy-paused"}
 
 
 class Direct:
     """One guest and one migration of it, from the place `source` to the place `target`.
 
-    builddir      where the programs were built
+    rig           says where the programs were built, and which QEMUs are newer ones
     capabilities  of both QEMUs, beside postcopy-ram
     helpers       False: one QEMU speaks to the other
     hugepages     the guest's memory is in pages of 2 MiB, which must be there
@@ -25,11 +26,14 @@ class Direct:
 
     builddir and hosts are what a Guest asks of a rig."""
 
-    def __init__(self, builddir, *capabilities, helpers=True, hugepages=False, **guest):
-        self.builddir, self.capabilities, self.helpers = builddir, capabilities, helpers
+    def __init__(self, rig, *capabilities, helpers=True, hugepages=False, **guest):
+        self.builddir, self.capabilities, self.helpers = rig.builddir, capabilities, helpers
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="postcopy-direct-"))
         self.source, self.target = self.hosts = [Place(self.directory, name) for name in ("source", "destination")]
+        self.source.newer, self.target.newer = map(rig.newer.get, "ab")
         self.guest = Guest(self, **guest)
+        if bool(self.source.newer) != bool(self.target.newer):
+            self.guest.machine = COMMON_MACHINE
         self.incoming = self.outgoing = self.directory / "in.sock"
         self.pair = None
         self.options = ["-smp", self.guest.vcpus]

@@ -92,13 +92,14 @@ class Host:
     seen from outside, so os.kill() and Popen work on them.
     """
 
-    def __init__(self, letter, number, builddir, qemu_user):
+    def __init__(self, letter, number, builddir, qemu_user, newer=None):
         self.letter = letter
         self.name = f"host{letter}.test"
         self.name6 = f"host{letter}-v6.test"
         self.ip, self.ip6 = f"192.0.2.{number}", f"2001:db8::{number}"
         self.builddir = pathlib.Path(builddir).resolve()
         self.qemu_user = qemu_user
+        self.newer = newer              # a Newer, or None for the machine's own programs
         self.libvirtd = self.daemon = None
         self.daemon_command = None      # given by the rig
         self._numbers = 0
@@ -135,6 +136,8 @@ class Host:
     def _lay_out(self):
         """Runs inside: everything a host writes to becomes its own."""
         namespace.mount("none", "/", None, namespace.MS_REC | namespace.MS_PRIVATE)
+        if self.newer:
+            self.newer.lay_over()
         namespace.mount("proc", "/proc", "proc")
         namespace.mount("sysfs", "/sys", "sysfs")       # the network cards of this host alone
         trees = [(os.open(self.builddir, os.O_PATH), INSIDE_BUILD), (os.open(SOURCE, os.O_PATH), INSIDE_SOURCE)]

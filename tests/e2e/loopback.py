@@ -47,6 +47,7 @@ class Place:
     def __init__(self, top, name):
         self.name = name
         self.directory = pathlib.Path(top) / name
+        self.newer = None               # a Newer, for another QEMU than the machine's
         self.qemu = None
         self.path(KERNEL).parent.mkdir(parents=True)
 
@@ -66,11 +67,12 @@ class Place:
     def start_qemu(self, guest, *more):
         serial = self.path(guest.log)
         serial.parent.mkdir(parents=True, exist_ok=True)
-        self.qemu = Qemu(f"the {self.name} QEMU", [
+        argv = [
             PROGRAMS[0], "-name", guest.name, "-machine", f"{guest.machine},accel=tcg", "-cpu", "qemu64",
             "-m", guest.memory, "-nodefaults", "-no-user-config", "-display", "none", "-kernel", self.path(KERNEL),
-            "-append", guest.cmdline, "-serial", f"file:{serial}", *more],
-            self.directory / "qemu.log", ENVIRONMENT)
+            "-append", guest.cmdline, "-serial", f"file:{serial}", *more]
+        self.qemu = Qemu(f"the {self.name} QEMU", self.newer.command(argv) if self.newer else argv,
+                         self.directory / "qemu.log", ENVIRONMENT)
         return self.qemu.qmp
 
     def allow_postcopy(self, *more):

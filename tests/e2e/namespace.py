@@ -18,7 +18,7 @@ NEWNS, NEWUTS, NEWIPC = 0x00020000, 0x04000000, 0x08000000
 NEWPID, NEWNET = 0x20000000, 0x40000000
 KINDS = {"mnt": NEWNS, "uts": NEWUTS, "ipc": NEWIPC, "net": NEWNET}
 
-MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 4096, 16384, 1 << 18
 PR_SET_PDEATHSIG = 1
 
 # As the first process it inherits every orphan and must not leave them as zombies:

@@ -55,10 +55,13 @@ class Rig:
     daemon_command  what to start instead of the built one, as a list
     daemon_conf     settings of virtpostcopyd.conf that differ from the rig's
     qemu_user       the user QEMU runs as; None: the distribution's own
+    newer           {"a": Newer, "b": Newer} or one of them: the hosts with other libvirt and QEMU
     """
 
-    def __init__(self, builddir=None, daemon=True, daemon_command=None, daemon_conf=None, qemu_user=None):
+    def __init__(self, builddir=None, daemon=True, daemon_command=None, daemon_conf=None, qemu_user=None,
+                 newer=None):
         self.builddir = find_builddir(builddir)
+        self.newer = newer or {}
         self.with_daemon = daemon
         self.a = self.b = self.ca = None
         self.hosts = ()
@@ -84,9 +87,9 @@ class Rig:
         self.close()
 
     def _build(self, daemon_command, daemon_conf):
-        self.a = Host("a", 1, self.builddir, self.qemu_user)
+        self.a = Host("a", 1, self.builddir, self.qemu_user, self.newer.get("a"))
         self.hosts = (self.a,)
-        self.b = Host("b", 2, self.builddir, self.qemu_user)
+        self.b = Host("b", 2, self.builddir, self.qemu_user, self.newer.get("b"))
         self.hosts = (self.a, self.b)
         self._connect()
         self.ca = self.authority("Test CA")

@@ -11,6 +11,7 @@ import time
 import traceback
 
 import harness
+from newer import Newer
 from rig import Rig, find_builddir, requirements
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -55,9 +56,10 @@ def time_limit(seconds):
 class RigKeeper:
     """One rig for as many tests as can share it."""
 
-    def __init__(self, builddir, daemon_command):
+    def __init__(self, builddir, daemon_command, newer):
         self.builddir = builddir
         self.daemon_command = daemon_command
+        self.newer = newer
         self.rig = None
         self.options = None
         self.lengths = {}               # of the logs when the test began
@@ -74,7 +76,7 @@ class RigKeeper:
         self.drop()
         self.options, self.lengths = options, {}
         with time_limit(RESET_DEADLINE):
-            self.rig = Rig(self.builddir, daemon_command=self.daemon_command, **options)
+            self.rig = Rig(self.builddir, daemon_command=self.daemon_command, newer=self.newer, **options)
         return self.rig
 
     def drop(self):
@@ -156,7 +158,18 @@ def parse_arguments(argv):
     parser.add_argument("--keep-logs", metavar="DIR", help="copy the logs of every test below this directory")
     parser.add_argument("--daemon", metavar="COMMAND", help="start this instead of the built virtpostcopyd "
                         "(words separated by spaces, paths as seen in a host)")
+    parser.add_argument("--newer", metavar="HOSTS=DIR", help="these hosts (a, b or ab) have the newer libvirt and QEMU "
+                        "that newer.py has put into DIR")
     return parser.parse_args(argv)
+
+
+def newer_hosts(text):
+    if not text:
+        return {}
+    letters, _, top = text.partition("=")
+    newer = Newer(top)
+    print(f"# host {' and '.join(letters)}: {newer.describe().replace(chr(10), ', ')}")
+    return dict.fromkeys(letters, newer)
 
 
 def main(argv):
@@ -171,7 +184,8 @@ def main(argv):
 
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, interrupt)
-    keeper = RigKeeper(find_builddir(options.builddir), options.daemon.split() if options.daemon else None)
+    keeper = RigKeeper(find_builddir(options.builddir), options.daemon.split() if options.daemon else None,
+                       newer_hosts(options.newer))
     try:
         counts = run_all(tests, keeper, options.keep_logs)
     except Interrupted as reason:

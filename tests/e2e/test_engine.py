@@ -24,17 +24,14 @@ def in_huge_pages(host):
     return int(re.search(r"HugetlbPages:\s*(\d+) kB", status).group(1)) >> 10
 
 
-def moves_in_postcopy(rig, guest, rate="200mbit", then=None):
-    """A migration from a to b in post-copy from early on; the link is slow until it has begun,
-    and then as fast as `then` says (None: unlimited). Returns the guest's verdict.
+def moves_in_postcopy(rig, guest, *options, rate="200mbit"):
+    """A migration from a to b in post-copy from early on; the link has that rate until it has begun.
+    Returns the guest's verdict.
 
     With huge pages QEMU sends 64 of them before it looks whether it is to switch."""
-    migration, _, _ = begin_in_postcopy(rig, guest, rate=rate)
+    migration, _, _ = begin_in_postcopy(rig, guest, *options, rate=rate)
     before = rig.b.wire_bytes()[0]
-    if then:
-        rig.shape(then)
-    else:
-        rig.unshape()
+    rig.shape("1gbit")
     migration.finish()
     came = rig.b.wire_bytes()[0] - before
     verdict = arrived(rig, guest)
@@ -45,13 +42,18 @@ def moves_in_postcopy(rig, guest, rate="200mbit", then=None):
 
 @deadline(60)
 def test_one_processor(rig):
-    moves_in_postcopy(rig, Guest(rig, 128, **BUSY).start(rig.a), then="1gbit")
+    moves_in_postcopy(rig, Guest(rig, 128, **BUSY).start(rig.a))
+
+
+@deadline(60)
+def test_one_processor_peer_to_peer(rig):
+    moves_in_postcopy(rig, Guest(rig, 64, **BUSY).start(rig.a), "--p2p")
 
 
 @deadline(60)
 def test_four_processors(rig):
     """Four of them wait for pages at the same time."""
-    moves_in_postcopy(rig, Guest(rig, 128, vcpus=4, **BUSY).start(rig.a), then="1gbit")
+    moves_in_postcopy(rig, Guest(rig, 128, vcpus=4, **BUSY).start(rig.a))
 
 
 @deadline(60)
@@ -59,7 +61,7 @@ def test_huge_pages(rig):
     """Host pages of 2 MiB: 512 of the guest's pages each, which must come as one."""
     with rig.hugepages(2 * 128):
         guest = Guest(rig, 128, memory_backing=HUGEPAGES, **BUSY).start(rig.a)
-        moves_in_postcopy(rig, guest, rate="1gbit", then="1gbit")
+        moves_in_postcopy(rig, guest, rate="1gbit")
         assert in_huge_pages(rig.b) == 128
         guest.destroy(rig.b)
 
@@ -69,7 +71,7 @@ def test_huge_pages_and_four_processors(rig):
     """Two processors wait for the same host page more often than not."""
     with rig.hugepages(2 * 64):
         guest = Guest(rig, 64, vcpus=4, memory_backing=HUGEPAGES, **BUSY).start(rig.a)
-        moves_in_postcopy(rig, guest, rate="500mbit", then="1gbit")
+        moves_in_postcopy(rig, guest, rate="500mbit")
         guest.destroy(rig.b)
 
 
@@ -79,7 +81,7 @@ def test_balloon(rig):
     guest = Guest(rig, 192, balloon=96, **BUSY).start(rig.a)
     actual = f"actual {96 << 10}\n"
     assert actual in rig.a.virsh("dommemstat", guest.name).stdout
-    verdict = moves_in_postcopy(rig, guest, then="1gbit")
+    verdict = moves_in_postcopy(rig, guest)
     assert verdict["pages"] << 12 < 96 << 20
     assert actual in rig.b.virsh("dommemstat", guest.name).stdout
 
@@ -90,7 +92,7 @@ def test_memory_plugged_in(rig):
     guest = Guest(rig, 64, extra=(ABOVE_4G, 64), room=256, **BUSY).start(rig.a)
     assert guest.plug(rig.a, 64) == ABOVE_4G
     guest.wait_extra(rig.a)
-    verdict = moves_in_postcopy(rig, guest, then="1gbit")
+    verdict = moves_in_postcopy(rig, guest)
     assert verdict["pages"] << 12 > 120 << 20
     assert "<memory model='dimm'>" in rig.b.virsh("dumpxml", guest.name).stdout
 
@@ -109,7 +111,7 @@ def test_more_than_four_gibibytes(rig):
     end = ABOVE_4G + (memory - 3072 << 20)              # 3 GiB are below
     guest = Guest(rig, memory, ram=48, extra=(end - (extra << 20), extra), **BUSY).start(rig.a)
     guest.wait_extra(rig.a)
-    verdict = moves_in_postcopy(rig, guest, then="1gbit")
+    verdict = moves_in_postcopy(rig, guest)
     assert verdict["pages"] << 12 == 48 + extra << 20
 
 
@@ -120,7 +122,7 @@ PREEMPT = "postcopy-preempt"
 
 def goes_directly(rig, *capabilities, speed=SLOW, **options):
     """The same between two QEMUs without libvirt."""
-    with Direct(rig.builddir, *capabilities, **options) as direct:
+    with Direct(rig, *capabilities, **options) as direct:
         job = direct.migrate(speed=speed)
         ram = job["ram"]
         note(f"{job['total-time']} ms, {ram['postcopy-bytes'] >> 20} MiB of them in post-copy, "
