@@ -36,6 +36,12 @@ static void fail(DriverJob *job, const char *reason)
     driver_job_forward(job, on_performed);
 }
 
+static SpeedLimit speed_limit(const MigrateCall *call)
+{
+    return (SpeedLimit){ .user = migrate_call_postcopy_speed(call),
+                         .again = (migrate_call_flags(call) & VIR_MIGRATE_POSTCOPY_RESUME) != 0 };
+}
+
 /* ---- direct ---- */
 
 static void on_connected(GObject *source, GAsyncResult *result, gpointer data)
@@ -64,6 +70,7 @@ static void perform_direct(DriverJob *job)
     const char *text = migrate_call_text(job->call, MIGRATE_TEXT_URI);
     const char *tls_name = migrate_call_text(job->call, MIGRATE_TEXT_TLS_DESTINATION);
     gboolean tls = (migrate_call_flags(job->call) & VIR_MIGRATE_TLS) != 0;
+    SpeedLimit limit = speed_limit(job->call);
     g_auto(MigrationUri) uri = { 0 };
     g_autoptr(GError) error = NULL;
 
@@ -81,7 +88,7 @@ static void perform_direct(DriverJob *job)
         return;
     }
     job->migration =
-        migration_new_source(job->driver->set, migrate_call_domain(job->call), &uri);
+        migration_new_source(job->driver->set, migrate_call_domain(job->call), &uri, &limit);
     driver_client_add(job->proxy, job->migration);
     migration_connect(job->migration, tls_name, on_connected, job);
 }
@@ -123,6 +130,7 @@ static void perform_peer(DriverJob *job)
 {
     const char *dconnuri = migrate_call_text(job->call, MIGRATE_TEXT_DCONNURI);
     gboolean tls = (migrate_call_flags(job->call) & VIR_MIGRATE_TLS) != 0;
+    SpeedLimit limit = speed_limit(job->call);
 
     if (dconnuri && !migration_uri_is_ours(dconnuri) &&
         job->driver->settings->allow_plain_destination && !tls) {
@@ -136,7 +144,7 @@ static void perform_peer(DriverJob *job)
         return;
     }
     p2p_open(job->driver, job->proxy, dconnuri, migrate_call_domain(job->call),
-             migrate_call_text(job->call, MIGRATE_TEXT_TLS_DESTINATION), on_peer_open, job);
+             migrate_call_text(job->call, MIGRATE_TEXT_TLS_DESTINATION), &limit, on_peer_open, job);
 }
 
 void driver_migrate_perform3(DriverJob *job)

@@ -136,6 +136,13 @@ static void on_qemu_connected(PostcopyMigration *proxy, HelperProcess *helper)
         helper->handlers->qemu_connected(helper, helper->data);
 }
 
+static void on_source_rate_wanted(PostcopyMigration *proxy, guint64 bytes_per_second,
+                                  HelperProcess *helper)
+{
+    if (helper->handlers && helper->handlers->source_rate_wanted)
+        helper->handlers->source_rate_wanted(helper, bytes_per_second, helper->data);
+}
+
 static void on_channel_refused(PostcopyMigration *proxy, const char *address, const char *reason,
                                HelperProcess *helper)
 {
@@ -277,6 +284,8 @@ static void on_proxy(GObject *source, GAsyncResult *result, gpointer data)
     g_signal_connect(helper->proxy, "phase-changed", G_CALLBACK(on_phase_changed), helper);
     g_signal_connect(helper->proxy, "qemu-needed", G_CALLBACK(on_qemu_needed), helper);
     g_signal_connect(helper->proxy, "qemu-connected", G_CALLBACK(on_qemu_connected), helper);
+    g_signal_connect(helper->proxy, "source-rate-wanted", G_CALLBACK(on_source_rate_wanted),
+                     helper);
     g_signal_connect(helper->proxy, "channel-refused", G_CALLBACK(on_channel_refused), helper);
     g_signal_connect(helper->proxy, "notify::return-path-opened", G_CALLBACK(on_return_path),
                      helper);

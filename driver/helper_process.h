@@ -21,6 +21,7 @@ typedef struct {
     void (*qemu_needed)(HelperProcess *helper, gpointer data);
     void (*qemu_connected)(HelperProcess *helper, gpointer data);
     void (*return_path_opened)(HelperProcess *helper, gpointer data);
+    void (*source_rate_wanted)(HelperProcess *helper, guint64 bytes_per_second, gpointer data);
     void (*channel_refused)(HelperProcess *helper, const char *address, const char *reason,
                             gpointer data);
     /* The process is gone and everything it said was heard; the last call. how: "exit status 0",

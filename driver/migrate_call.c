@@ -208,12 +208,13 @@ const char *migrate_call_domain(const MigrateCall *call)
     return dom ? dom->name : migrate_call_text(call, MIGRATE_TEXT_DNAME);
 }
 
-static remote_param *param_find(const remote_params *params, const char *name)
+static remote_param *param_find(const remote_params *params, const char *name,
+                                remote_param_type type)
 {
     for (u_int i = 0; params && name && i < params->remote_params_len; i++) {
         remote_param *param = &params->remote_params_val[i];
 
-        if (g_str_equal(param->field, name) && param->value.type == REMOTE_PARAM_STRING)
+        if (g_str_equal(param->field, name) && param->value.type == type)
             return param;
     }
     return NULL;
@@ -222,7 +223,8 @@ static remote_param *param_find(const remote_params *params, const char *name)
 const char *migrate_call_text(const MigrateCall *call, MigrateText text)
 {
     const remote_param *param =
-        param_find(field_at(call, call->procedure->params), param_names[text]);
+        param_find(field_at(call, call->procedure->params), param_names[text],
+                   REMOTE_PARAM_STRING);
     remote_text *const *optional = field_at(call, call->procedure->opt_text[text]);
     const remote_text *plain = field_at(call, call->procedure->text[text]);
 
@@ -299,6 +301,15 @@ gboolean migrate_call_set_text(MigrateCall *call, MigrateText text, const char *
     if (value)
         params_add(params, param_names[text], value);
     return TRUE;
+}
+
+guint64 migrate_call_postcopy_speed(const MigrateCall *call)
+{
+    const remote_param *param =
+        param_find(field_at(call, call->procedure->params), VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY,
+                   REMOTE_PARAM_ULLONG);
+
+    return param ? param->value.remote_param_value_u.ul : 0;
 }
 
 RpcFrame *migrate_call_encode(MigrateCall *call, RpcFrame *frame, GError **error)

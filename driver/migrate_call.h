@@ -60,5 +60,8 @@ const char *migrate_call_text(const MigrateCall *call, MigrateText text);
 /* value NULL removes it. FALSE if the call has no place for such a value. */
 gboolean migrate_call_set_text(MigrateCall *call, MigrateText text, const char *value);
 
+/* bandwidth.postcopy, in MiB/s; 0: the call does not limit post-copy. */
+guint64 migrate_call_postcopy_speed(const MigrateCall *call);
+
 /* A frame with the call's present values; frame gives up its descriptors. */
 RpcFrame *migrate_call_encode(MigrateCall *call, RpcFrame *frame, GError **error);

@@ -207,6 +207,7 @@ void migration_unref(Migration *migration)
         helper_process_disown(migration->helper);
         helper_process_unref(migration->helper);
     }
+    qemu_speed_free(migration->speed);
     g_ptr_array_unref(migration->waiters);
     migration_uri_clear(&migration->uri);
     g_free(migration->socket_path);
@@ -329,6 +330,7 @@ static void on_state_changed(HelperProcess *helper, const char *state, const cha
 
         migration->over = TRUE;
         migration_remove_socket(migration);
+        g_clear_pointer(&migration->speed, qemu_speed_free);
         log_info(&migration->log, "summary domain=%s state=%s %s", migration->domain, state,
                  summary);
     }
@@ -364,6 +366,11 @@ static void on_return_path_opened(HelperProcess *helper, gpointer data)
     wake_waiters(migration);
 }
 
+static void on_source_rate_wanted(HelperProcess *helper, guint64 bytes_per_second, gpointer data)
+{
+    migration_want_speed(data, bytes_per_second);
+}
+
 static void on_channel_refused(HelperProcess *helper, const char *address, const char *reason,
                                gpointer data)
 {
@@ -383,6 +390,7 @@ static void on_exited(HelperProcess *helper, gboolean success, const char *how, 
                                            side_name(migration->side), how);
     migration->ended = TRUE;
     migration_remove_socket(migration);
+    g_clear_pointer(&migration->speed, qemu_speed_free);
     wake_waiters(migration);
     if (migration->set)
         g_ptr_array_remove(migration->set->migrations, migration);
@@ -394,6 +402,7 @@ static const HelperHandlers helper_handlers = {
     .qemu_needed = on_qemu_needed,
     .qemu_connected = on_qemu_connected,
     .return_path_opened = on_return_path_opened,
+    .source_rate_wanted = on_source_rate_wanted,
     .channel_refused = on_channel_refused,
     .exited = on_exited,
 };

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "driver/settings.h"
+#include "driver/speed_limit.h"
 #include "xml/capabilities.h"
 #include "xml/migration_uri.h"
 
@@ -35,8 +36,10 @@ Migration *migration_set_find_source(MigrationSet *set, const char *domain);
 Migration *migration_new_destination(MigrationSet *set, const char *domain, const QemuOwner *owner,
                                      GError **error);
 
-/* A source, from the URI that the destination made. */
-Migration *migration_new_source(MigrationSet *set, const char *domain, const MigrationUri *uri);
+/* A source, from the URI that the destination made. limit: what the user said of the speed in
+ * post-copy, as Perform has it. */
+Migration *migration_new_source(MigrationSet *set, const char *domain, const MigrationUri *uri,
+                                const SpeedLimit *limit);
 
 Migration *migration_ref(Migration *migration);
 void migration_unref(Migration *migration);

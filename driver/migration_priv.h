@@ -4,6 +4,7 @@
 
 #include "driver/helper_process.h"
 #include "driver/migration.h"
+#include "driver/qemu_speed.h"
 #include "util/log.h"
 
 /* QEMU's stream, and its preempt connection. */
@@ -27,6 +28,8 @@ struct Migration {
     char *socket_path;      /* out-X.sock or in-X/qemu; NULL once removed */
     guint qemu_connections; /* made with it, of at most QEMU_CONNECTIONS_MAX */
     HelperProcess *helper;
+    SpeedLimit speed_limit; /* source */
+    QemuSpeed *speed;       /* source, once the helper had a wish, while it runs; or NULL */
     gboolean ended;        /* the helper is gone, or never was */
     gboolean streaming;    /* QEMU's stream has connected on this side */
     gboolean over;         /* the helper has told its last state */
@@ -50,6 +53,9 @@ void migration_remove_socket(Migration *migration);
 
 /* One more connection of QEMU is there; after the last one the socket's name goes. */
 void migration_count_connection(Migration *migration);
+
+/* Source: the helper wants QEMU to send at most that much. */
+void migration_want_speed(Migration *migration, guint64 bytes_per_second);
 
 /* Destination: connect to QEMU for the helper. */
 void migration_attach_qemu(Migration *migration);

@@ -28,14 +28,29 @@ static void connect_free(gpointer data)
     g_free(job);
 }
 
-Migration *migration_new_source(MigrationSet *set, const char *domain, const MigrationUri *uri)
+Migration *migration_new_source(MigrationSet *set, const char *domain, const MigrationUri *uri,
+                                const SpeedLimit *limit)
 {
     Migration *migration = migration_alloc(set, MIGRATION_SIDE_SOURCE, domain, uri->session);
 
     memcpy(migration->uri.token, uri->token, MIGRATION_TOKEN_LEN);
     migration->uri.host = g_strdup(uri->host);
     migration->uri.port = uri->port;
+    migration->speed_limit = *limit;
     return migration;
+}
+
+void migration_want_speed(Migration *migration, guint64 bytes_per_second)
+{
+    const Settings *settings = migration->set ? migration->set->settings : NULL;
+
+    if (migration->side != MIGRATION_SIDE_SOURCE || migration->over || !settings ||
+        !settings->migration_pace_qemu)
+        return;
+    if (!migration->speed)
+        migration->speed = qemu_speed_new(settings, migration->domain, &migration->speed_limit,
+                                          &migration->log);
+    qemu_speed_want(migration->speed, bytes_per_second);
 }
 
 char *migration_uri(const Migration *migration)

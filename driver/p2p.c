@@ -25,6 +25,7 @@ struct P2p {
     RpcStream *peer; /* the destination, until the inner proxy has it */
     char *domain;
     char *tls_name;
+    SpeedLimit limit;
     char *path;
     char *uri;
     int listener;
@@ -195,7 +196,7 @@ static void on_inner_prepared(Proxy *inner, RpcFrame *reply, gpointer data)
         return;
     }
     migration_unref(p2p->migration);
-    p2p->migration = migration_new_source(p2p->driver->set, p2p->domain, &uri);
+    p2p->migration = migration_new_source(p2p->driver->set, p2p->domain, &uri, &p2p->limit);
     driver_client_add(inner, p2p->migration);
     migration_connect(p2p->migration, p2p->tls_name, on_connected, job);
     g_steal_pointer(&job);
@@ -289,7 +290,8 @@ static void on_dialled(GObject *source, GAsyncResult *result, gpointer data)
 }
 
 void p2p_open(Driver *driver, Proxy *outer, const char *dconnuri, const char *domain,
-              const char *tls_name, GAsyncReadyCallback callback, gpointer data)
+              const char *tls_name, const SpeedLimit *limit, GAsyncReadyCallback callback,
+              gpointer data)
 {
     g_autoptr(GTask) task = g_task_new(NULL, NULL, callback, data);
     g_auto(ConnectUri) uri = { 0 };
@@ -301,6 +303,7 @@ void p2p_open(Driver *driver, Proxy *outer, const char *dconnuri, const char *do
     p2p->outer = proxy_ref(outer);
     p2p->domain = g_strdup(domain);
     p2p->tls_name = g_strdup(tls_name);
+    p2p->limit = *limit;
     p2p->listener = -1;
     g_task_set_task_data(task, p2p, (GDestroyNotify)p2p_unref);
     if (!connect_uri_parse(dconnuri, &uri, &error)) {

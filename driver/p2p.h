@@ -11,9 +11,10 @@
 typedef struct P2p P2p;
 
 /* Dials the destination that dconnuri names and opens the local socket. outer is the client's proxy;
- * domain and tls_name (or NULL) are those of its Perform. */
+ * domain, tls_name (or NULL) and limit are those of its Perform. */
 void p2p_open(Driver *driver, Proxy *outer, const char *dconnuri, const char *domain,
-              const char *tls_name, GAsyncReadyCallback callback, gpointer data);
+              const char *tls_name, const SpeedLimit *limit, GAsyncReadyCallback callback,
+              gpointer data);
 
 /* Owned by the caller; freed when Perform is over. */
 P2p *p2p_open_finish(GAsyncResult *result, GError **error);

@@ -68,6 +68,7 @@ typedef struct {
     guint64 migration_stage;          /* bytes taken from QEMU and not sent yet */
     MigrationCompression migration_compression;
     guint migration_compression_level; /* zstd's */
+    gboolean migration_pace_qemu;
     guint connect_timeout;            /* seconds */
     guint keepalive_interval;         /* seconds */
     guint keepalive_count;

@@ -72,6 +72,17 @@ void engine_on_eof(Engine *engine, QemuConnection connection, gint64 now_us)
         incoming_on_qemu_eof(engine->incoming);
 }
 
+gboolean engine_awaits_idle(const Engine *engine, QemuConnection connection)
+{
+    return engine->source && qemu_source_awaits_idle(engine->source, connection);
+}
+
+void engine_on_idle(Engine *engine, QemuConnection connection, gint64 now_us)
+{
+    if (engine->source)
+        qemu_source_on_idle(engine->source, connection, now_us);
+}
+
 static QemuSink *sink_of(const Engine *engine, QemuConnection connection)
 {
     return connection == QEMU_MAIN ? incoming_main_sink(engine->incoming)
@@ -119,6 +130,12 @@ gboolean engine_run(Engine *engine, gint64 now_us, GError **error)
 {
     return engine->source ? qemu_source_run(engine->source, now_us, error)
                           : incoming_run(engine->incoming, now_us, error);
+}
+
+gboolean engine_source_rate(Engine *engine, gint64 now_us, guint64 *ret_rate)
+{
+    return engine->source &&
+           outgoing_source_rate(qemu_source_outgoing(engine->source), now_us, ret_rate);
 }
 
 gboolean engine_waits_for_worker(const Engine *engine)

@@ -24,6 +24,10 @@ void engine_on_opened(Engine *engine, QemuConnection connection, gint64 now_us);
 void engine_on_data(Engine *engine, QemuConnection connection, const guint8 *bytes, gsize len,
                     gint64 now_us);
 void engine_on_eof(Engine *engine, QemuConnection connection, gint64 now_us);
+/* Source: the connection has to be read, whether poll() says something of it or not, until there is nothing
+ * on it; and that there is nothing. */
+gboolean engine_awaits_idle(const Engine *engine, QemuConnection connection);
+void engine_on_idle(Engine *engine, QemuConnection connection, gint64 now_us);
 /* What to write; the number of entries, 0: nothing. Valid until the next call. */
 guint engine_output(Engine *engine, QemuConnection connection,
                     struct iovec ret_iov[QEMU_SINK_IOV_MAX]);
@@ -35,6 +39,9 @@ gboolean engine_preempt_is_over(const Engine *engine);
 
 /* Moves on what can be. FALSE: the peer broke a rule. */
 gboolean engine_run(Engine *engine, gint64 now_us, GError **error);
+
+/* Source: as outgoing_source_rate(). */
+gboolean engine_source_rate(Engine *engine, gint64 now_us, guint64 *ret_rate);
 
 /* Source: the compressor's next result would be sent at once. */
 gboolean engine_waits_for_worker(const Engine *engine);

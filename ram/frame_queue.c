@@ -6,6 +6,7 @@
 #include <string.h>
 
 typedef struct {
+    gboolean is_barrier; /* nothing else, then */
     FrameType type;
     guint8 *buf; /* FRAME_HEADER_LEN, then the body */
     gsize len;   /* of the body */
@@ -76,6 +77,27 @@ void frame_queue_put_first(FrameQueue *queue, FrameType type, const guint8 *body
     g_queue_push_head_link(&queue->frames, g_queue_pop_tail_link(&queue->frames));
 }
 
+void frame_queue_put_barrier(FrameQueue *queue)
+{
+    QueuedFrame *barrier = g_new0(QueuedFrame, 1);
+
+    barrier->is_barrier = TRUE;
+    g_queue_push_tail(&queue->frames, barrier);
+}
+
+gboolean frame_queue_at_barrier(const FrameQueue *queue)
+{
+    const QueuedFrame *front = queue->frames.head ? queue->frames.head->data : NULL;
+
+    return front && front->is_barrier;
+}
+
+void frame_queue_pass_barrier(FrameQueue *queue)
+{
+    g_return_if_fail(frame_queue_at_barrier(queue));
+    queued_frame_free(g_queue_pop_head(&queue->frames));
+}
+
 gboolean frame_queue_is_empty(const FrameQueue *queue)
 {
     return queue->frames.length == 0;
@@ -83,7 +105,7 @@ gboolean frame_queue_is_empty(const FrameQueue *queue)
 
 void frame_queue_send(FrameQueue *queue, Session *session, Flow *flow, gint64 now_us)
 {
-    while (queue->frames.length > 0) {
+    while (queue->frames.length > 0 && !frame_queue_at_barrier(queue)) {
         QueuedFrame *frame = queue->frames.head->data;
 
         if ((flow && flow_room(flow) == 0) || session_send_room(session) < frame->len)

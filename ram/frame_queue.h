@@ -22,7 +22,16 @@ void frame_queue_put(FrameQueue *queue, FrameType type, const guint8 *body, gsiz
 /* The same, but before all others. */
 void frame_queue_put_first(FrameQueue *queue, FrameType type, const guint8 *body, gsize len);
 
+/* What is put in from now on waits until the barrier is taken away. */
+void frame_queue_put_barrier(FrameQueue *queue);
+/* Everything before the oldest barrier is sent. */
+gboolean frame_queue_at_barrier(const FrameQueue *queue);
+/* Takes it away. */
+void frame_queue_pass_barrier(FrameQueue *queue);
+
+/* A barrier is something. */
 gboolean frame_queue_is_empty(const FrameQueue *queue);
 
-/* Sends what goes: as long as the session has room for the next frame and flow (NULL: not asked) does. */
+/* Sends what goes: up to a barrier, as long as the session has room for the next frame and flow (NULL: not
+ * asked) does. */
 void frame_queue_send(FrameQueue *queue, Session *session, Flow *flow, gint64 now_us);

@@ -93,7 +93,7 @@ Incoming *incoming_new(Session *session)
 
     in->session = session;
     in->blocks = ram_blocks_new();
-    in->sink = qemu_sink_new(in->blocks, TRUE);
+    in->sink = in->main.sink = in->urgent.sink = qemu_sink_new(in->blocks, TRUE);
     in->return_path = qemu_return_new();
     in->resumed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
                                         (GDestroyNotify)bitmap_free);
@@ -150,6 +150,7 @@ static Bitmap *new_received(Incoming *in, guint block, GError **error)
     const RamBlock *b = ram_blocks_get(in->blocks, block);
     gsize target = ram_blocks_target_page(in->blocks);
     Bitmap *known = g_hash_table_lookup(in->resumed, b->name);
+    gpointer name;
 
     if (!known && b->length == 0) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
@@ -158,7 +159,8 @@ static Bitmap *new_received(Incoming *in, guint block, GError **error)
     }
     if (!known)
         return bitmap_new(b->length / target);
-    g_hash_table_steal(in->resumed, b->name);
+    g_hash_table_steal_extended(in->resumed, b->name, &name, NULL);
+    g_free(name);
     if (bitmap_pages(known) < b->length / target)
         bitmap_grow(known, b->length / target);
     if (b->length == 0 &&
@@ -330,6 +332,9 @@ static gboolean next_urgent_frame(Incoming *in, GError **error)
     body = lane_received(in->lane, &type);
     if (!body)
         return TRUE;
+    /* A host page that has begun on one connection is ended there. */
+    if (in->preempt_sink && !incoming_in_host_page(&in->urgent))
+        in->urgent.sink = in->preempt_sink;
     return incoming_enter(in, INCOMING_EV_URGENT_PAGES, error) &&
            incoming_begin_pages(in, &in->urgent, body, error);
 }
@@ -342,8 +347,7 @@ static gboolean main_is_written(const Incoming *in)
 
 static gboolean urgent_is_written(const Incoming *in)
 {
-    return in->urgent.body_done &&
-           qemu_sink_is_idle(in->preempt_sink ? in->preempt_sink : in->sink);
+    return in->urgent.body_done && qemu_sink_is_idle(in->urgent.sink);
 }
 
 static void consume_written(Incoming *in)
@@ -365,12 +369,10 @@ static void consume_written(Incoming *in)
 static gboolean fill_sinks(Incoming *in, gint64 now_us, GError **error)
 {
     gboolean fresh = qemu_sink_is_idle(in->sink);
-    QemuSink *urgent_sink = in->preempt_sink ? in->preempt_sink : in->sink;
 
-    if (qemu_sink_is_idle(urgent_sink) &&
-        !incoming_place(in, &in->urgent, urgent_sink, now_us, error))
+    if (qemu_sink_is_idle(in->urgent.sink) && !incoming_place(in, &in->urgent, now_us, error))
         return FALSE;
-    return !fresh || incoming_place(in, &in->main, in->sink, now_us, error);
+    return !fresh || incoming_place(in, &in->main, now_us, error);
 }
 
 static void end_preempt(Incoming *in)

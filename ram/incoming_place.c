@@ -102,19 +102,14 @@ static gboolean collector_holds(const Collector *c, const QemuPage *page, guint6
     return c->begun && c->block == page->block && c->offset == page->offset - page->offset % host;
 }
 
-static gboolean collector_add(Incoming *in, Collector *c, const QemuPage *page, GError **error)
+static void collector_add(Incoming *in, Collector *c, const QemuPage *page)
 {
     gsize target = ram_blocks_target_page(in->blocks);
     guint i = (page->offset - c->offset) / target;
 
     if (c->present[i]) {
         in->stats.duplicates++;
-        return TRUE;
-    }
-    if (page->data_len > slot_size(target)) {
-        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
-                    _("PAGES: %zu bytes for a page of %zu"), page->data_len, target);
-        return FALSE;
+        return;
     }
     c->pages[i] = *page;
     if (page->data_len) {
@@ -122,7 +117,6 @@ static gboolean collector_add(Incoming *in, Collector *c, const QemuPage *page, 
     }
     c->present[i] = TRUE;
     c->placing = ++c->n_present == c->n_pages;
-    return TRUE;
 }
 
 /* FALSE: the sink is full, the rest comes when it is empty. The buffer is free when the sink is. */
@@ -130,6 +124,12 @@ static gboolean collector_place(Incoming *in, Feed *feed, QemuSink *sink, gint64
 {
     Collector *c = &feed->collector;
 
+    /* It has come on the other channel, while it was collected on both. */
+    if (c->n_placed == 0 && incoming_was_received(in, c->block, c->offset)) {
+        in->stats.duplicates += c->n_pages;
+        c->begun = c->placing = FALSE;
+        return TRUE;
+    }
     while (c->n_placed < c->n_pages) {
         if (!sink_takes(sink))
             return FALSE;
@@ -151,7 +151,8 @@ static gboolean collect(Incoming *in, Feed *feed, guint64 host, GError **error)
             return torn(in, feed, page, error);
         collector_begin(c, page, host, ram_blocks_target_page(in->blocks));
     }
-    return collector_add(in, c, page, error);
+    collector_add(in, c, page);
+    return TRUE;
 }
 
 /* ---- host pages that are placed as they come ---- */
@@ -204,18 +205,24 @@ static gboolean take_page(Incoming *in, Feed *feed, QemuSink *sink, gint64 now_u
     gsize target = ram_blocks_target_page(in->blocks);
 
     feed->has_page = FALSE;
+    if (feed->page.data_len > slot_size(target)) {
+        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
+                    _("PAGES: %zu bytes for a page of %zu"), feed->page.data_len, target);
+        return FALSE;
+    }
     if (host > target && host <= INCOMING_COLLECT_MAX)
         return collect(in, feed, host, error);
     return place_open(in, feed, sink, host, now_us);
 }
 
-static gboolean is_in_host_page(const Feed *feed)
+gboolean incoming_in_host_page(const Feed *feed)
 {
     return feed->open_left > 0 || feed->collector.placing;
 }
 
-gboolean incoming_place(Incoming *in, Feed *feed, QemuSink *sink, gint64 now_us, GError **error)
+gboolean incoming_place(Incoming *in, Feed *feed, gint64 now_us, GError **error)
 {
+    QemuSink *sink = feed->sink;
     gboolean shared = sink == in->sink;
 
     if (shared && in->owner && in->owner != feed)
@@ -240,6 +247,6 @@ gboolean incoming_place(Incoming *in, Feed *feed, QemuSink *sink, gint64 now_us,
         feed->collector_is_lent = feed->collector.placing;
     }
     if (shared)
-        in->owner = is_in_host_page(feed) ? feed : NULL;
+        in->owner = incoming_in_host_page(feed) ? feed : NULL;
     return TRUE;
 }

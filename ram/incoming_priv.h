@@ -28,6 +28,7 @@ typedef struct {
 typedef struct {
     Lane *lane; /* NULL: the main channel */
     PagesReader *reader;
+    QemuSink *sink;   /* where the pages of its frame go */
     gboolean in_body; /* the oldest frame is a PAGES that is being read */
     gboolean body_done; /* all of it is with the sink */
     gboolean has_page;  /* page is the next one */
@@ -75,7 +76,8 @@ gboolean incoming_enter(Incoming *in, IncomingEvent event, GError **error);
 /* ram/incoming_place.c */
 gboolean incoming_begin_pages(Incoming *in, Feed *feed, GBytes *body, GError **error);
 /* Places what the sink takes of the feed's frame. */
-gboolean incoming_place(Incoming *in, Feed *feed, QemuSink *sink, gint64 now_us, GError **error);
+gboolean incoming_place(Incoming *in, Feed *feed, gint64 now_us, GError **error);
+gboolean incoming_in_host_page(const Feed *feed);
 void incoming_feed_clear(Feed *feed);
 gboolean incoming_was_received(const Incoming *in, guint block, guint64 offset);
 

@@ -170,6 +170,9 @@ static void on_report(const RelayReport *report, gpointer data)
         postcopy_migration_set_return_path_opened(job->skeleton, TRUE);
         flush_properties(job);
         break;
+    case RELAY_REPORT_SOURCE_RATE:
+        postcopy_migration_emit_source_rate_wanted(job->skeleton, report->rate);
+        break;
     case RELAY_REPORT_STATS:
         job_properties_set_statistics(job->skeleton, &report->stats);
         break;

@@ -11,6 +11,9 @@
 /* QEMU is not read while this much of its stream waits for the main channel. */
 #define QUEUE_MAX (128 * 1024)
 
+/* What a source that can be paced keeps staged: enough for its bursts, which are a tenth of a second. */
+#define STAGE_TARGET (64 * 1024 * 1024)
+
 /* ---- the table ---- */
 
 #define IN(state) (1u << OUTGOING_##state)
@@ -36,17 +39,19 @@ static const OutgoingRow rows[] = {
     { IN(NONE), OUTGOING_EV_RESUMED, OUTGOING_POSTCOPY_RECOVER, outgoing_act_pass },
     { IN(SETUP), OUTGOING_EV_ADVISE, SAME, outgoing_act_advise },
     { IN(SETUP), OUTGOING_EV_RAM_SETUP, OUTGOING_ACTIVE, outgoing_act_pass },
-    { PASSING, OUTGOING_EV_FRAMING, SAME, outgoing_act_pass },
+    { IN(SETUP) | IN(ACTIVE) | IN(DEVICE), OUTGOING_EV_FRAMING, SAME, outgoing_act_pass },
     { PASSING, OUTGOING_EV_ELEMENT, SAME, outgoing_act_pass },
+    { IN(ACTIVE), OUTGOING_EV_RECORD, SAME, outgoing_act_pass },
     { IN(ACTIVE), OUTGOING_EV_PAGE, SAME, outgoing_act_pass },
     { IN(ACTIVE), OUTGOING_EV_RAM_END, SAME, outgoing_act_pass },
 
     /* the switch-over */
     { IN(ACTIVE), OUTGOING_EV_DISCARD, OUTGOING_DEVICE, outgoing_act_discard },
-    { IN(DEVICE), OUTGOING_EV_DISCARD, SAME, outgoing_act_pass },
+    { IN(DEVICE), OUTGOING_EV_DISCARD, SAME, outgoing_act_discard_more },
     { IN(ACTIVE) | IN(DEVICE), OUTGOING_EV_PACKAGE, OUTGOING_DEVICE, outgoing_act_package },
     { IN(DEVICE), OUTGOING_EV_PACKAGE_END, OUTGOING_POSTCOPY_ACTIVE, outgoing_act_run },
-    { IN(POSTCOPY_RECOVER), OUTGOING_EV_RESUME, OUTGOING_POSTCOPY_ACTIVE, outgoing_act_resume },
+    { IN(POSTCOPY_RECOVER), OUTGOING_EV_RESUME, SAME, outgoing_act_resume },
+    { IN(POSTCOPY_RECOVER), OUTGOING_EV_FRAMING, OUTGOING_POSTCOPY_ACTIVE, outgoing_act_rerun },
 
     /* post-copy: the sections are the destination's to make */
     { IN(POSTCOPY_ACTIVE), OUTGOING_EV_FRAMING, SAME, outgoing_act_nothing },
@@ -57,8 +62,10 @@ static const OutgoingRow rows[] = {
 
     /* QEMU's own preempt connection: opened at once by an old one, at the switch-over by a new one */
     { BEFORE_END, OUTGOING_EV_URGENT_OPENED, SAME, outgoing_act_urgent_opened },
-    { IN(DEVICE) | IN(POSTCOPY_ACTIVE), OUTGOING_EV_URGENT_PAGE, SAME, outgoing_act_stage_urgent },
+    { IN(DEVICE) | IN(POSTCOPY_ACTIVE) | IN(POSTCOPY_RECOVER), OUTGOING_EV_URGENT_PAGE, SAME,
+      outgoing_act_stage_urgent },
     { BEFORE_END, OUTGOING_EV_URGENT_EOS, SAME, outgoing_act_urgent_eos },
+    { BEFORE_END, OUTGOING_EV_URGENT_IDLE, SAME, outgoing_act_urgent_idle },
     { BEFORE_END, OUTGOING_EV_URGENT_CLOSED, SAME, outgoing_act_urgent_closed },
 
     /* ends */
@@ -77,6 +84,8 @@ static const OutgoingRow rows[] = {
     /* after the end: what still comes was under way */
     { ENDED, OUTGOING_EV_REQUEST, SAME, outgoing_act_nothing },
     { ENDED, OUTGOING_EV_QEMU_ENDED, SAME, outgoing_act_nothing },
+    { ENDED, OUTGOING_EV_URGENT_PAGE, SAME, outgoing_act_nothing },
+    { ENDED, OUTGOING_EV_URGENT_IDLE, SAME, outgoing_act_nothing },
     { ENDED, OUTGOING_EV_URGENT_CLOSED, SAME, outgoing_act_nothing },
     { ENDED, OUTGOING_EV_COMPLETED, SAME, outgoing_act_nothing },
     { ENDED, OUTGOING_EV_FAILED, SAME, outgoing_act_nothing },
@@ -118,9 +127,10 @@ const char *outgoing_event_name(OutgoingEvent event)
     static const char *const names[] = {
         "a header", "a stream without header", "POSTCOPY_ADVISE", "RAM's START section",
         "POSTCOPY_RAM_DISCARD", "a package", "the end of a package", "POSTCOPY_RESUME",
-        "a part of a RAM section", "a page", "the end of RAM", "an element", "unknown bytes",
+        "a part of a RAM section", "a page", "a record without page", "the end of RAM", "an element", "unknown bytes",
         "a preempt connection", "a page on the preempt connection",
-        "the end of the preempt connection's records", "the end of the preempt connection",
+        "the end of the preempt connection's records", "nothing on the preempt connection",
+        "the end of the preempt connection",
         "the end of the stream", "REQUEST", "the session's end", "the session's failure",
         "the session's cancellation",
     };
@@ -148,6 +158,8 @@ static gboolean refuse(Outgoing *o, OutgoingEvent event, const OutgoingInput *in
         g_set_error_literal(error, RAM_ERROR, RAM_ERROR_PROTOCOL, text);
         return FALSE;
     }
+    if (event == OUTGOING_EV_URGENT_PAGE)
+        outgoing_lose_page(o);
     if (is_stream_event(event)) {
         OutgoingInput unknown = *in;
 
@@ -192,6 +204,7 @@ Outgoing *outgoing_new(const OutgoingConfig *config, RamBlocks *blocks, RamSourc
     g_queue_init(&o->urgent);
     frame_queue_init(&o->queue);
     compress_policy_init(&o->policy);
+    source_rate_init(&o->source_rate);
     return o;
 }
 
@@ -210,6 +223,7 @@ void outgoing_free(Outgoing *o)
     frame_queue_clear(&o->queue);
     flow_free(o->flow);
     g_free(o->warning);
+    g_free(o->failure);
     g_free(o);
 }
 
@@ -222,18 +236,54 @@ void outgoing_set_lane(Outgoing *o, Lane *lane)
 
 /* ---- asking ---- */
 
+/* Only the last of RAM is left with the source, and what came before it is not sent yet. */
+static gboolean is_at_reserve(const Outgoing *o)
+{
+    guint64 left = o->owed - MIN(o->owed, o->taken);
+
+    /* Before that, the way to the first section must not wait for pages that wait for it. */
+    if (o->state != OUTGOING_POSTCOPY_ACTIVE)
+        return FALSE;
+    return left * ram_blocks_target_page(o->blocks) <= OUTGOING_RESERVE && !outgoing_is_drained(o);
+}
+
 gboolean outgoing_wants(const Outgoing *o)
 {
-    gsize limit = o->config.stage;
-
     if (o->queue.bytes >= QUEUE_MAX)
         return FALSE;
-    if (!o->stage)
+    if (!o->stage || o->ram_ended)
+        return TRUE;
+    /* What is staged is a part of a host page: it cannot go before the rest of it is here. */
+    if (outgoing_is_drained(o))
         return TRUE;
     /* Somebody waits for a page that has not come: the way to it leads through what comes before. */
     if (page_set_size(o->wanted) > 0)
-        limit += OUTGOING_EXCESS_MAX;
-    return stage_bytes(o->stage) < limit;
+        return stage_bytes(o->stage) < o->config.stage + OUTGOING_EXCESS_MAX;
+    return stage_bytes(o->stage) < o->config.stage && !is_at_reserve(o);
+}
+
+gboolean outgoing_awaits_urgent(const Outgoing *o)
+{
+    return o->ram_ended && !o->ram_end_sent && o->urgent_open;
+}
+
+/* As the source comes to its end the stage shall, too: see OUTGOING_RESERVE. */
+static guint64 stage_target(const Outgoing *o)
+{
+    guint64 left = (o->owed - MIN(o->owed, o->taken)) * ram_blocks_target_page(o->blocks);
+
+    return MIN(MIN(STAGE_TARGET, o->config.stage / 2), left / 2);
+}
+
+gboolean outgoing_source_rate(Outgoing *o, gint64 now_us, guint64 *ret_rate)
+{
+    if (o->state != OUTGOING_POSTCOPY_ACTIVE || o->transparent || o->ram_ended)
+        return FALSE;
+    if (!source_rate_update(&o->source_rate, now_us, o->stats.plain_bytes, stage_bytes(o->stage),
+                            stage_target(o)))
+        return FALSE;
+    *ret_rate = o->source_rate.rate;
+    return TRUE;
 }
 
 OutgoingState outgoing_state(const Outgoing *o)

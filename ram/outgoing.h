@@ -6,8 +6,9 @@
  * link busy; a page that the destination's guest waits for at once, on the preempt channel. A page that
  * is not staged yet is asked of the RAM source.
  *
- * What it does not understand is passed on unread, after what is staged (transparent mode): never a
- * reason for a failure.
+ * What it does not understand is passed on unread, after what is staged (transparent mode). That is a
+ * failure only where it would do harm: after pages that went in another order than QEMU's, a record that
+ * refers to the one before it, or half a host page.
  *
  * Pure: events and time in, frames out, by way of the session and the lane (which belong to the caller
  * and must outlive it). Every (state, event) pair is a row of one table or named. One thread.
@@ -22,6 +23,10 @@
 #include "tls/lane.h"
 
 #define OUTGOING_EXCESS_MAX (16 * 1024 * 1024)
+/* The last bytes of RAM are left with the source until everything before them is sent: a QEMU (of 7.2 at
+ * least) that has written its whole stream waits for the end only, and could not pause and recover any
+ * more if the link broke. More than its socket and its own buffers hold. */
+#define OUTGOING_RESERVE (2 * 1024 * 1024)
 /* Host pages that the peer may have asked for and not got, at one time. */
 #define OUTGOING_REQUESTS_MAX 65536
 
@@ -54,6 +59,7 @@ typedef enum {
     OUTGOING_EV_RESUME,      /* POSTCOPY_RESUME */
     OUTGOING_EV_FRAMING,     /* head, EOS and footer of RAM's sections */
     OUTGOING_EV_PAGE,        /* page */
+    OUTGOING_EV_RECORD,      /* in a RAM section, without a page */
     OUTGOING_EV_RAM_END,     /* the last footer of RAM */
     OUTGOING_EV_ELEMENT,     /* anything else */
     OUTGOING_EV_UNKNOWN,     /* text: it is not understood from here on */
@@ -61,6 +67,7 @@ typedef enum {
     OUTGOING_EV_URGENT_OPENED,
     OUTGOING_EV_URGENT_PAGE,
     OUTGOING_EV_URGENT_EOS,
+    OUTGOING_EV_URGENT_IDLE, /* there is nothing on it that was not read */
     OUTGOING_EV_URGENT_CLOSED,
     /* the others */
     OUTGOING_EV_QEMU_ENDED, /* the source has written all it will */
@@ -80,7 +87,9 @@ typedef struct {
     const QemuPage *page;
     const PageRequest *request;
     const char *text;
-    guint32 section; /* PACKAGE, RESUME: id of RAM's section */
+    guint64 discarded; /* DISCARD: bytes */
+    guint32 section; /* id of RAM's section, once it is known */
+    gboolean in_section; /* raw begins within a section of RAM */
     gint64 now_us;
 } OutgoingInput;
 
@@ -105,7 +114,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Outgoing, outgoing_free)
 void outgoing_set_lane(Outgoing *outgoing, Lane *lane);
 
 /* Stream events never fail: without a row they are what is not understood. A REQUEST that cannot be is
- * an error (RAM_ERROR_PROTOCOL). */
+ * an error (RAM_ERROR_PROTOCOL). A page on QEMU's preempt connection without a row fails the next
+ * outgoing_run(). */
 gboolean outgoing_event(Outgoing *outgoing, OutgoingEvent event, const OutgoingInput *input,
                         GError **error);
 
@@ -115,14 +125,23 @@ void outgoing_on_bitmap(Outgoing *outgoing, guint block, guint64 first, const gu
 /* n_pages: as long as that bitmap is. */
 void outgoing_on_bitmap_head(Outgoing *outgoing, guint block, guint64 n_pages);
 
-/* Sends what may be sent now. Call it after events and acknowledgements. FALSE: the peer broke a rule. */
+/* Sends what may be sent now. Call it after events and acknowledgements. FALSE: the peer broke a rule, or a
+ * page of QEMU's preempt connection cannot be passed on. */
 gboolean outgoing_run(Outgoing *outgoing, gint64 now_us, GError **error);
 
 /* Whether the source should be read. */
 gboolean outgoing_wants(const Outgoing *outgoing);
 
+/* RAM has ended on the main connection of a source with a preempt connection, which may still hold pages:
+ * it is to be read until there is nothing, then told so (URGENT_IDLE). */
+gboolean outgoing_awaits_urgent(const Outgoing *outgoing);
+
 /* A result of the compressor would be sent at once: worth waking up for. */
 gboolean outgoing_waits_for_worker(const Outgoing *outgoing);
+
+/* TRUE: *ret_rate, bytes a second (0: no limit), is what the source should send at most from now on. Ask
+ * after each outgoing_run(). */
+gboolean outgoing_source_rate(Outgoing *outgoing, gint64 now_us, guint64 *ret_rate);
 
 OutgoingState outgoing_state(const Outgoing *outgoing);
 /* TRUE: not understood, or no lane: everything is passed on. */

@@ -59,6 +59,13 @@ gboolean outgoing_act_advise(Outgoing *o, const OutgoingInput *in, GError **erro
 gboolean outgoing_act_discard(Outgoing *o, const OutgoingInput *in, GError **error)
 {
     put_phase(o, RAM_PHASE_DISCARD);
+    return outgoing_act_discard_more(o, in, error);
+}
+
+/* What is discarded is what the source still owes. */
+gboolean outgoing_act_discard_more(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    o->owed += in->discarded / ram_blocks_target_page(o->blocks);
     return outgoing_act_pass(o, in, error);
 }
 
@@ -76,14 +83,11 @@ static Bitmap **sent_slot(Outgoing *o, guint block)
     return &o->sent[block];
 }
 
-/* FALSE: the peer cannot be told, so the stream is passed on unread. */
-static gboolean begin_epoch(Outgoing *o, guint32 section)
+/* From here on pages can be taken. */
+static void make_stage(Outgoing *o)
 {
     gsize target = ram_blocks_target_page(o->blocks);
 
-    if (!put_blocks(o, section))
-        return FALSE;
-    o->section = section;
     for (guint i = 0; i < ram_blocks_count(o->blocks); i++) {
         Bitmap **sent = sent_slot(o, i);
 
@@ -91,16 +95,17 @@ static gboolean begin_epoch(Outgoing *o, guint32 section)
             *sent = bitmap_new(ram_blocks_get(o->blocks, i)->length / target);
     }
     o->stage = stage_new(target, o->config.stage);
-    return TRUE;
 }
 
 gboolean outgoing_act_package(Outgoing *o, const OutgoingInput *in, GError **error)
 {
     OutgoingInput unknown = *in;
 
-    if (begin_epoch(o, in->section))
+    if (!o->stage && put_blocks(o, in->section)) {
+        make_stage(o);
         return outgoing_act_pass(o, in, error);
-    unknown.text = _("too many RAM blocks");
+    }
+    unknown.text = _("too many RAM blocks, or a second package");
     return outgoing_act_transparent(o, &unknown, error);
 }
 
@@ -164,13 +169,31 @@ static gboolean learn_host_pages(Outgoing *o)
     return TRUE;
 }
 
+/* From here on pages may come on QEMU's preempt connection. */
 gboolean outgoing_act_resume(Outgoing *o, const OutgoingInput *in, GError **error)
 {
     OutgoingInput unknown = *in;
 
-    if (learn_host_pages(o) && begin_epoch(o, in->section))
-        return outgoing_act_run(o, in, error);
+    if (!o->stage && learn_host_pages(o)) {
+        make_stage(o);
+        return outgoing_act_pass(o, in, error);
+    }
     unknown.text = _("a recovery whose received bitmaps do not show how large the host pages are");
+    return outgoing_act_transparent(o, &unknown, error);
+}
+
+/* The first section after POSTCOPY_RESUME: only now its id is known. Its head is absorbed. */
+gboolean outgoing_act_rerun(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    OutgoingInput unknown = *in;
+
+    if (o->stage && put_blocks(o, in->section)) {
+        put_phase(o, RAM_PHASE_RUNNING);
+        for (guint i = 0; i < o->n_sent; i++)
+            o->owed += bitmap_pages(o->sent[i]) - bitmap_count(o->sent[i]);
+        return TRUE;
+    }
+    unknown.text = _("too many RAM blocks, or a section before POSTCOPY_RESUME");
     return outgoing_act_transparent(o, &unknown, error);
 }
 
@@ -183,11 +206,19 @@ static gboolean is_wanted(Outgoing *o, StagedPage *page)
     return page_set_remove(o->wanted, page->block, page->offset, &since);
 }
 
+static void note_block(Outgoing *o, guint block)
+{
+    o->many_blocks |= o->has_block && o->one_block != block;
+    o->one_block = block;
+    o->has_block = TRUE;
+}
+
 static void put_page(Outgoing *o, const QemuPage *page, gboolean urgent)
 {
     guint64 host = ram_blocks_host_page(o->blocks, page->block);
     StagedPage *staged;
 
+    note_block(o, page->block);
     if (outgoing_was_sent(o, page->block, page->offset)) {
         o->stats.duplicates++;
         return;
@@ -197,11 +228,13 @@ static void put_page(Outgoing *o, const QemuPage *page, gboolean urgent)
         o->stats.duplicates++;
         return;
     case STAGE_PUT_PARTIAL:
+        o->taken++;
         /* Remembered until the rest of the host page is there, on whichever connection. */
         if (urgent)
             page_set_add(o->wanted, page->block, page->offset - page->offset % host, 0);
         return;
     case STAGE_PUT_READY:
+        o->taken++;
         break;
     }
     if (is_wanted(o, staged) || urgent) {
@@ -232,12 +265,15 @@ gboolean outgoing_act_stage_urgent(Outgoing *o, const OutgoingInput *in, GError 
 {
     if (o->stage && page_is_plain(in->page))
         put_page(o, in->page, TRUE);
+    else
+        outgoing_lose_page(o);
     return TRUE;
 }
 
 gboolean outgoing_act_ram_end(Outgoing *o, const OutgoingInput *in, GError **error)
 {
-    o->ram_ended = o->held = TRUE;
+    o->ram_ended = TRUE;
+    frame_queue_put_barrier(&o->queue);
     return TRUE;
 }
 
@@ -245,17 +281,20 @@ gboolean outgoing_act_ram_end(Outgoing *o, const OutgoingInput *in, GError **err
 
 static gboolean check_request(Outgoing *o, const PageRequest *r, GError **error)
 {
+    g_autoptr(GError) cause = NULL;
+
     if (r->length == 0 || !ram_blocks_get(o->blocks, r->block)) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
                     _("REQUEST of %u bytes in block %u: there is no such block"), r->length,
                     r->block);
         return FALSE;
     }
-    if (!ram_blocks_check_range(o->blocks, r->block, r->start, r->length, error)) {
-        g_prefix_error(error, "REQUEST: ");
+    if (!ram_blocks_check_range(o->blocks, r->block, r->start, r->length, &cause)) {
+        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL, "REQUEST: %s", cause->message);
         return FALSE;
     }
-    if (page_set_size(o->wanted) >= OUTGOING_REQUESTS_MAX) {
+    if (page_set_size(o->wanted) + r->length / ram_blocks_host_page(o->blocks, r->block) >
+        OUTGOING_REQUESTS_MAX) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
                     _("REQUEST: more than %d pages are asked for at a time"),
                     OUTGOING_REQUESTS_MAX);
@@ -306,47 +345,85 @@ gboolean outgoing_act_request(Outgoing *o, const OutgoingInput *in, GError **err
 
 /* ---- QEMU's own preempt connection ---- */
 
+/* Nothing else brings it to the destination QEMU, which would take zeros for it. */
+void outgoing_lose_page(Outgoing *o)
+{
+    if (!o->failure)
+        o->failure = g_strdup_printf(_("a page on QEMU's preempt connection cannot be passed on in "
+                                       "state %s"),
+                                     outgoing_state_name(o->state));
+}
+
 gboolean outgoing_act_urgent_opened(Outgoing *o, const OutgoingInput *in, GError **error)
 {
-    put_channel_event(o, QEMU_CHANNEL_OPENED);
+    o->urgent_open = TRUE;
+    if (o->lane)
+        put_channel_event(o, QEMU_CHANNEL_OPENED);
+    else if (!o->failure)
+        o->failure = g_strdup(_("QEMU's preempt connection needs a preempt channel to the peer"));
     return TRUE;
 }
 
 gboolean outgoing_act_urgent_eos(Outgoing *o, const OutgoingInput *in, GError **error)
 {
+    o->urgent_open = FALSE;
     o->urgent_eos = TRUE;
+    return TRUE;
+}
+
+/* QEMU has written the end of RAM after them, so there are no more. */
+gboolean outgoing_act_urgent_idle(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    if (o->ram_ended)
+        o->urgent_open = FALSE;
     return TRUE;
 }
 
 gboolean outgoing_act_urgent_closed(Outgoing *o, const OutgoingInput *in, GError **error)
 {
+    o->urgent_open = FALSE;
     o->urgent_closed = TRUE;
     return TRUE;
 }
 
 /* ---- ends ---- */
 
+/* A page record may leave out its block: it is that of the record before it, which was another one at the
+ * destination. And a host page that has begun cannot be ended by raw bytes. */
+static gboolean follows_what_was_sent(const Outgoing *o, const OutgoingInput *in)
+{
+    return stage_partial_pages(o->stage) == 0 && !(in->in_section && o->many_blocks);
+}
+
 /* In post-copy the destination makes the sections, so what is passed on from the midst of one needs a
  * head of its own. */
+static void leave_post_copy(Outgoing *o, const OutgoingInput *in)
+{
+    g_autoptr(GByteArray) head = g_byte_array_new();
+
+    frame_queue_put_barrier(&o->queue);
+    if (!follows_what_was_sent(o, in) && !o->failure)
+        o->failure = g_strdup_printf(_("cannot be passed on after pages in another order: %s"),
+                                     o->warning);
+    if (!in->in_section)
+        return;
+    qemu_put_section(head, QEMU_SECTION_PART, in->section);
+    frame_queue_put_data(&o->queue, head->data, head->len);
+}
+
 gboolean outgoing_act_transparent(Outgoing *o, const OutgoingInput *in, GError **error)
 {
     if (!o->warning)
         o->warning = g_strdup(in->text ? in->text : _("an unknown element"));
     o->transparent = TRUE;
-    if (o->state == OUTGOING_POSTCOPY_ACTIVE && !o->ram_ended) {
-        o->held = TRUE;
-        if (in->section) {
-            g_autoptr(GByteArray) head = g_byte_array_new();
-
-            qemu_put_section(head, QEMU_SECTION_PART, in->section);
-            frame_queue_put_data(&o->queue, head->data, head->len);
-        }
-    }
+    if (o->state == OUTGOING_POSTCOPY_ACTIVE && !o->ram_ended)
+        leave_post_copy(o, in);
     return outgoing_act_pass(o, in, error);
 }
 
 gboolean outgoing_act_qemu_ended(Outgoing *o, const OutgoingInput *in, GError **error)
 {
-    o->qemu_ended = o->held = TRUE;
+    o->qemu_ended = TRUE;
+    frame_queue_put_barrier(&o->queue);
     return outgoing_act_pass(o, in, error);
 }

@@ -7,6 +7,7 @@
 #include "ram/frame_queue.h"
 #include "ram/outgoing.h"
 #include "ram/page_set.h"
+#include "ram/source_rate.h"
 #include "ram/stage.h"
 
 /* A host page on its way: some of its target pages may be out already. */
@@ -25,18 +26,21 @@ struct Outgoing {
     OutgoingState state;
     gboolean transparent;
     char *warning;
+    char *failure; /* why it cannot go on, or NULL */
     guint32 section;
     gboolean ram_ended;    /* RAM's END has come; what follows it waits for the stage */
     gboolean ram_end_sent;
     gboolean qemu_ended;
     gboolean eof_sent;
+    gboolean urgent_open; /* pages may still come on QEMU's preempt connection */
     gboolean urgent_eos; /* of QEMU's preempt connection: told after RAM_END */
     gboolean urgent_closed;
 
     Flow *flow;
-    FrameQueue queue;  /* for the main channel, in order; waits while the stage has to go before it */
-    gboolean held;     /* it does */
+    FrameQueue queue;  /* for the main channel, in order; at a barrier the stage has to go first */
     Stage *stage;      /* from BLOCKS on */
+    guint64 owed;      /* target pages that the source still has to hand over, at the switch-over */
+    guint64 taken;     /* and how many of them it has */
     Sending background;
     gboolean has_near; /* where the guest waited last: the background goes on from there */
     guint near_block;
@@ -48,7 +52,11 @@ struct Outgoing {
     guint n_sent;      /* entries in sent */
     Bitmap **sent;     /* by block: target pages that the peer has or is being sent */
     guint64 pages_sent;
+    guint one_block;      /* the block of all pages so far, with has_block ... */
+    gboolean has_block;
+    gboolean many_blocks; /* ... and not this */
     CompressPolicy policy;
+    SourceRate source_rate;
 
     RamStats stats;
 };
@@ -59,22 +67,30 @@ gboolean outgoing_act_nothing(Outgoing *o, const OutgoingInput *in, GError **err
 gboolean outgoing_act_pass(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_advise(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_discard(Outgoing *o, const OutgoingInput *in, GError **error);
+gboolean outgoing_act_discard_more(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_package(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_run(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_resume(Outgoing *o, const OutgoingInput *in, GError **error);
+gboolean outgoing_act_rerun(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_stage(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_stage_urgent(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_ram_end(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_transparent(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_urgent_opened(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_urgent_eos(Outgoing *o, const OutgoingInput *in, GError **error);
+gboolean outgoing_act_urgent_idle(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_urgent_closed(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_qemu_ended(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_request(Outgoing *o, const OutgoingInput *in, GError **error);
+
+/* A page has come that cannot be passed on: the session has to fail. */
+void outgoing_lose_page(Outgoing *o);
 
 /* ram/outgoing_send.c */
 void outgoing_mark_sent(Outgoing *o, guint block, guint64 offset);
 gboolean outgoing_was_sent(const Outgoing *o, guint block, guint64 offset);
 /* A host page that somebody waits for; ready; out of the stage. */
 void outgoing_make_urgent(Outgoing *o, StagedPage *page);
+/* Nothing that was staged waits to be sent. */
+gboolean outgoing_is_drained(const Outgoing *o);
 void outgoing_send_all(Outgoing *o, gint64 now_us);

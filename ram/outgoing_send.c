@@ -198,15 +198,15 @@ static void send_plain(Outgoing *o, gint64 now_us)
         guint pages;
         guint8 *buf;
 
-        if (!may_send(o, PAGES_HEAD_LEN + PAGES_PLAIN_MAX)) {
-            compress_policy_on_link_wait(&o->policy);
+        if (!may_send(o, PAGES_HEAD_LEN + PAGES_PLAIN_MAX))
             return;
-        }
         buf = next_batch(o, max, &len, &pages);
         send_pages(o, buf, len, len, pages, now_us);
         o->rush = o->rush && o->background.page != NULL;
     }
     flow_on_idle(o->flow);
+    source_rate_on_empty(&o->source_rate);
+    compress_policy_on_empty(&o->policy);
 }
 
 static guint jobs_pending(const Outgoing *o)
@@ -243,14 +243,10 @@ static void send_jobs(Outgoing *o, gboolean go_on, gint64 now_us)
     if (go_on)
         submit_jobs(o);
     while (jobs_pending(o) > 0) {
-        if (!may_send(o, PAGES_HEAD_LEN + PAGES_PLAIN_MAX)) {
-            compress_policy_on_link_wait(&o->policy);
+        if (!may_send(o, PAGES_HEAD_LEN + PAGES_PLAIN_MAX))
             return;
-        }
-        if (!compress_worker_take(o->config.worker, &job)) {
-            compress_policy_on_cpu_wait(&o->policy);
+        if (!compress_worker_take(o->config.worker, &job))
             return;
-        }
         send_job(o, &job, now_us);
         if (go_on)
             submit_jobs(o);
@@ -267,7 +263,7 @@ static gboolean is_compressing(Outgoing *o, gint64 now_us)
     case OUTGOING_COMPRESS_OFF:
         return FALSE;
     default:
-        return compress_policy_decide(&o->policy, now_us);
+        return compress_policy_decide(&o->policy, o->stats.plain_bytes, now_us);
     }
 }
 
@@ -288,7 +284,7 @@ gboolean outgoing_waits_for_worker(const Outgoing *o)
 
 /* ---- the end ---- */
 
-static gboolean is_drained(const Outgoing *o)
+gboolean outgoing_is_drained(const Outgoing *o)
 {
     if (!o->stage)
         return TRUE;
@@ -326,18 +322,31 @@ static void tell_urgent_end(Outgoing *o)
     o->urgent_eos = o->urgent_closed = FALSE;
 }
 
-static void release_queue(Outgoing *o)
+/* FALSE: nothing was held back, or the pages still have to go. */
+static gboolean release_queue(Outgoing *o)
 {
-    if (!o->held || !is_drained(o))
-        return;
-    o->held = FALSE;
+    if (!frame_queue_at_barrier(&o->queue) || !outgoing_is_drained(o) || outgoing_awaits_urgent(o))
+        return FALSE;
+    /* RAM_END waits for the pages on the preempt channel; raw bytes do not. */
+    if (o->transparent && o->lane && lane_acked_bytes(o->lane) < lane_sent_bytes(o->lane))
+        return FALSE;
+    frame_queue_pass_barrier(&o->queue);
     if (o->ram_ended && !o->ram_end_sent)
         put_ram_end(o);
+    return TRUE;
+}
+
+static void send_queue(Outgoing *o, gint64 now_us)
+{
+    do {
+        tell_urgent_end(o);
+        frame_queue_send(&o->queue, o->session, o->flow, now_us);
+    } while (release_queue(o));
 }
 
 static void end_stream(Outgoing *o)
 {
-    if (!o->qemu_ended || o->eof_sent || o->held || !frame_queue_is_empty(&o->queue))
+    if (!o->qemu_ended || o->eof_sent || !frame_queue_is_empty(&o->queue))
         return;
     o->eof_sent = TRUE;
     session_on_qemu_eof(o->session, NULL);
@@ -348,16 +357,11 @@ void outgoing_send_all(Outgoing *o, gint64 now_us)
     flow_on_acked(o->flow, session_acked_bytes(o->session), now_us);
     if (o->stage)
         send_urgent(o);
-    release_queue(o);
-    tell_urgent_end(o);
-    if (!o->held)
-        frame_queue_send(&o->queue, o->session, o->flow, now_us);
-    /* What waits in the queue comes before the pages, unless it is held for them. */
-    if (o->stage && (o->held || frame_queue_is_empty(&o->queue))) {
+    send_queue(o, now_us);
+    /* What waits in the queue comes before the pages, up to a barrier. */
+    if (o->stage && (frame_queue_is_empty(&o->queue) || frame_queue_at_barrier(&o->queue))) {
         send_background(o, now_us);
-        release_queue(o);
-        if (!o->held)
-            frame_queue_send(&o->queue, o->session, o->flow, now_us);
+        send_queue(o, now_us);
     }
     end_stream(o);
 }
@@ -382,6 +386,10 @@ gboolean outgoing_run(Outgoing *o, gint64 now_us, GError **error)
         if (!take_request(o, body, now_us, error))
             return FALSE;
         lane_consume(o->lane);
+    }
+    if (o->failure) {
+        g_set_error_literal(error, RAM_ERROR, RAM_ERROR_STATE, o->failure);
+        return FALSE;
     }
     outgoing_send_all(o, now_us);
     return TRUE;

@@ -185,8 +185,10 @@ gboolean pump_qemu_in(PumpQemu *qemu, Engine *engine, Session *session, guint8 *
         engine_on_data(engine, qemu->connection, buf, n, now_us);
         return n == PUMP_QEMU_BUF;
     }
-    if (n < 0 && errno == EAGAIN)
+    if (n < 0 && errno == EAGAIN) {
+        engine_on_idle(engine, qemu->connection, now_us);
         return FALSE;
+    }
     if (n == 0 || is_plain_end(qemu, session, errno)) {
         qemu->ended = TRUE;
         engine_on_eof(engine, qemu->connection, now_us);

@@ -7,6 +7,7 @@
 
 #include "ram/qemu_return.h"
 #include "ram/qemu_write.h"
+#include "util/bytes.h"
 
 struct QemuSource {
     RamSource base;
@@ -123,6 +124,8 @@ static OutgoingEvent event_of(QemuSource *q, const QemuEvent *event)
         return OUTGOING_EV_PAGE;
     case QEMU_EV_EOS:
         return OUTGOING_EV_FRAMING;
+    case QEMU_EV_RECORD:
+        return OUTGOING_EV_RECORD;
     case QEMU_EV_FOOTER:
         return on_footer(q);
     case QEMU_EV_COMMAND:
@@ -136,6 +139,26 @@ static OutgoingEvent event_of(QemuSource *q, const QemuEvent *event)
     }
 }
 
+/* Bytes in the ranges of a RAM_DISCARD; the stream has checked its shape. */
+static guint64 discarded_bytes(const QemuEvent *event)
+{
+    ByteReader r = byte_reader(event->payload, event->payload_len);
+    guint64 total = 0, start, length;
+    const guint8 *skipped;
+    guint8 version, n;
+
+    if (event->type != QEMU_EV_COMMAND || event->value != QEMU_CMD_POSTCOPY_RAM_DISCARD)
+        return 0;
+    if (!byte_reader_take_u8(&r, "version", &version, NULL) ||
+        !byte_reader_take_u8(&r, "name", &n, NULL) ||
+        !byte_reader_take(&r, "name", n + 1, &skipped, NULL))
+        return 0;
+    while (byte_reader_take_u64(&r, "start", &start, NULL) &&
+           byte_reader_take_u64(&r, "length", &length, NULL))
+        total += length;
+    return total;
+}
+
 static void on_main_event(QemuSource *q, const QemuEvent *event, gint64 now_us)
 {
     OutgoingInput in = {
@@ -143,13 +166,14 @@ static void on_main_event(QemuSource *q, const QemuEvent *event, gint64 now_us)
         .raw_len = event->raw_len,
         .page = &event->page,
         .text = event->text,
+        .discarded = discarded_bytes(event),
         .now_us = now_us,
     };
-    OutgoingEvent type = event_of(q, event);
+    OutgoingEvent type;
 
-    /* Where an unknown element begins inside of a section, the machine has to make the head. */
-    if (type != OUTGOING_EV_UNKNOWN || q->in_ram)
-        qemu_stream_ram_section(q->stream[QEMU_MAIN], &in.section);
+    in.in_section = q->in_ram;
+    type = event_of(q, event);
+    qemu_stream_ram_section(q->stream[QEMU_MAIN], &in.section);
     if (!q->begun && qemu_stream_is_resumed(q->stream[QEMU_MAIN]) && type == OUTGOING_EV_ELEMENT)
         type = OUTGOING_EV_RESUMED;
     q->begun = TRUE;
@@ -201,6 +225,19 @@ void qemu_source_on_data(QemuSource *q, QemuConnection connection, const guint8 
         else
             on_preempt_event(q, &event, now_us);
     } while (len > 0);
+}
+
+gboolean qemu_source_awaits_idle(const QemuSource *q, QemuConnection connection)
+{
+    return connection == QEMU_PREEMPT && outgoing_awaits_urgent(q->outgoing);
+}
+
+void qemu_source_on_idle(QemuSource *q, QemuConnection connection, gint64 now_us)
+{
+    OutgoingInput in = { .now_us = now_us };
+
+    if (connection == QEMU_PREEMPT)
+        outgoing_event(q->outgoing, OUTGOING_EV_URGENT_IDLE, &in, NULL);
 }
 
 void qemu_source_on_eof(QemuSource *q, QemuConnection connection, gint64 now_us)

@@ -28,6 +28,9 @@ gboolean qemu_source_wants(const QemuSource *source, QemuConnection connection);
 void qemu_source_on_opened(QemuSource *source, QemuConnection connection, gint64 now_us);
 void qemu_source_on_data(QemuSource *source, QemuConnection connection, const guint8 *bytes, gsize len,
                          gint64 now_us);
+/* Whether it has to be read until there is nothing on it, and that there is nothing. */
+gboolean qemu_source_awaits_idle(const QemuSource *source, QemuConnection connection);
+void qemu_source_on_idle(QemuSource *source, QemuConnection connection, gint64 now_us);
 /* It has closed the connection, or shut down its direction. */
 void qemu_source_on_eof(QemuSource *source, QemuConnection connection, gint64 now_us);
 

@@ -243,11 +243,19 @@ static gboolean turn_preempt_out(Relay *relay)
 
 /* ---- QEMU ---- */
 
+/* poll() may have been asked before the last bytes came. */
+static gboolean must_read(const Relay *relay, const PumpQemu *qemu)
+{
+    return qemu->fd >= 0 && !qemu->ended &&
+           session_state_is_active(session_state(relay->session)) &&
+           engine_awaits_idle(relay->engine, qemu->connection);
+}
+
 static gboolean turn_qemu_in(Relay *relay, PumpQemu *qemu, gboolean ready)
 {
     gboolean more;
 
-    if (qemu->fd < 0 || qemu->ended || !ready)
+    if (qemu->fd < 0 || qemu->ended || !(ready || must_read(relay, qemu)))
         return FALSE;
     more = pump_qemu_in(qemu, relay->engine, relay->session, relay->buf,
                         g_get_monotonic_time());
@@ -283,6 +291,7 @@ static gboolean turn(Relay *relay, const Waiting *w)
     relay_run_engine(relay);
     more |= turn_preempt_out(relay);
     more |= turn_main_out(relay);
+    more |= must_read(relay, &relay->qemu[QEMU_PREEMPT]);
     return more;
 }
 

@@ -15,6 +15,7 @@ typedef enum {
     RELAY_REPORT_QEMU_NEEDED,     /* again for QEMU's own preempt connection */
     RELAY_REPORT_QEMU_CONNECTED,
     RELAY_REPORT_RETURN_PATH,
+    RELAY_REPORT_SOURCE_RATE, /* rate */
     RELAY_REPORT_STATS, /* stats */
     RELAY_REPORT_ENDED, /* the thread is through; nothing comes after this */
 } RelayReportType;
@@ -42,6 +43,7 @@ typedef struct {
     const char *phase; /* QEMU's word, a static string; see Phase in org.libvirt.Postcopy1.xml */
     ChannelKind kind;
     SessionEndedBy ended_by;
+    guint64 rate; /* bytes per second; 0: no limit. See SourceRateWanted */
     char *reason;
     char *address;
     char *tls_version;

@@ -126,8 +126,22 @@ static void report_return_path(Relay *relay)
     relay_report(relay, relay_report_new(RELAY_REPORT_RETURN_PATH));
 }
 
+static void report_source_rate(Relay *relay)
+{
+    RelayReport *report;
+    guint64 rate;
+
+    if (!session_state_is_active(session_state(relay->session)) ||
+        !engine_source_rate(relay->engine, g_get_monotonic_time(), &rate))
+        return;
+    report = relay_report_new(RELAY_REPORT_SOURCE_RATE);
+    report->rate = rate;
+    relay_report(relay, report);
+}
+
 void relay_report_progress(Relay *relay)
 {
+    report_source_rate(relay);
     report_phase(relay);
     report_warning(relay);
     report_return_path(relay);

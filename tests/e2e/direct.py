@@ -38,8 +38,8 @@ class Direct:
         self.pair = None
         self.options = ["-smp", self.guest.vcpus]
         if hugepages:
-            self.options += ["-machine", "memory-backend=memory", "-object", "memory-backend-memfd,id=memory,hugetlb=on,"
-                             f"hugetlbsize=2M,prealloc=on,size={self.guest.memory}M"]
+            self.options += ["-machine", "memory-backend=memory", "-object", "memory-backend-memfd,id=memory,"
+                             f"hugetlb=on,hugetlbsize=2M,prealloc=on,size={self.guest.memory}M"]
 
     def __enter__(self):
         try:

@@ -114,7 +114,7 @@ void model_guest_record(const ModelGuest *guest, guint page, guint version, guin
     ret_record->data = buf;
     if (guest->compressed && hash >> 8 & 1) {
         ret_record->kind = QEMU_PAGE_COMPRESSED;
-        ret_record->data_len = hash >> 16 & 3 ? 16 + (hash >> 20 & 0xff) * 8 : MODEL_PAGE + 16;
+        ret_record->data_len = hash >> 16 & 3 ? 16 + (hash >> 20 & 0xff) * 8 : MODEL_PAGE + 8;
     } else {
         ret_record->kind = QEMU_PAGE_RAW;
         ret_record->data_len = MODEL_PAGE;
@@ -122,20 +122,15 @@ void model_guest_record(const ModelGuest *guest, guint page, guint version, guin
     fill(buf, ret_record->data_len, hash, hash >> 12 & 1);
 }
 
-static gboolean is_version(const ModelGuest *guest, guint page, guint version, const QemuPage *got)
+gboolean model_guest_is(const ModelGuest *guest, guint page, guint version, const QemuPage *got)
 {
     guint8 buf[MODEL_RECORD_MAX];
     QemuPage want;
 
     model_guest_record(guest, page, version, buf, &want);
-    return got->kind == want.kind && got->fill == want.fill && got->data_len == want.data_len &&
-           (want.data_len == 0 || memcmp(got->data, want.data, want.data_len) == 0);
-}
-
-/* The new one first: two pages of zeros are the same. */
-guint model_guest_recognise(const ModelGuest *guest, guint page, const QemuPage *record)
-{
-    if (is_version(guest, page, MODEL_NEW, record))
-        return MODEL_NEW;
-    return is_version(guest, page, MODEL_OLD, record) ? MODEL_OLD : MODEL_ABSENT;
+    if (got->kind != want.kind)
+        return FALSE;
+    if (want.kind == QEMU_PAGE_ZERO)
+        return got->fill == want.fill;
+    return got->data_len == want.data_len && memcmp(got->data, want.data, want.data_len) == 0;
 }

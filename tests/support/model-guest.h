@@ -48,5 +48,5 @@ gboolean model_guest_find(const ModelGuest *guest, const char *name, gsize len, 
 #define MODEL_RECORD_MAX (MODEL_PAGE + 64)
 void model_guest_record(const ModelGuest *guest, guint page, guint version, guint8 *buf,
                         QemuPage *ret_record);
-/* MODEL_OLD or MODEL_NEW; MODEL_ABSENT: it is neither. */
-guint model_guest_recognise(const ModelGuest *guest, guint page, const QemuPage *record);
+/* Whether a record has what is in that page. */
+gboolean model_guest_is(const ModelGuest *guest, guint page, guint version, const QemuPage *record);

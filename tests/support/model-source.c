@@ -260,7 +260,8 @@ static void put_postcopy(ModelSource *s)
     gboolean preempts = s->preempt != MODEL_PREEMPT_NONE;
     guint host;
 
-    if (s->foreign_at && s->sent >= s->foreign_at && !urgent->left) {
+    if (s->foreign_at && s->sent >= s->foreign_at && !urgent->left &&
+        (!main->left || s->foreign_in_host_page)) {
         put_foreign(s);
         return;
     }

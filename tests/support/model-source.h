@@ -46,6 +46,7 @@ typedef struct {
     guint precopy_pages;     /* target pages sent before the switch */
     guint foreign_at;        /* post-copy pages before something unknown is sent; 0: never */
     gboolean foreign_between; /* outside of RAM's section */
+    gboolean foreign_in_host_page; /* even then */
 
     RamBlocks *blocks;
     ModelPhase phase;

@@ -78,6 +78,7 @@ static void on_report(const RelayReport *report, gpointer data)
         break;
     case RELAY_REPORT_PHASE:
     case RELAY_REPORT_WARNING:
+    case RELAY_REPORT_SOURCE_RATE:
         break;
     case RELAY_REPORT_RETURN_PATH:
         end->return_path = TRUE;

@@ -54,6 +54,7 @@ static void an_empty_file_gives_the_defaults(void **state)
     assert_int_equal(s->migration_stage, JOB_STAGE_DEFAULT);
     assert_int_equal(s->migration_compression, MIGRATION_COMPRESSION_AUTO);
     assert_int_equal(s->migration_compression_level, 1);
+    assert_true(s->migration_pace_qemu);
     assert_int_equal(s->connect_timeout, 10);
     assert_int_equal(s->keepalive_interval, 5);
     assert_int_equal(s->keepalive_count, 5);
@@ -84,6 +85,7 @@ static void values_of_the_file_replace_the_defaults(void **state)
                                   "migration_stage = 1099511627776\n"
                                   "migration_compression = 'off'\n"
                                   "migration_compression_level = 19\n"
+                                  "migration_pace_qemu = 0\n"
                                   "log_level = 4\n",
                                   &error);
 
@@ -109,6 +111,7 @@ static void values_of_the_file_replace_the_defaults(void **state)
     assert_true(s->migration_stage == G_GUINT64_CONSTANT(1099511627776));
     assert_int_equal(s->migration_compression, MIGRATION_COMPRESSION_OFF);
     assert_int_equal(s->migration_compression_level, 19);
+    assert_false(s->migration_pace_qemu);
     assert_int_equal(s->log_level, 4);
 }
 
@@ -166,6 +169,7 @@ static const struct {
     { "migration_compression = 1", SETTINGS_ERROR_TYPE, "it must be a string, not an integer" },
     { "migration_compression_level = 0", SETTINGS_ERROR_VALUE, "0 is not from 1 to 19" },
     { "migration_compression_level = 20", SETTINGS_ERROR_VALUE, "20 is not from 1 to 19" },
+    { "migration_pace_qemu = 2", SETTINGS_ERROR_VALUE, "2 is not from 0 to 1" },
     { "connect_timeout = 0", SETTINGS_ERROR_VALUE, "0 is not from 1 to 600" },
     { "keepalive_interval = 32768", SETTINGS_ERROR_VALUE, "32768 is not from 1 to 32767" },
     { "keepalive_count = 128", SETTINGS_ERROR_VALUE, "128 is not from 1 to 127" },
