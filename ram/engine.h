@@ -24,8 +24,8 @@ void engine_on_opened(Engine *engine, QemuConnection connection, gint64 now_us);
 void engine_on_data(Engine *engine, QemuConnection connection, const guint8 *bytes, gsize len,
                     gint64 now_us);
 void engine_on_eof(Engine *engine, QemuConnection connection, gint64 now_us);
-/* Source: the connection has to be read, whether poll() says something of it or not, until there is nothing
- * on it; and that there is nothing. */
+/* Source: the connection has to be read, whether poll() says something of it or not, until there is
+ * nothing on it; and that there is nothing. */
 gboolean engine_awaits_idle(const Engine *engine, QemuConnection connection);
 void engine_on_idle(Engine *engine, QemuConnection connection, gint64 now_us);
 /* What to write; the number of entries, 0: nothing. Valid until the next call. */

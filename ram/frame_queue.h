@@ -32,6 +32,6 @@ void frame_queue_pass_barrier(FrameQueue *queue);
 /* A barrier is something. */
 gboolean frame_queue_is_empty(const FrameQueue *queue);
 
-/* Sends what goes: up to a barrier, as long as the session has room for the next frame and flow (NULL: not
- * asked) does. */
+/* Sends what goes: up to a barrier, as long as the session has room for the next frame and flow (NULL:
+ * not asked) does. */
 void frame_queue_send(FrameQueue *queue, Session *session, Flow *flow, gint64 now_us);

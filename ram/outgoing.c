@@ -127,7 +127,8 @@ const char *outgoing_event_name(OutgoingEvent event)
     static const char *const names[] = {
         "a header", "a stream without header", "POSTCOPY_ADVISE", "RAM's START section",
         "POSTCOPY_RAM_DISCARD", "a package", "the end of a package", "POSTCOPY_RESUME",
-        "a part of a RAM section", "a page", "a record without page", "the end of RAM", "an element", "unknown bytes",
+        "a part of a RAM section", "a page", "a record without page", "the end of RAM",
+        "an element", "unknown bytes",
         "a preempt connection", "a page on the preempt connection",
         "the end of the preempt connection's records", "nothing on the preempt connection",
         "the end of the preempt connection",
@@ -236,7 +237,7 @@ void outgoing_set_lane(Outgoing *o, Lane *lane)
 
 /* ---- asking ---- */
 
-/* Only the last of RAM is left with the source, and what came before it is not sent yet. */
+/* No more is left with the source than is staged: it shall not be through long before the link is. */
 static gboolean is_at_reserve(const Outgoing *o)
 {
     guint64 left = o->owed - MIN(o->owed, o->taken);
@@ -244,7 +245,8 @@ static gboolean is_at_reserve(const Outgoing *o)
     /* Before that, the way to the first section must not wait for pages that wait for it. */
     if (o->state != OUTGOING_POSTCOPY_ACTIVE)
         return FALSE;
-    return left * ram_blocks_target_page(o->blocks) <= OUTGOING_RESERVE && !outgoing_is_drained(o);
+    return left * ram_blocks_target_page(o->blocks) <= MAX(OUTGOING_RESERVE, stage_bytes(o->stage)) &&
+           !outgoing_is_drained(o);
 }
 
 gboolean outgoing_wants(const Outgoing *o)

@@ -23,7 +23,7 @@
 #include "tls/lane.h"
 
 #define OUTGOING_EXCESS_MAX (16 * 1024 * 1024)
-/* The last bytes of RAM are left with the source until everything before them is sent: a QEMU (of 7.2 at
+/* At least so much of RAM is left with the source until everything before it is sent: a QEMU (of 7.2 at
  * least) that has written its whole stream waits for the end only, and could not pause and recover any
  * more if the link broke. More than its socket and its own buffers hold. */
 #define OUTGOING_RESERVE (2 * 1024 * 1024)

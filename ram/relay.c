@@ -88,7 +88,7 @@ Relay *relay_new(const RelayConfig *config, RelayReportFunc func, gpointer data,
 {
     g_autoptr(Relay) relay = g_new0(Relay, 1);
 
-    relay->listen_fd = -1;
+    relay->listen_fd = relay->leaving_fd = -1;
     relay->side = config->session.side;
     relay->window = config->session.window;
     memcpy(relay->id, config->session.id, sizeof relay->id);
@@ -138,6 +138,7 @@ void relay_free(Relay *relay)
     for (guint i = 0; i < QEMU_CONNECTION_MAX; i++)
         autofd_clear(&relay->qemu[i].fd);
     autofd_clear(&relay->listen_fd);
+    autofd_clear(&relay->leaving_fd);
     g_free(relay->buf);
     engine_free(relay->engine);
     compress_worker_free(relay->worker);

@@ -15,6 +15,9 @@
  * doubles it and counts its own book-keeping. */
 #define QEMU_SEND_BUFFER (32 * 1024)
 
+/* How long a source QEMU may take to close its end. */
+#define LEAVE_QEMU_MS 500
+
 /* ---- the source QEMU ---- */
 
 static void listen_qemu(Relay *relay, RelayCommand *command)
@@ -174,8 +177,28 @@ void relay_take_command(Relay *relay, RelayCommand *command)
 
 /* ---- what the session wants ---- */
 
+/* A source QEMU must learn of the end by its stream first: where its return path's thread is the first to
+ * know, QEMU 7.2 may go on writing to nowhere until it thinks that it is done, and can then neither
+ * pause nor recover. So what it writes is refused, and only when it has closed its end (or after a
+ * while: it may have nothing to write any more) the rest is closed. */
+static void leave_source_qemu(Relay *relay)
+{
+    if (relay->side != SESSION_SOURCE || relay->qemu[QEMU_MAIN].fd < 0)
+        return;
+    relay->leaving_fd = autofd_steal(&relay->qemu[QEMU_MAIN].fd);
+    relay->leaving_until_us = relay_in_ms(LEAVE_QEMU_MS);
+    shutdown(relay->leaving_fd, SHUT_RD);
+}
+
+void relay_part_from_qemu(Relay *relay)
+{
+    autofd_clear(&relay->leaving_fd);
+    relay_act(relay);
+}
+
 static void close_qemu(Relay *relay)
 {
+    leave_source_qemu(relay);
     for (guint i = 0; i < QEMU_CONNECTION_MAX; i++)
         autofd_clear(&relay->qemu[i].fd);
     autofd_clear(&relay->listen_fd);
@@ -241,7 +264,8 @@ void relay_act(Relay *relay)
     }
     make_lane(relay);
     relay_answer_connect(relay);
-    if (relay->finishing && !relay->main.link && !relay->preempt.link && !relay->stopped) {
+    if (relay->finishing && !relay->main.link && !relay->preempt.link &&
+        relay->leaving_fd < 0 && !relay->stopped) {
         relay->stopped = TRUE;
         relay_report_stats(relay);
     }

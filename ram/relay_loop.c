@@ -16,6 +16,7 @@ enum {
     POLL_MAIN,
     POLL_PREEMPT,
     POLL_WORKER,
+    POLL_LEAVING,
     POLL_CANDIDATES,
 };
 
@@ -93,6 +94,9 @@ static void prepare(Relay *relay, Waiting *w)
     if (relay->worker)
         wait_for(w, POLL_WORKER, compress_worker_fd(relay->worker),
                  engine_waits_for_worker(relay->engine) ? POLLIN : 0);
+    wait_for(w, POLL_LEAVING, relay->leaving_fd, POLLHUP);
+    if (relay->leaving_fd >= 0)
+        wait_until(w, relay->leaving_until_us);
     for (guint i = 0; i < relay->candidates->len; i++) {
         Link *link = relay->candidates->pdata[i];
 
@@ -167,6 +171,13 @@ static void turn_deadlines(Relay *relay)
         relay_watch_lane(relay);
     }
     relay_act(relay);
+}
+
+static void turn_leaving(Relay *relay, const Waiting *w)
+{
+    if (relay->leaving_fd >= 0 && ((w->fds[POLL_LEAVING].revents & (POLLHUP | POLLERR)) ||
+                                   g_get_monotonic_time() >= relay->leaving_until_us))
+        relay_part_from_qemu(relay);
 }
 
 /* ---- channels ---- */
@@ -314,6 +325,7 @@ gpointer relay_run(gpointer data)
             relay_accept_qemu(relay);
         more = turn(relay, &w);
         turn_deadlines(relay);
+        turn_leaving(relay, &w);
         relay_report_progress(relay);
     }
     return NULL;

@@ -40,6 +40,8 @@ struct Relay {
     PumpQemu qemu[QEMU_CONNECTION_MAX];
     guint8 *buf; /* QEMU is read into it */
     int listen_fd;
+    int leaving_fd; /* the source QEMU's main connection, half closed: see relay_part_from_qemu() */
+    gint64 leaving_until_us;
     gpointer connect_call; /* ConnectPeer, not answered yet */
     JobError connect_error;
     gpointer channel_call; /* ConnectChannel, the same */
@@ -103,6 +105,8 @@ gboolean relay_greet_candidate(Relay *relay, Link *link);
 /* ram/relay_event.c */
 void relay_take_command(Relay *relay, RelayCommand *command);
 void relay_accept_qemu(Relay *relay);
+/* QEMU has closed leaving_fd, or had its time for it. */
+void relay_part_from_qemu(Relay *relay);
 /* Does what the session asks for, until it asks for nothing. */
 void relay_act(Relay *relay);
 /* Lets the engine move on, and does what follows from that. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Two engines in one process, with their sessions and preempt channels, between two model QEMUs. Links
- * and QEMU's sockets are in memory and move as many bytes, as late, as a test wants; the clock is the
- * test's. */
+/* Two engines in one process, with their sessions and preempt channels, between two model QEMUs.
+ * Links and QEMU's sockets are in memory and move as many bytes, as late, as a test wants; the clock
+ * is the test's. */
 #pragma once
 
 #include "ram/engine.h"

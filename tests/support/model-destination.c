@@ -333,7 +333,8 @@ gboolean model_destination_wants(const ModelDestination *d, guint connection)
            (d->preempt != MODEL_PREEMPT_OLD || d->attached[MODEL_URGENT]);
 }
 
-void model_destination_on_data(ModelDestination *d, guint connection, const guint8 *bytes, gsize len)
+void model_destination_on_data(ModelDestination *d, guint connection, const guint8 *bytes,
+                               gsize len)
 {
     QemuEvent event;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A destination QEMU, as far as a helper can tell: takes the stream as strictly as a real one
- * (docs/qemu-stream.md), asks for pages at random, and says what it has when it is resumed. What a real
- * one would have ended or paused for is in `failure`. */
+ * (docs/qemu-stream.md), asks for pages at random, and says what it has when it is resumed. What a
+ * real one would have ended or paused for is in `failure`. */
 #pragma once
 
 #include "tests/support/model-source.h"

@@ -107,7 +107,7 @@ void model_guest_record(const ModelGuest *guest, guint page, guint version, guin
     *ret_record = (QemuPage){ .block = block, .offset = model_guest_offset(guest, page) };
     if (hash % 100 < guest->blocks[block].zero_percent) {
         ret_record->kind = QEMU_PAGE_ZERO;
-        /* Runs of zeros, and a byte that fills a page now and then; never that of the other version. */
+        /* Runs of zeros, and a byte that fills a page now and then. */
         ret_record->fill = hash >> 20 & 7 ? 0 : version + (hash >> 24) % 60 * 3;
         return;
     }

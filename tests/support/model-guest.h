@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The RAM of a guest that two model QEMUs migrate: its blocks, and what is in each page, made from a
- * seed. Each page has two versions: what the pre-copy round sees, and what the guest has written since.
+/* The RAM of a guest that two model QEMUs migrate: its blocks, and what is in each page, made from
+ * a seed. Each page has two versions: what the pre-copy round sees, and what the guest has written
+ * since.
  *
  * Target pages are numbered through all blocks. */
 #pragma once

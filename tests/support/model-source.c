@@ -124,7 +124,7 @@ static void put_precopy(ModelSource *s)
         s->phase = MODEL_SWITCH;
 }
 
-/* Whole host pages: those that were not sent completely, and those the guest has written to since. */
+/* Whole host pages: those that were not sent completely, and those the guest has written to. */
 static void choose_dirty(ModelSource *s)
 {
     guint n, dirtied = g_rand_int_range(s->rand, 0, 100);
@@ -338,7 +338,6 @@ gboolean model_source_step(ModelSource *s)
         s->writer[MODEL_MAIN].closed = TRUE;
         return TRUE;
     case MODEL_RESUMING:
-    case MODEL_CLOSED:
         break;
     }
     return FALSE;
@@ -391,7 +390,6 @@ static void take_request(ModelSource *s, const QemuReturnEvent *event)
     page = model_guest_host(s->guest, page, &n);
     if (event->length != (guint64)n * MODEL_PAGE)
         fail(s, "source QEMU: a request for something else than a host page");
-    s->requests_taken++;
     g_queue_push_tail(&s->requests, GUINT_TO_POINTER(page));
 }
 

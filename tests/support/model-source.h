@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A source QEMU, as far as a helper can tell: writes the stream of a migration that switches to
- * post-copy, answers requests in it, and can resume it. What it may do is docs/qemu-stream.md; when, is
- * random. */
+ * post-copy, answers requests in it, and can resume it. What it may do is docs/qemu-stream.md; when,
+ * is random. */
 #pragma once
 
 #include "ram/qemu_return.h"
@@ -22,8 +22,7 @@ typedef enum {
     MODEL_BITMAPS, /* resumed: waits for what the destination has */
     MODEL_RESUMING, /* waits for RESUME_ACK */
     MODEL_POSTCOPY,
-    MODEL_ENDED, /* has written all; waits for SHUT */
-    MODEL_CLOSED,
+    MODEL_ENDED, /* has written all; waits for SHUT, and closes */
 } ModelPhase;
 
 typedef struct {
@@ -57,7 +56,6 @@ typedef struct {
     guint scan;
     GQueue requests;     /* of first target pages of host pages, as pointers */
     guint sent;          /* target pages in post-copy */
-    guint requests_taken;
     guint bitmaps_left;
     GByteArray *package;
     GByteArray *foreign;     /* what was sent from the unknown element on */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Both RAM engines between two model QEMUs: whatever the order and the delays, every page is delivered
- * exactly once, host pages in one piece, what is waited for soon, and memory stays within its limits.
- * ENGINE_SEEDS in the environment: how many random runs of each kind, for a longer search. */
+/* Both RAM engines between two model QEMUs: whatever the order and the delays, every page is
+ * delivered exactly once, host pages in one piece, no request is lost, and memory stays within its
+ * limits. In the environment: ENGINE_SEEDS, how many random runs of each kind, for a longer search;
+ * ENGINE_TEST, a pattern: which tests. */
 #include "config.h"
 
 #include <setjmp.h>
@@ -59,7 +60,8 @@ typedef struct {
 
 static EngineSetup random_setup(const Kind *kind, GRand *rand)
 {
-    static const guint64 windows[] = { FRAME_PAGES_MAX, FRAME_PAGES_MAX + 100, 200 * KIB, MIB_BYTES };
+    static const guint64 windows[] = { FRAME_PAGES_MAX, FRAME_PAGES_MAX + 100, 200 * KIB,
+                                       MIB_BYTES };
     static const gsize stages[] = { 1, 20 * KIB, 100 * KIB, 64 * MIB_BYTES };
     static const guint buffers[] = { 1000, 16 * KIB, 200 * KIB };
     static const guint most[] = { 700, 5000, 20 * KIB, 100 * KIB };
@@ -212,8 +214,8 @@ static void recoveries_go_on_where_they_were(void **state)
     run_kind(&(Kind){ HUGE, .recoveries = 2 }, "huge, recovery", seeds(8));
 }
 
-/* A recovery that does not show how large the host pages are is passed on unread, and what comes on QEMU's
- * preempt connection cannot be: that ends the session before anything is lost. */
+/* A recovery that does not show how large the host pages are is passed on unread, and what comes on
+ * QEMU's preempt connection cannot be: that ends the session before anything is lost. */
 static void assert_complete_or_refused(const EnginePair *pair, const char *what, guint seed)
 {
     const char *failure = engine_pair_failure(pair);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The destination's machine, each pair of state and event: it does what the table says, or the session ends
- * with an error that names both; and frames that are well-formed on the wire and cannot be. */
+/* The destination's machine, each pair of state and event: it does what the table says, or the
+ * session ends with an error that names both; and frames that are well-formed on the wire and cannot
+ * be. */
 #include "config.h"
 
 #include <setjmp.h>
@@ -460,7 +461,8 @@ static const struct {
     { "urgent, behind the end", INCOMING_RUNNING, urgent_page_behind_the_end, "PAGES" },
     { "not aligned", INCOMING_RUNNING, page_that_is_not_aligned, "PAGES" },
     { "no records", INCOMING_RUNNING, no_records, "PAGES" },
-    { "torn", INCOMING_RUNNING, torn_host_page, "PAGES on the main channel: offset 0x200000 of huge" },
+    { "torn", INCOMING_RUNNING, torn_host_page,
+      "PAGES on the main channel: offset 0x200000 of huge" },
     { "urgent torn", INCOMING_RUNNING, urgent_torn_host_page,
       "PAGES on the preempt channel: offset 0x0 of huge" },
     { "overlong", INCOMING_RUNNING, overlong_compressed_page, "8192 bytes for a page of 4096" },

@@ -138,6 +138,42 @@ static void test_perform_without_params_is_read_and_changed(void **state)
     perform_changes_alike(216, payload, "vm2");
 }
 
+/* PERFORM3_PARAMS with a number in it, of that type. */
+static guint64 postcopy_speed_of(const char *field, guint32 type, guint64 value)
+{
+    g_autoptr(GByteArray) payload = g_byte_array_new();
+    g_autoptr(RpcFrame) frame = NULL;
+    g_autoptr(MigrateCall) call = NULL;
+
+    put_dom(payload, "vm1");
+    put_opt_text(payload, NULL);
+    bytes_put_u32(payload, 1);
+    put_text(payload, field);
+    bytes_put_u32(payload, type);
+    if (type == 4)
+        bytes_put_u64(payload, value);
+    else
+        bytes_put_u32(payload, (guint32)value);
+    put_text(payload, "cookie!");
+    bytes_put_u32(payload, VIR_MIGRATE_POSTCOPY);
+    frame = frame_of(305, payload);
+    call = migrate_call_decode(frame, NULL);
+    assert_non_null(call);
+    return migrate_call_postcopy_speed(call);
+}
+
+static void test_limit_of_postcopy_is_read(void **state)
+{
+    g_autoptr(GByteArray) payload = perform_plain(VIR_MIGRATE_POSTCOPY);
+    g_autoptr(RpcFrame) frame = frame_of(216, payload);
+    g_autoptr(MigrateCall) plain = migrate_call_decode(frame, NULL);
+
+    assert_true(postcopy_speed_of("bandwidth.postcopy", 4, 77) == 77);
+    assert_true(postcopy_speed_of("bandwidth", 4, 77) == 0);
+    assert_true(postcopy_speed_of("bandwidth.postcopy", 2, 77) == 0); /* libvirtd will refuse it */
+    assert_true(migrate_call_postcopy_speed(plain) == 0);
+}
+
 static void test_unchanged_call_encodes_to_the_same_bytes(void **state)
 {
     g_autoptr(GByteArray) params = perform_params(1);
@@ -275,6 +311,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_perform_with_params_is_read_and_changed),
         cmocka_unit_test(test_perform_without_params_is_read_and_changed),
+        cmocka_unit_test(test_limit_of_postcopy_is_read),
         cmocka_unit_test(test_unchanged_call_encodes_to_the_same_bytes),
         cmocka_unit_test(test_every_param_of_a_name_is_removed),
         cmocka_unit_test(test_every_truncation_is_refused),

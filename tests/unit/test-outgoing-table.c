@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The source's machine, each pair of state and event: it does what the table says, or what has no row
- * is passed on unread (QEMU's stream) or refused with both names (the peer's requests). */
+/* The source's machine, each pair of state and event: it does what the table says, or what has no
+ * row is passed on unread (QEMU's stream) or refused with both names (the peer's requests). */
 #include "config.h"
 
 #include <setjmp.h>

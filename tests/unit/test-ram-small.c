@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Parts of the engine by themselves: when compressing pays, how fast the source should be, frames that
- * wait, sets of pages, and what is written to the destination QEMU. */
+/* Parts of the engine by themselves: frames that wait, sets of pages, and what is written to the
+ * destination QEMU. */
 #include "config.h"
 
 #include <setjmp.h>
@@ -10,172 +10,12 @@
 #include <cmocka.h>
 #include <string.h>
 
-#include "ram/compress_policy.h"
 #include "ram/frame_queue.h"
 #include "ram/page_set.h"
 #include "ram/qemu_sink.h"
-#include "ram/source_rate.h"
 #include "tests/support/session-pair.h"
 
 #define PAGE 4096
-#define BEGIN 1000
-
-/* ---- compress policy ---- */
-
-typedef struct {
-    CompressPolicy policy;
-    gint64 now;
-    guint64 total; /* of pages sent */
-} PolicyBench;
-
-/* A period in which so many bytes of pages went out. */
-static gboolean period(PolicyBench *bench, guint64 sent)
-{
-    bench->total += sent;
-    assert_int_equal(compress_policy_decide(&bench->policy, bench->total,
-                                            bench->now + COMPRESS_PERIOD_US - 1),
-                     bench->policy.on);
-    bench->now += COMPRESS_PERIOD_US;
-    return compress_policy_decide(&bench->policy, bench->total, bench->now);
-}
-
-static gboolean compressed_period(PolicyBench *bench, guint64 sent, guint64 encoded)
-{
-    compress_policy_on_result(&bench->policy, sent, encoded);
-    return period(bench, sent);
-}
-
-static PolicyBench policy_begin(void)
-{
-    PolicyBench bench = { .now = BEGIN };
-
-    compress_policy_init(&bench.policy);
-    assert_false(compress_policy_decide(&bench.policy, 0, bench.now));
-    return bench;
-}
-
-static PolicyBench policy_on(void)
-{
-    PolicyBench bench = policy_begin();
-
-    assert_true(period(&bench, 1000));
-    return bench;
-}
-
-static void compressing_is_tried_when_the_link_is_always_busy(void **state)
-{
-    PolicyBench bench = policy_begin();
-
-    for (guint i = 0; i < 100; i++) {
-        compress_policy_on_empty(&bench.policy);
-        assert_false(period(&bench, 1000));
-    }
-    assert_true(period(&bench, 1000));
-}
-
-static void it_stays_on_while_pages_go_faster(void **state)
-{
-    PolicyBench bench = policy_on();
-
-    for (guint i = 0; i < 10; i++)
-        assert_true(compressed_period(&bench, 1100, 500));
-    /* The source has no more: how fast they go says nothing. */
-    compress_policy_on_empty(&bench.policy);
-    assert_true(compressed_period(&bench, 10, 5));
-}
-
-static void assert_rests(PolicyBench *bench)
-{
-    gint64 off = bench->now;
-
-    while (bench->now < off + COMPRESS_RETRY_US - COMPRESS_PERIOD_US)
-        assert_false(period(bench, 1000));
-    assert_true(period(bench, 1000));
-}
-
-static void it_rests_when_pages_do_not_shrink(void **state)
-{
-    PolicyBench bench = policy_on();
-
-    assert_false(compressed_period(&bench, 2000, 1950));
-    assert_rests(&bench);
-}
-
-static void it_rests_when_pages_do_not_go_faster(void **state)
-{
-    PolicyBench bench = policy_on();
-
-    assert_false(compressed_period(&bench, 1040, 100));
-    assert_rests(&bench);
-}
-
-static void it_is_compared_once_in_a_while(void **state)
-{
-    PolicyBench bench = policy_on();
-    gint64 on = bench.now;
-
-    while (bench.now < on + COMPRESS_RETRY_US - COMPRESS_PERIOD_US)
-        assert_true(compressed_period(&bench, 2000, 500));
-    assert_false(compressed_period(&bench, 2000, 500));
-    /* One period without, and the link has become faster: it does not pay any more. */
-    assert_true(period(&bench, 4000));
-    assert_false(compressed_period(&bench, 2000, 500));
-}
-
-/* ---- the source's rate ---- */
-
-#define TARGET 1000000
-#define PER_PERIOD (SOURCE_RATE_PERIOD_US * 100) /* bytes: at 100 MB/s */
-
-static gboolean rate_period(SourceRate *rate, gint64 *now, guint64 *plain, guint64 sent,
-                            guint64 staged)
-{
-    *plain += sent;
-    assert_false(source_rate_update(rate, *now + SOURCE_RATE_PERIOD_US - 1, *plain, staged,
-                                    TARGET));
-    *now += SOURCE_RATE_PERIOD_US;
-    return source_rate_update(rate, *now, *plain, staged, TARGET);
-}
-
-static void the_source_is_not_limited_before_enough_is_staged(void **state)
-{
-    SourceRate rate;
-    gint64 now = BEGIN;
-    guint64 plain = 0;
-
-    source_rate_init(&rate);
-    assert_false(source_rate_update(&rate, now, plain, 0, TARGET));
-    for (guint i = 0; i < 5; i++)
-        assert_false(rate_period(&rate, &now, &plain, PER_PERIOD, TARGET));
-    assert_int_equal(rate.rate, 0);
-    assert_true(rate_period(&rate, &now, &plain, PER_PERIOD, 2 * TARGET));
-    assert_in_range(rate.rate, 69999999, 70000001);
-    /* The same again is no news; what is at the target is let in as fast as it goes out. */
-    assert_false(rate_period(&rate, &now, &plain, PER_PERIOD, 2 * TARGET));
-    assert_true(rate_period(&rate, &now, &plain, PER_PERIOD, TARGET));
-    assert_in_range(rate.rate, 99999999, 100000001);
-    /* A link that stands still. */
-    assert_false(rate_period(&rate, &now, &plain, 0, 2 * TARGET));
-    assert_in_range(rate.rate, 99999999, 100000001);
-}
-
-static void a_source_that_limits_is_let_go(void **state)
-{
-    SourceRate rate;
-    gint64 now = BEGIN;
-    guint64 plain = 0, before;
-
-    source_rate_init(&rate);
-    assert_false(source_rate_update(&rate, now, plain, 0, TARGET));
-    assert_true(rate_period(&rate, &now, &plain, PER_PERIOD, 2 * TARGET));
-    for (guint i = 0; rate.rate > 0; i++) {
-        before = rate.rate;
-        source_rate_on_empty(&rate);
-        assert_true(rate_period(&rate, &now, &plain, PER_PERIOD, 0));
-        assert_true(rate.rate > before || rate.rate == 0);
-        assert_in_range(i, 0, 10);
-    }
-}
 
 /* ---- page set ---- */
 
@@ -481,13 +321,6 @@ static void the_queue_in_front_of_qemu_is_short(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(compressing_is_tried_when_the_link_is_always_busy),
-        cmocka_unit_test(it_stays_on_while_pages_go_faster),
-        cmocka_unit_test(it_rests_when_pages_do_not_shrink),
-        cmocka_unit_test(it_rests_when_pages_do_not_go_faster),
-        cmocka_unit_test(it_is_compared_once_in_a_while),
-        cmocka_unit_test(the_source_is_not_limited_before_enough_is_staged),
-        cmocka_unit_test(a_source_that_limits_is_let_go),
         cmocka_unit_test(a_page_is_in_the_set_once_with_its_first_time),
         cmocka_unit_test(a_large_set_finds_all_its_pages),
         cmocka_unit_test(bytes_of_the_stream_share_frames_and_keep_their_order),
