@@ -346,6 +346,8 @@ static void on_phase_changed(HelperProcess *helper, const char *phase, gpointer 
     Migration *migration = data;
 
     log_info(&migration->log, "QEMU's migration: %s", phase);
+    if (g_str_equal(phase, "device") || g_str_equal(phase, "postcopy-active"))
+        migration_switched_over(migration);
 }
 
 static void on_qemu_connected(HelperProcess *helper, gpointer data)
@@ -451,6 +453,7 @@ static GVariant *helper_options(const Migration *migration)
     g_variant_builder_add(&options, "{sv}", "domain", g_variant_new_string(migration->domain));
     g_variant_builder_add(&options, "{sv}", "window", g_variant_new_uint64(s->migration_window));
     g_variant_builder_add(&options, "{sv}", "stage", g_variant_new_uint64(s->migration_stage));
+    g_variant_builder_add(&options, "{sv}", "paced", g_variant_new_boolean(s->migration_pace_qemu));
     g_variant_builder_add(&options, "{sv}", "compression",
                           g_variant_new_string(compression_words[s->migration_compression]));
     g_variant_builder_add(&options, "{sv}", "compression-level",

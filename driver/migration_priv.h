@@ -56,6 +56,8 @@ void migration_count_connection(Migration *migration);
 
 /* Source: the helper wants QEMU to send at most that much. */
 void migration_want_speed(Migration *migration, guint64 bytes_per_second);
+/* Source: the guest has stopped for the switch to post-copy. */
+void migration_switched_over(Migration *migration);
 
 /* Destination: connect to QEMU for the helper. */
 void migration_attach_qemu(Migration *migration);

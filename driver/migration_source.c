@@ -40,17 +40,36 @@ Migration *migration_new_source(MigrationSet *set, const char *domain, const Mig
     return migration;
 }
 
-void migration_want_speed(Migration *migration, guint64 bytes_per_second)
+/* NULL: there is nothing to be set (any more). */
+static QemuSpeed *qemu_speed_of(Migration *migration)
 {
     const Settings *settings = migration->set ? migration->set->settings : NULL;
 
-    if (migration->side != MIGRATION_SIDE_SOURCE || migration->over || !settings ||
-        !settings->migration_pace_qemu)
-        return;
+    if (migration->side != MIGRATION_SIDE_SOURCE || migration->over || !settings)
+        return NULL;
     if (!migration->speed)
         migration->speed = qemu_speed_new(settings, migration->domain, &migration->speed_limit,
                                           &migration->log);
-    qemu_speed_want(migration->speed, bytes_per_second);
+    return migration->speed;
+}
+
+void migration_want_speed(Migration *migration, guint64 bytes_per_second)
+{
+    QemuSpeed *speed;
+
+    if (!migration->set || !migration->set->settings->migration_pace_qemu)
+        return;
+    speed = qemu_speed_of(migration);
+    if (speed)
+        qemu_speed_want(speed, bytes_per_second);
+}
+
+void migration_switched_over(Migration *migration)
+{
+    QemuSpeed *speed = qemu_speed_of(migration);
+
+    if (speed)
+        qemu_speed_shorten_last_round(speed);
 }
 
 char *migration_uri(const Migration *migration)

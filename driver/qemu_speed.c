@@ -16,9 +16,13 @@ enum {
     PROC_CONNECT_OPEN = 1,
     PROC_DOMAIN_LOOKUP_BY_NAME = 23,
     PROC_AUTH_LIST = 66,
+    PROC_DOMAIN_MIGRATE_SET_MAX_DOWNTIME = 166,
     PROC_DOMAIN_MIGRATE_SET_MAX_SPEED = 207,
     PROC_DOMAIN_MIGRATE_GET_MAX_SPEED = 242,
 };
+
+/* Milliseconds: the least that libvirt accepts. */
+#define DOWNTIME_IN_POSTCOPY 1
 
 /* libvirtd may just be restarting. */
 #define RECONNECT_MS 1000
@@ -32,6 +36,7 @@ struct QemuSpeed {
     SpeedLimit limit;
     guint64 wanted;
     gboolean waiting; /* wanted is not passed on yet */
+    gboolean shorten; /* the last round is to be shortened, and was not yet */
     gboolean busy;    /* connecting, or a call is under way */
     gboolean warned;
     gboolean told;    /* the first setting is worth a line in the log */
@@ -84,7 +89,7 @@ static void connection_failed(QemuSpeed *speed, const GError *error)
     warn(speed, error);
     disconnect(speed);
     speed->busy = FALSE;
-    if (speed->waiting && !speed->retry_id)
+    if ((speed->waiting || speed->shorten) && !speed->retry_id)
         speed->retry_id = g_timeout_add(RECONNECT_MS, on_retry, speed);
 }
 
@@ -130,7 +135,8 @@ static void set(QemuSpeed *speed)
         return;
     }
     log_message(&speed->log, speed->told ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
-                "QEMU's speed in post-copy: %" G_GUINT64_FORMAT " MiB/s", mib);
+                "QEMU's speed in post-copy: %" G_GUINT64_FORMAT " MiB/s%s", mib,
+                mib == 0 ? ", which is no limit" : "");
     speed->told = TRUE;
     speed_limit_was_set(&speed->limit, mib);
     rpc_client_call(speed->client, PROC_DOMAIN_MIGRATE_SET_MAX_SPEED,
@@ -169,6 +175,41 @@ static void get(QemuSpeed *speed)
                     (xdrproc_t)xdr_remote_get_max_speed, &args, on_got, speed);
 }
 
+/* ---- the last round ---- */
+
+static void on_shortened(RpcClient *client, const RpcFrame *reply, const GError *error,
+                         gpointer data)
+{
+    QemuSpeed *speed = data;
+
+    if (error && (error->domain != RPC_CLIENT_ERROR ||
+                  error->code != RPC_CLIENT_ERROR_REFUSED)) {
+        connection_failed(speed, error);
+        return;
+    }
+    if (error)
+        log_warning(&speed->log, "cannot shorten QEMU's last round: %s", error->message);
+    speed->shorten = speed->busy = FALSE;
+    go_on(speed);
+}
+
+static void shorten(QemuSpeed *speed)
+{
+    /* The arguments have the same shape. */
+    remote_set_max_speed args = { .dom = speed->dom.dom, .bandwidth = DOWNTIME_IN_POSTCOPY };
+
+    rpc_client_call(speed->client, PROC_DOMAIN_MIGRATE_SET_MAX_DOWNTIME,
+                    (xdrproc_t)xdr_remote_set_max_speed, &args, on_shortened, speed);
+}
+
+static void next_call(QemuSpeed *speed)
+{
+    if (speed->shorten)
+        shorten(speed);
+    else
+        get(speed);
+}
+
 /* ---- connecting ---- */
 
 static void on_found(RpcClient *client, const RpcFrame *reply, const GError *error, gpointer data)
@@ -185,7 +226,7 @@ static void on_found(RpcClient *client, const RpcFrame *reply, const GError *err
     payload = rpc_frame_payload(reply, &len);
     if (rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_dom_ret, &speed->dom, sizeof speed->dom,
                        "DOMAIN_LOOKUP_BY_NAME", &problem))
-        get(speed);
+        next_call(speed);
     else
         connection_failed(speed, problem);
 }
@@ -236,11 +277,11 @@ static void on_connected(GObject *source, GAsyncResult *result, gpointer data)
 
 static void go_on(QemuSpeed *speed)
 {
-    if (speed->busy || speed->retry_id || !speed->waiting)
+    if (speed->busy || speed->retry_id || !(speed->waiting || speed->shorten))
         return;
     speed->busy = TRUE;
     if (speed->client) {
-        get(speed);
+        next_call(speed);
         return;
     }
     speed->refs++;
@@ -279,5 +320,11 @@ void qemu_speed_want(QemuSpeed *speed, guint64 bytes_per_second)
 {
     speed->wanted = bytes_per_second;
     speed->waiting = TRUE;
+    go_on(speed);
+}
+
+void qemu_speed_shorten_last_round(QemuSpeed *speed)
+{
+    speed->shorten = TRUE;
     go_on(speed);
 }

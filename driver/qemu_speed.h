@@ -20,3 +20,7 @@ void qemu_speed_free(QemuSpeed *speed);
 
 /* At most that much from now on; 0: no limit but the user's. */
 void qemu_speed_want(QemuSpeed *speed, guint64 bytes_per_second);
+
+/* The switch-over: from here on QEMU's downtime limit only says how much RAM it keeps for its last round,
+ * in which QEMU 7.2 cannot pause and recover when the connection breaks. Makes that as little as can be. */
+void qemu_speed_shorten_last_round(QemuSpeed *speed);

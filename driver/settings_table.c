@@ -70,7 +70,7 @@ const SettingRow setting_rows[] = {
     { "migration_compression_level", SETTING_UINT, G_STRINGIFY(JOB_COMPRESSION_LEVEL_DEFAULT),
       AT(migration_compression_level), N_("how hard to compress"), JOB_COMPRESSION_LEVEL_MIN,
       JOB_COMPRESSION_LEVEL_MAX },
-    { "migration_pace_qemu", SETTING_BOOL, "1", AT(migration_pace_qemu),
+    { "migration_pace_qemu", SETTING_BOOL, "0", AT(migration_pace_qemu),
       N_("keep QEMU to the speed of the link in post-copy") },
     { "connect_timeout", SETTING_UINT, "10", AT(connect_timeout),
       N_("seconds to wait for another host"), 1, 600 },

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a source QEMU may send at most in post-copy: the lesser of what its helper wants and what the
- * user allows. libvirt counts it in MiB per second, and keeps one number for both: what stands
+/* What a source QEMU may send at most in post-copy: the lesser of what its helper wants and what
+ * the user allows. libvirt counts it in MiB per second, and keeps one number for both: what stands
  * there and was not set by this daemon is the user's (--postcopy-bandwidth, migrate-setspeed
  * --postcopy, before the migration or while it runs). 0 is no limit, everywhere. Pure. */
 #pragma once

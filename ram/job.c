@@ -387,6 +387,7 @@ static gboolean configure(Job *job, const char *side, GVariant *dict, GVariant *
     config.check_host = !options.psk;
     config.allowed_dns = (const char *const *)options.allowed_dns;
     config.stage = options.stage;
+    config.paced = options.paced;
     config.compression = options.compression;
     config.compression_level = options.compression_level;
     start_log(job, &options);

@@ -109,6 +109,12 @@ static gboolean take_stage(GVariant *value, JobOptions *o, GError **error)
     return TRUE;
 }
 
+static gboolean take_paced(GVariant *value, JobOptions *o, GError **error)
+{
+    o->paced = g_variant_get_boolean(value);
+    return TRUE;
+}
+
 static gboolean take_compression(GVariant *value, JobOptions *o, GError **error)
 {
     static const char *const words[RELAY_COMPRESSION_MAX] = {
@@ -153,6 +159,7 @@ static const struct {
     { "auth", "s", FALSE, take_auth },
     { "psk-identity", "s", FALSE, take_psk_identity },
     { "stage", "t", FALSE, take_stage },
+    { "paced", "b", FALSE, take_paced },
     { "compression", "s", FALSE, take_compression },
     { "compression-level", "i", FALSE, take_compression_level },
 };

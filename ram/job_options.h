@@ -13,6 +13,7 @@ typedef struct {
     char **allowed_dns;    /* or NULL */
     char *psk_identity;    /* or NULL: the file's first */
     gboolean psk;
+    gboolean paced;
     guint64 stage;
     RelayCompression compression; /* off: the session's features are without zstd */
     int compression_level;

@@ -13,6 +13,10 @@
 
 /* What a source that can be paced keeps staged: enough for its bursts, which are a tenth of a second. */
 #define STAGE_TARGET (64 * 1024 * 1024)
+/* And at most while nobody has told it how fast to go. A QEMU (7.2) that has found its stream fast takes all
+ * the RAM that it could send within its downtime limit for the last round, in which it cannot pause and
+ * recover: so it must not find it faster than the link. */
+#define STAGE_BEFORE_PACE (8 * 1024 * 1024)
 
 /* ---- the table ---- */
 
@@ -249,6 +253,13 @@ static gboolean is_at_reserve(const Outgoing *o)
            !outgoing_is_drained(o);
 }
 
+static guint64 stage_limit_now(const Outgoing *o)
+{
+    if (o->config.paced && !o->source_rate.told)
+        return MIN(o->config.stage, STAGE_BEFORE_PACE);
+    return o->config.stage;
+}
+
 gboolean outgoing_wants(const Outgoing *o)
 {
     if (o->queue.bytes >= QUEUE_MAX)
@@ -260,8 +271,8 @@ gboolean outgoing_wants(const Outgoing *o)
         return TRUE;
     /* Somebody waits for a page that has not come: the way to it leads through what comes before. */
     if (page_set_size(o->wanted) > 0)
-        return stage_bytes(o->stage) < o->config.stage + OUTGOING_EXCESS_MAX;
-    return stage_bytes(o->stage) < o->config.stage && !is_at_reserve(o);
+        return stage_bytes(o->stage) < stage_limit_now(o) + OUTGOING_EXCESS_MAX;
+    return stage_bytes(o->stage) < stage_limit_now(o) && !is_at_reserve(o);
 }
 
 gboolean outgoing_awaits_urgent(const Outgoing *o)
@@ -274,7 +285,7 @@ static guint64 stage_target(const Outgoing *o)
 {
     guint64 left = (o->owed - MIN(o->owed, o->taken)) * ram_blocks_target_page(o->blocks);
 
-    return MIN(MIN(STAGE_TARGET, o->config.stage / 2), left / 2);
+    return MIN(MIN(STAGE_TARGET, stage_limit_now(o) / 2), left / 2);
 }
 
 gboolean outgoing_source_rate(Outgoing *o, gint64 now_us, guint64 *ret_rate)

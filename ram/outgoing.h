@@ -97,6 +97,7 @@ typedef enum { OUTGOING_COMPRESS_AUTO, OUTGOING_COMPRESS_ON, OUTGOING_COMPRESS_O
 
 typedef struct {
     gsize stage;   /* bytes */
+    gboolean paced; /* what outgoing_source_rate() says is done: the stage stays small until then */
     guint64 window; /* of the session: most bytes in flight */
     OutgoingCompress compress;
     CompressWorker *worker; /* or NULL: never compresses. The caller's */

@@ -68,6 +68,7 @@ static gboolean make_engine(Relay *relay, const RelayConfig *config, GError **er
     };
     OutgoingConfig outgoing = {
         .stage = config->stage,
+        .paced = config->paced,
         .window = config->session.window,
         .compress = compress[config->compression],
     };

@@ -36,6 +36,7 @@ typedef struct {
     const char *const *allowed_dns; /* copied; see tls/channel.h */
     RelayTimeouts timeouts;
     guint64 stage; /* source: bytes of pages taken from QEMU and not sent, at most */
+    gboolean paced; /* source: RELAY_REPORT_SOURCE_RATE is acted upon */
     RelayCompression compression; /* source */
     int compression_level;        /* source: zstd's */
 } RelayConfig;

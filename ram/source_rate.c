@@ -5,6 +5,8 @@
 
 /* How much the rate departs from the link's while the stage is empty, or as full as twice the target. */
 #define GAIN 0.3
+/* Above the link's rate to begin with, so that the stage fills. */
+#define FIRST 1.1
 /* When QEMU is what limits. */
 #define RAISE 1.5
 /* A limit so far above what is sent limits nothing. */
@@ -31,6 +33,9 @@ static guint64 next_rate(const SourceRate *rate, double sent, guint64 staged, gu
 {
     double missing = ((double)target - (double)staged) / MAX(target, 1);
 
+    /* The first word: what is staged says only that there was no limit before. */
+    if (!rate->rate)
+        return (guint64)(sent * FIRST);
     if (rate->ran_empty) {
         double raised = MAX((double)rate->rate, sent) * RAISE;
 

@@ -54,7 +54,7 @@ static void an_empty_file_gives_the_defaults(void **state)
     assert_int_equal(s->migration_stage, JOB_STAGE_DEFAULT);
     assert_int_equal(s->migration_compression, MIGRATION_COMPRESSION_AUTO);
     assert_int_equal(s->migration_compression_level, 1);
-    assert_true(s->migration_pace_qemu);
+    assert_false(s->migration_pace_qemu);
     assert_int_equal(s->connect_timeout, 10);
     assert_int_equal(s->keepalive_interval, 5);
     assert_int_equal(s->keepalive_count, 5);
@@ -85,7 +85,7 @@ static void values_of_the_file_replace_the_defaults(void **state)
                                   "migration_stage = 1099511627776\n"
                                   "migration_compression = 'off'\n"
                                   "migration_compression_level = 19\n"
-                                  "migration_pace_qemu = 0\n"
+                                  "migration_pace_qemu = 1\n"
                                   "log_level = 4\n",
                                   &error);
 
@@ -111,7 +111,7 @@ static void values_of_the_file_replace_the_defaults(void **state)
     assert_true(s->migration_stage == G_GUINT64_CONSTANT(1099511627776));
     assert_int_equal(s->migration_compression, MIGRATION_COMPRESSION_OFF);
     assert_int_equal(s->migration_compression_level, 19);
-    assert_false(s->migration_pace_qemu);
+    assert_true(s->migration_pace_qemu);
     assert_int_equal(s->log_level, 4);
 }
 
