@@ -48,7 +48,12 @@ static void end_init(EnginePair *pair, EngineEnd *end, SessionSide side)
         .window = setup->window,
         .features = config.features,
     };
-    OutgoingConfig outgoing = { setup->stage, setup->window, setup->compress, setup->worker };
+    OutgoingConfig outgoing = {
+        .stage = setup->stage,
+        .window = setup->window,
+        .compress = setup->compress,
+        .worker = setup->worker,
+    };
 
     *end = (EngineEnd){ .session = session_new(&config), .greeted = side == SESSION_SOURCE };
     if (!setup->no_lane)
