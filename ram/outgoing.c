@@ -246,9 +246,6 @@ static gboolean is_at_reserve(const Outgoing *o)
 {
     guint64 left = o->owed - MIN(o->owed, o->taken);
 
-    /* Before that, the way to the first section must not wait for pages that wait for it. */
-    if (o->state != OUTGOING_POSTCOPY_ACTIVE)
-        return FALSE;
     return left * ram_blocks_target_page(o->blocks) <= MAX(OUTGOING_RESERVE, stage_bytes(o->stage)) &&
            !outgoing_is_drained(o);
 }
@@ -264,15 +261,17 @@ gboolean outgoing_wants(const Outgoing *o)
 {
     if (o->queue.bytes >= QUEUE_MAX)
         return FALSE;
-    if (!o->stage || o->ram_ended)
+    /* Without pages to come there is nothing to be full of; before the first section the way to it must not
+     * wait for pages that wait for it. */
+    if (!o->stage || o->ram_ended || o->state != OUTGOING_POSTCOPY_ACTIVE)
         return TRUE;
     /* What is staged is a part of a host page: it cannot go before the rest of it is here. */
     if (outgoing_is_drained(o))
         return TRUE;
     /* Somebody waits for a page that has not come: the way to it leads through what comes before. */
     if (page_set_size(o->wanted) > 0)
-        return stage_bytes(o->stage) < stage_limit_now(o) + OUTGOING_EXCESS_MAX;
-    return stage_bytes(o->stage) < stage_limit_now(o) && !is_at_reserve(o);
+        return stage_bytes(o->stage) + o->urgent_bytes < stage_limit_now(o) + OUTGOING_EXCESS_MAX;
+    return stage_bytes(o->stage) + o->urgent_bytes < stage_limit_now(o) && !is_at_reserve(o);
 }
 
 gboolean outgoing_awaits_urgent(const Outgoing *o)

@@ -130,6 +130,10 @@ void outgoing_on_bitmap_head(Outgoing *outgoing, guint block, guint64 n_pages);
  * page of QEMU's preempt connection cannot be passed on. */
 gboolean outgoing_run(Outgoing *outgoing, gint64 now_us, GError **error);
 
+/* Something came on QEMU's preempt connection that cannot be passed on: the next outgoing_run() fails. Pages
+ * may be in it, and the destination QEMU would take zeros for them. */
+void outgoing_lose_page(Outgoing *outgoing);
+
 /* Whether the source should be read. */
 gboolean outgoing_wants(const Outgoing *outgoing);
 

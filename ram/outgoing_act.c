@@ -8,7 +8,10 @@
 #include "ram/outgoing_priv.h"
 #include "ram/qemu_write.h"
 
-/* A 2 MiB page in target pages of 4 KiB: see infer_host_page(). */
+/* As many as the destination takes in BLOCKS. */
+#define RECOVER_PAGES_MAX (G_GUINT64_CONSTANT(1) << 32)
+
+/* A 2 MiB page in target pages of 4 KiB: see has_small_pages(). */
 #define HUGE_PAGE_TARGET_PAGES 512
 
 gboolean outgoing_act_nothing(Outgoing *o, const OutgoingInput *in, GError **error)
@@ -123,8 +126,10 @@ void outgoing_on_bitmap_head(Outgoing *o, guint block, guint64 n_pages)
     const RamBlock *b = ram_blocks_get(o->blocks, block);
     Bitmap **sent = sent_slot(o, block);
 
-    if (o->state != OUTGOING_POSTCOPY_RECOVER || *sent)
+    /* It comes from the peer. Without its bitmap the recovery is passed on unread. */
+    if (o->state != OUTGOING_POSTCOPY_RECOVER || *sent || o->owed_max + n_pages > RECOVER_PAGES_MAX)
         return;
+    o->owed_max += n_pages;
     if (ram_blocks_add(o->blocks, (const guint8 *)b->name, strlen(b->name),
                        n_pages * ram_blocks_target_page(o->blocks), 0, &block, NULL))
         *sent = bitmap_new(n_pages);
@@ -293,7 +298,8 @@ static gboolean check_request(Outgoing *o, const PageRequest *r, GError **error)
         g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL, "REQUEST: %s", cause->message);
         return FALSE;
     }
-    if (page_set_size(o->wanted) + r->length / ram_blocks_host_page(o->blocks, r->block) >
+    if (page_set_size(o->wanted) + o->urgent.length +
+            r->length / ram_blocks_host_page(o->blocks, r->block) >
         OUTGOING_REQUESTS_MAX) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
                     _("REQUEST: more than %d pages are asked for at a time"),
@@ -314,6 +320,13 @@ static void request_host_page(Outgoing *o, guint block, guint64 offset, guint64 
         if (o->background.page && o->background.page->block == block &&
             o->background.page->offset == offset)
             o->rush = TRUE;
+        return;
+    }
+    /* Taken for the next batch, and nothing of it is out yet. */
+    if (o->background.page && o->background.page->block == block &&
+        o->background.page->offset == offset) {
+        o->stats.requests_staged++;
+        outgoing_make_urgent(o, g_steal_pointer(&o->background.page));
         return;
     }
     staged = o->stage ? stage_find(o->stage, block, offset, host) : NULL;

@@ -41,12 +41,14 @@ struct Outgoing {
     Stage *stage;      /* from BLOCKS on */
     guint64 owed;      /* target pages that the source still has to hand over, at the switch-over */
     guint64 taken;     /* and how many of them it has */
+    guint64 owed_max;  /* recovery: pages in the bitmaps so far */
     Sending background;
     gboolean has_near; /* where the guest waited last: the background goes on from there */
     guint near_block;
     guint64 near_offset;
     gboolean rush;     /* the huge page in background is waited for */
     GQueue urgent;     /* of StagedPage: requested, to go on the preempt channel */
+    gsize urgent_bytes; /* in it, and in urgent_now: not in the stage any more */
     Sending urgent_now;
     PageSet *wanted;   /* asked for and not staged completely */
     guint n_sent;      /* entries in sent */
@@ -82,9 +84,6 @@ gboolean outgoing_act_urgent_idle(Outgoing *o, const OutgoingInput *in, GError *
 gboolean outgoing_act_urgent_closed(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_qemu_ended(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_request(Outgoing *o, const OutgoingInput *in, GError **error);
-
-/* A page has come that cannot be passed on: the session has to fail. */
-void outgoing_lose_page(Outgoing *o);
 
 /* ram/outgoing_send.c */
 void outgoing_mark_sent(Outgoing *o, guint block, guint64 offset);

@@ -39,6 +39,7 @@ gboolean outgoing_was_sent(const Outgoing *o, guint block, guint64 offset)
 void outgoing_make_urgent(Outgoing *o, StagedPage *page)
 {
     g_queue_push_tail(&o->urgent, page);
+    o->urgent_bytes += page->bytes;
     o->has_near = TRUE;
     o->near_block = page->block;
     o->near_offset = page->offset;
@@ -85,6 +86,10 @@ static gboolean add_host_page(Outgoing *o, PagesBatch *batch, Sending *sending, 
             return FALSE;
         sending->next++;
     }
+    if (sending == &o->background)
+        o->rush = FALSE;
+    else
+        o->urgent_bytes -= sending->page->bytes;
     g_clear_pointer(&sending->page, staged_page_free);
     return TRUE;
 }
@@ -189,6 +194,14 @@ static gsize plain_frame_max(Outgoing *o)
     return CLAMP(flow.rate / FRAMES_PER_SECOND, PLAIN_MIN, PAGES_PLAIN_MAX);
 }
 
+/* There is room, and nothing to send. */
+static void note_empty(Outgoing *o)
+{
+    flow_on_idle(o->flow);
+    source_rate_on_empty(&o->source_rate);
+    compress_policy_on_empty(&o->policy);
+}
+
 static void send_plain(Outgoing *o, gint64 now_us)
 {
     gsize max = plain_frame_max(o);
@@ -202,11 +215,8 @@ static void send_plain(Outgoing *o, gint64 now_us)
             return;
         buf = next_batch(o, max, &len, &pages);
         send_pages(o, buf, len, len, pages, now_us);
-        o->rush = o->rush && o->background.page != NULL;
     }
-    flow_on_idle(o->flow);
-    source_rate_on_empty(&o->source_rate);
-    compress_policy_on_empty(&o->policy);
+    note_empty(o);
 }
 
 static guint jobs_pending(const Outgoing *o)
@@ -224,8 +234,6 @@ static void submit_jobs(Outgoing *o)
         if (!compress_worker_submit(o->config.worker, buf, len, pages))
             g_error("the compressor refuses a job");
     }
-    if (!o->background.page)
-        o->rush = FALSE;
 }
 
 static void send_job(Outgoing *o, const CompressJob *job, gint64 now_us)
@@ -251,6 +259,8 @@ static void send_jobs(Outgoing *o, gboolean go_on, gint64 now_us)
         if (go_on)
             submit_jobs(o);
     }
+    if (go_on)
+        note_empty(o);
 }
 
 static gboolean is_compressing(Outgoing *o, gint64 now_us)
@@ -327,8 +337,8 @@ static gboolean release_queue(Outgoing *o)
 {
     if (!frame_queue_at_barrier(&o->queue) || !outgoing_is_drained(o) || outgoing_awaits_urgent(o))
         return FALSE;
-    /* RAM_END waits for the pages on the preempt channel; raw bytes do not. */
-    if (o->transparent && o->lane && lane_acked_bytes(o->lane) < lane_sent_bytes(o->lane))
+    /* RAM_END waits for the pages on the preempt channel; raw bytes and EOF do not. */
+    if ((o->transparent || !o->ram_ended) && o->lane && lane_acked_bytes(o->lane) < lane_sent_bytes(o->lane))
         return FALSE;
     frame_queue_pass_barrier(&o->queue);
     if (o->ram_ended && !o->ram_end_sent)

@@ -198,6 +198,14 @@ gboolean pump_qemu_in(PumpQemu *qemu, Engine *engine, Session *session, guint8 *
     return FALSE;
 }
 
+void pump_engine_failed(Session *session, const GError *error)
+{
+    if (g_error_matches(error, RAM_ERROR, RAM_ERROR_STATE))
+        session_on_qemu_broken(session, error->message, NULL);
+    else
+        session_on_bad_frame(session, error);
+}
+
 /* FALSE: it cannot be written to now. */
 static gboolean write_once(PumpQemu *qemu, Engine *engine, Session *session)
 {
@@ -236,7 +244,7 @@ gboolean pump_qemu_out(PumpQemu *qemu, Engine *engine, Session *session, gint64 
         if (!write_once(qemu, engine, session))
             return FALSE;
         if (!engine_run(engine, now_us, &error)) {
-            session_on_bad_frame(session, error);
+            pump_engine_failed(session, error);
             return FALSE;
         }
     }

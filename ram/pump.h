@@ -31,3 +31,6 @@ typedef struct {
 
 gboolean pump_qemu_in(PumpQemu *qemu, Engine *engine, Session *session, guint8 *buf, gint64 now_us);
 gboolean pump_qemu_out(PumpQemu *qemu, Engine *engine, Session *session, gint64 now_us);
+
+/* What engine_run() failed with: the peer has broken a rule, or it is QEMU that cannot be served. */
+void pump_engine_failed(Session *session, const GError *error);

@@ -178,7 +178,8 @@ guint qemu_sink_output(const QemuSink *sink, struct iovec ret_iov[QEMU_SINK_IOV_
     for (guint i = sink->piece; i < sink->n_pieces; i++) {
         const Piece *piece = &sink->pieces[i];
 
-        n = add_iov(ret_iov, n, sink->heads->data + piece->head, piece->head_len, &skip);
+        if (piece->head_len > 0)
+            n = add_iov(ret_iov, n, sink->heads->data + piece->head, piece->head_len, &skip);
         n = add_iov(ret_iov, n, piece->data, piece->data_len, &skip);
     }
     return n;

@@ -188,6 +188,8 @@ static void on_preempt_event(QemuSource *q, const QemuEvent *event, gint64 now_u
         outgoing_event(q->outgoing, OUTGOING_EV_URGENT_PAGE, &in, NULL);
     else if (event->type == QEMU_EV_EOS)
         outgoing_event(q->outgoing, OUTGOING_EV_URGENT_EOS, &in, NULL);
+    else if (event->type == QEMU_EV_UNKNOWN || event->type == QEMU_EV_OPAQUE)
+        outgoing_lose_page(q->outgoing);
 }
 
 gboolean qemu_source_wants(const QemuSource *q, QemuConnection connection)

@@ -277,7 +277,7 @@ void relay_run_engine(Relay *relay)
 
     if (session_state_is_active(session_state(relay->session)) &&
         !engine_run(relay->engine, g_get_monotonic_time(), &error))
-        session_on_bad_frame(relay->session, error);
+        pump_engine_failed(relay->session, error);
     relay_act(relay);
     fetch_preempt(relay);
     if (engine_preempt_is_over(relay->engine) && !relay->preempt_shut) {
