@@ -142,8 +142,10 @@ static void assert_complete(const EnginePair *pair, const char *what, guint seed
                  pair->qemu_destination.n_faults);
     engine_get_stats(pair->source.engine, &source);
     engine_get_stats(pair->destination.engine, &destination);
-    if (pair->qemu_source.duplicate_percent == 0)
+    if (pair->qemu_source.duplicate_percent == 0) {
         assert_int_equal(source.stage_bytes, 0);
+        assert_int_equal(source.requests_outstanding, 0);
+    }
     assert_int_equal(destination.requests_outstanding, 0);
 }
 
