@@ -327,6 +327,8 @@ static gboolean next_output(QemuSource *q, GError **error)
 
 gsize qemu_source_output(QemuSource *q, const guint8 **ret_bytes)
 {
+    if (output_is_empty(q))
+        return 0;
     *ret_bytes = q->out->data + q->out_done;
     return q->out->len - q->out_done;
 }

@@ -349,6 +349,8 @@ gsize model_source_output(const ModelSource *s, guint connection, const guint8 *
 {
     const ModelWriter *w = &s->writer[connection];
 
+    if (w->out->len == w->done)
+        return 0;
     *ret_bytes = w->out->data + w->done;
     return w->out->len - w->done;
 }

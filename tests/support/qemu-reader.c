@@ -136,7 +136,7 @@ void reader_feed(Reader *r, const guint8 *bytes, gsize len)
     if (len > 0)
         memcpy(input, bytes, len);
     do {
-        gsize n = qemu_stream_read(r->stream, input + done, len - done, &ev);
+        gsize n = qemu_stream_read(r->stream, input ? input + done : NULL, len - done, &ev);
 
         assert_true(n <= len - done);
         done += n;
