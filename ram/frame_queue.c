@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#define BYTES_MAX (128 * 1024)
+
 typedef struct {
     gboolean is_barrier; /* nothing else, then */
     FrameType type;
@@ -96,6 +98,11 @@ void frame_queue_pass_barrier(FrameQueue *queue)
 {
     g_return_if_fail(frame_queue_at_barrier(queue));
     queued_frame_free(g_queue_pop_head(&queue->frames));
+}
+
+gboolean frame_queue_is_full(const FrameQueue *queue)
+{
+    return queue->bytes >= BYTES_MAX;
 }
 
 gboolean frame_queue_is_empty(const FrameQueue *queue)

@@ -29,6 +29,9 @@ gboolean frame_queue_at_barrier(const FrameQueue *queue);
 /* Takes it away. */
 void frame_queue_pass_barrier(FrameQueue *queue);
 
+/* QEMU, whose bytes they are, should not be read: they wait for the main channel. */
+gboolean frame_queue_is_full(const FrameQueue *queue);
+
 /* A barrier is something. */
 gboolean frame_queue_is_empty(const FrameQueue *queue);
 

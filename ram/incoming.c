@@ -439,11 +439,6 @@ const char *incoming_warning(const Incoming *in)
     return in->warning;
 }
 
-gboolean incoming_return_path_is_open(const Incoming *in)
-{
-    return in->return_path_open;
-}
-
 void incoming_get_stats(const Incoming *in, RamStats *ret_stats)
 {
     *ret_stats = in->stats;

@@ -79,6 +79,4 @@ gboolean incoming_run(Incoming *incoming, gint64 now_us, GError **error);
 IncomingState incoming_state(const Incoming *incoming);
 /* The return path was not understood: the text; NULL: it is. */
 const char *incoming_warning(const Incoming *incoming);
-/* TRUE once a byte of the return path has come. */
-gboolean incoming_return_path_is_open(const Incoming *incoming);
 void incoming_get_stats(const Incoming *incoming, RamStats *ret_stats);

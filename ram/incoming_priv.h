@@ -59,7 +59,6 @@ struct Incoming {
     gboolean preempt_closed;
 
     QemuReturn *return_path;
-    gboolean return_path_open;
     FrameQueue queue; /* the return path, for the main channel */
     gboolean qemu_ended;
     gboolean eof_sent;

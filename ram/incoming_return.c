@@ -6,9 +6,6 @@
 
 #include "ram/incoming_priv.h"
 
-/* QEMU is not read while this much of its return path waits for the main channel. */
-#define QUEUE_MAX (128 * 1024)
-
 /* ---- requests ---- */
 
 static void put_request(Incoming *in, guint block, guint64 start, guint32 length)
@@ -107,14 +104,13 @@ static void take_event(Incoming *in, const QemuReturnEvent *event, gint64 now_us
 
 gboolean incoming_wants(const Incoming *in)
 {
-    return session_state_is_active(session_state(in->session)) && in->queue.bytes < QUEUE_MAX;
+    return session_state_is_active(session_state(in->session)) && !frame_queue_is_full(&in->queue);
 }
 
 void incoming_on_qemu_data(Incoming *in, const guint8 *bytes, gsize len, gint64 now_us)
 {
     QemuReturnEvent event;
 
-    in->return_path_open = TRUE;
     do {
         gsize n = qemu_return_read(in->return_path, bytes, len, &event);
 

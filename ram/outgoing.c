@@ -8,9 +8,6 @@
 
 #include "ram/outgoing_priv.h"
 
-/* QEMU is not read while this much of its stream waits for the main channel. */
-#define QUEUE_MAX (128 * 1024)
-
 /* What a source that can be paced keeps staged: enough for its bursts, which are a tenth of a second. */
 #define STAGE_TARGET (64 * 1024 * 1024)
 /* And at most while nobody has told it how fast to go. A QEMU (7.2) that has found its stream fast takes all
@@ -259,7 +256,7 @@ static guint64 stage_limit_now(const Outgoing *o)
 
 gboolean outgoing_wants(const Outgoing *o)
 {
-    if (o->queue.bytes >= QUEUE_MAX)
+    if (frame_queue_is_full(&o->queue))
         return FALSE;
     /* Without pages to come there is nothing to be full of; before the first section the way to it must not
      * wait for pages that wait for it. */

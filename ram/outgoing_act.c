@@ -35,7 +35,7 @@ static void put_phase(Outgoing *o, RamPhase phase)
     frame_queue_put(&o->queue, FRAME_PHASE, body->data, body->len);
 }
 
-static void put_channel_event(Outgoing *o, QemuChannelEvent event)
+void outgoing_put_channel_event(Outgoing *o, QemuChannelEvent event)
 {
     g_autoptr(GByteArray) body = g_byte_array_new();
 
@@ -309,6 +309,12 @@ static gboolean check_request(Outgoing *o, const PageRequest *r, GError **error)
     return TRUE;
 }
 
+static gboolean is_in_background(const Outgoing *o, guint block, guint64 offset)
+{
+    return o->background.page && o->background.page->block == block &&
+           o->background.page->offset == offset;
+}
+
 static void request_host_page(Outgoing *o, guint block, guint64 offset, guint64 host, gint64 now)
 {
     StagedPage *staged;
@@ -317,14 +323,12 @@ static void request_host_page(Outgoing *o, guint block, guint64 offset, guint64 
     if (outgoing_was_sent(o, block, offset)) {
         o->stats.requests_late++;
         /* Its first part is: the rest shall not wait. */
-        if (o->background.page && o->background.page->block == block &&
-            o->background.page->offset == offset)
+        if (is_in_background(o, block, offset))
             o->rush = TRUE;
         return;
     }
     /* Taken for the next batch, and nothing of it is out yet. */
-    if (o->background.page && o->background.page->block == block &&
-        o->background.page->offset == offset) {
+    if (is_in_background(o, block, offset)) {
         o->stats.requests_staged++;
         outgoing_make_urgent(o, g_steal_pointer(&o->background.page));
         return;
@@ -371,7 +375,7 @@ gboolean outgoing_act_urgent_opened(Outgoing *o, const OutgoingInput *in, GError
 {
     o->urgent_open = TRUE;
     if (o->lane)
-        put_channel_event(o, QEMU_CHANNEL_OPENED);
+        outgoing_put_channel_event(o, QEMU_CHANNEL_OPENED);
     else if (!o->failure)
         o->failure = g_strdup(_("QEMU's preempt connection needs a preempt channel to the peer"));
     return TRUE;

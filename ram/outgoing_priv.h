@@ -85,6 +85,9 @@ gboolean outgoing_act_urgent_closed(Outgoing *o, const OutgoingInput *in, GError
 gboolean outgoing_act_qemu_ended(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_request(Outgoing *o, const OutgoingInput *in, GError **error);
 
+/* ram/outgoing_act.c: what the peer is told of QEMU's preempt connection. */
+void outgoing_put_channel_event(Outgoing *o, QemuChannelEvent event);
+
 /* ram/outgoing_send.c */
 void outgoing_mark_sent(Outgoing *o, guint block, guint64 offset);
 gboolean outgoing_was_sent(const Outgoing *o, guint block, guint64 offset);

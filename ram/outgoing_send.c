@@ -312,23 +312,15 @@ static void put_ram_end(Outgoing *o)
     o->ram_end_sent = TRUE;
 }
 
-static void put_channel_event(Outgoing *o, QemuChannelEvent event)
-{
-    g_autoptr(GByteArray) body = g_byte_array_new();
-
-    qemu_channel_body_encode(body, event);
-    frame_queue_put(&o->queue, FRAME_QEMU_CHANNEL, body->data, body->len);
-}
-
 /* Not before the pages that came on it, which RAM_END waits for. */
 static void tell_urgent_end(Outgoing *o)
 {
     if (o->state == OUTGOING_POSTCOPY_ACTIVE && !o->ram_end_sent && !o->qemu_ended)
         return;
     if (o->urgent_eos)
-        put_channel_event(o, QEMU_CHANNEL_EOS);
+        outgoing_put_channel_event(o, QEMU_CHANNEL_EOS);
     if (o->urgent_closed)
-        put_channel_event(o, QEMU_CHANNEL_CLOSED);
+        outgoing_put_channel_event(o, QEMU_CHANNEL_CLOSED);
     o->urgent_eos = o->urgent_closed = FALSE;
 }
 
@@ -338,7 +330,8 @@ static gboolean release_queue(Outgoing *o)
     if (!frame_queue_at_barrier(&o->queue) || !outgoing_is_drained(o) || outgoing_awaits_urgent(o))
         return FALSE;
     /* RAM_END waits for the pages on the preempt channel; raw bytes and EOF do not. */
-    if ((o->transparent || !o->ram_ended) && o->lane && lane_acked_bytes(o->lane) < lane_sent_bytes(o->lane))
+    if ((o->transparent || !o->ram_ended) && o->lane &&
+        lane_acked_bytes(o->lane) < lane_sent_bytes(o->lane))
         return FALSE;
     frame_queue_pass_barrier(&o->queue);
     if (o->ram_ended && !o->ram_end_sent)

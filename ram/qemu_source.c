@@ -338,11 +338,6 @@ void qemu_source_written(QemuSource *q, gsize len)
     q->out_done += len;
 }
 
-gboolean qemu_source_is_quiet(const QemuSource *q)
-{
-    return output_is_empty(q);
-}
-
 gboolean qemu_source_run(QemuSource *q, gint64 now_us, GError **error)
 {
     return outgoing_run(q->outgoing, now_us, error) && next_output(q, error);

@@ -39,8 +39,6 @@ void qemu_source_on_eof(QemuSource *source, QemuConnection connection, gint64 no
 /* Bytes to write; 0: none. Valid until the next call. */
 gsize qemu_source_output(QemuSource *source, const guint8 **ret_bytes);
 void qemu_source_written(QemuSource *source, gsize len);
-/* TRUE: everything that the machine wanted said is written. */
-gboolean qemu_source_is_quiet(const QemuSource *source);
 
 /* Takes what the peer has sent and sends what may be sent. FALSE: the peer broke a rule. */
 gboolean qemu_source_run(QemuSource *source, gint64 now_us, GError **error);
