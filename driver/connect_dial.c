@@ -6,41 +6,25 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gio/gunixsocketaddress.h>
-#include <glib-unix.h>
 #include <glib/gi18n.h>
-#include <poll.h>
 #include <sys/socket.h>
 
 #include "driver/connection_fd.h"
+#include "driver/driver.h"
+#include "driver/tls_steps.h"
 #include "util/autofd.h"
-
-#define OUR_SOCKET "virtpostcopyd-sock"
 
 typedef struct {
     const Settings *settings;
     TlsCredentials *creds; /* for TLS, else NULL */
     char *host;
     guint16 port;
-    TlsChannel *channel; /* while its handshake goes on */
-    GSource *watch;
-    GSource *deadline;
 } Dial;
-
-static void source_drop(GSource **source)
-{
-    if (*source) {
-        g_source_destroy(*source);
-        g_clear_pointer(source, g_source_unref);
-    }
-}
 
 static void dial_free(gpointer data)
 {
     Dial *dial = data;
 
-    source_drop(&dial->watch);
-    source_drop(&dial->deadline);
-    g_clear_pointer(&dial->channel, tls_channel_free);
     g_clear_pointer(&dial->creds, tls_credentials_unref);
     g_free(dial->host);
     g_free(dial);
@@ -71,59 +55,22 @@ static gboolean read_confirmation(TlsChannel *channel, GError **error)
     return FALSE;
 }
 
-static gboolean on_tls_deadline(gpointer data)
+static gboolean shake_hands(TlsChannel *channel, gpointer data, GError **error)
 {
-    GTask *task = data;
-    Dial *dial = g_task_get_task_data(task);
-
-    source_drop(&dial->watch);
-    dial_fail(task, g_error_new(G_IO_ERROR, G_IO_ERROR_TIMED_OUT,
-                                _("the TLS handshake was not done in %u seconds"),
-                                dial->settings->connect_timeout));
-    g_object_unref(task);
-    return G_SOURCE_REMOVE;
+    return tls_channel_handshake(channel, error) && read_confirmation(channel, error);
 }
 
-static gboolean tls_step(gint fd, GIOCondition condition, gpointer data);
-
-static void tls_wait(GTask *task)
+static void on_tls(GObject *source, GAsyncResult *result, gpointer data)
 {
-    Dial *dial = g_task_get_task_data(task);
-    short events = tls_channel_poll_events(dial->channel, TRUE, FALSE);
-    GIOCondition condition = (events & POLLOUT ? G_IO_OUT : 0) | (events & POLLIN ? G_IO_IN : 0);
-
-    source_drop(&dial->watch);
-    dial->watch = g_unix_fd_source_new(tls_channel_fd(dial->channel),
-                                       condition | G_IO_HUP | G_IO_ERR);
-    g_source_set_callback(dial->watch, G_SOURCE_FUNC(tls_step), task, NULL);
-    g_source_attach(dial->watch, NULL);
-}
-
-/* One owner of the task at a time: the watch and the deadline share a reference, and whichever
- * ends the dialling drops it. */
-static gboolean tls_step(gint fd, GIOCondition condition, gpointer data)
-{
-    GTask *task = data;
-    Dial *dial = g_task_get_task_data(task);
+    g_autoptr(GTask) task = data;
     GError *error = NULL;
+    TlsChannel *channel = tls_steps_finish(result, &error);
 
-    if (tls_channel_handshake(dial->channel, &error) &&
-        read_confirmation(dial->channel, &error)) {
-        source_drop(&dial->deadline);
-        g_task_return_pointer(task, rpc_stream_new_tls(g_steal_pointer(&dial->channel)),
+    if (channel)
+        g_task_return_pointer(task, rpc_stream_new_tls(channel),
                               (GDestroyNotify)rpc_stream_unref);
-        g_object_unref(task);
-        return G_SOURCE_REMOVE;
-    }
-    if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK)) {
-        g_error_free(error);
-        tls_wait(task);
-        return G_SOURCE_REMOVE;
-    }
-    source_drop(&dial->deadline);
-    dial_fail(task, error);
-    g_object_unref(task);
-    return G_SOURCE_REMOVE;
+    else
+        dial_fail(task, error);
 }
 
 static void tls_begin(GTask *task, int fd)
@@ -131,16 +78,13 @@ static void tls_begin(GTask *task, int fd)
     Dial *dial = g_task_get_task_data(task);
     TlsChannelConfig config = { .endpoint = TLS_ENDPOINT_CLIENT, .hostname = dial->host };
     GError *error = NULL;
+    TlsChannel *channel = tls_channel_new(fd, dial->creds, &config, &error);
 
-    dial->channel = tls_channel_new(fd, dial->creds, &config, &error);
-    if (!dial->channel) {
+    if (channel)
+        tls_steps(channel, shake_hands, NULL, NULL, dial->settings->connect_timeout, NULL, on_tls,
+                  g_object_ref(task));
+    else
         dial_fail(task, error);
-        return;
-    }
-    dial->deadline = g_timeout_source_new_seconds(dial->settings->connect_timeout);
-    g_source_set_callback(dial->deadline, on_tls_deadline, task, NULL);
-    g_source_attach(dial->deadline, NULL);
-    tls_step(-1, 0, g_object_ref(task));
 }
 
 static TlsCredentials *client_credentials(const Settings *settings, const char *pkipath,
@@ -221,7 +165,7 @@ static void dial_unix(GTask *task, GSocketClient *client, const ConnectUri *uri)
     Dial *dial = g_task_get_task_data(task);
     g_autofree char *path = uri->socket ? g_strdup(uri->socket)
                                         : g_build_filename(dial->settings->unix_sock_dir,
-                                                           OUR_SOCKET, NULL);
+                                                           DRIVER_SOCKET, NULL);
     g_autoptr(GSocketAddress) address = g_unix_socket_address_new(path);
 
     g_socket_client_connect_async(client, G_SOCKET_CONNECTABLE(address), NULL, on_unix_connected,
@@ -236,7 +180,7 @@ static char *remote_command(const Settings *settings, const ConnectUri *uri)
 {
     g_autofree char *socket = uri->socket
                                   ? g_strdup(uri->socket)
-                                  : g_build_filename(settings->unix_sock_dir, OUR_SOCKET, NULL);
+                                  : g_build_filename(settings->unix_sock_dir, DRIVER_SOCKET, NULL);
     g_autofree char *quoted = g_shell_quote(socket);
     g_autofree char *netcat = g_shell_quote(uri->netcat ? uri->netcat : "nc");
     g_autofree char *script = NULL;

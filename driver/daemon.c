@@ -14,7 +14,6 @@
 #include "util/autofd.h"
 #include "util/log.h"
 
-#define SOCKET_NAME "virtpostcopyd-sock"
 #define STOP_SECONDS 6u /* a stream has 5 to flush */
 
 /* Remote clients between accept() and the end of their handshake. Anybody can begin one, so these
@@ -201,7 +200,7 @@ static gboolean listen_unix(Daemon *d, gboolean read_only, GArray *passed, GErro
     const Settings *s = d->settings;
     guint mode = read_only ? s->unix_sock_ro_perms : s->unix_sock_rw_perms;
     g_autofree char *path =
-        g_strconcat(s->unix_sock_dir, "/" SOCKET_NAME, read_only ? "-ro" : "", NULL);
+        g_strconcat(s->unix_sock_dir, "/" DRIVER_SOCKET, read_only ? "-ro" : "", NULL);
     gid_t group;
     int fd;
 
@@ -299,7 +298,7 @@ Daemon *daemon_new(const Settings *settings, GArray *passed, GError **error)
     g_array_set_size(passed, 0);
     if (!listening)
         return NULL;
-    /* Only now: the driver clears its run directory, which may be that of a daemon that runs. */
+    /* Only now: the driver takes over what is in its run directory, which may be a running daemon's. */
     d->driver = driver_new(settings, error);
     return d->driver ? g_steal_pointer(&d) : NULL;
 }

@@ -9,6 +9,9 @@
 
 #include "driver/driver_priv.h"
 #include "driver/driver_open.h"
+#include "driver/recovery.h"
+#include "driver/recovery_client.h"
+#include "driver/recovery_port.h"
 #include "driver/run_dir.h"
 #include "util/log.h"
 
@@ -111,19 +114,30 @@ const ProxyHooks *driver_hooks(void)
     return &hooks;
 }
 
+static void on_recovery_call(int fd, const char *address,
+                             const guint8 session[MIGRATION_SESSION_LEN], gpointer data)
+{
+    recovery_port_take(data, fd, address, session);
+}
+
 Driver *driver_new(const Settings *settings, GError **error)
 {
     g_autoptr(Driver) driver = g_new0(Driver, 1);
 
     driver->settings = settings;
+    driver->stopped = g_cancellable_new();
+    driver->recovery_clients = g_ptr_array_new();
     if (!run_dir_prepare(settings->run_dir, error))
         return NULL;
     driver->set = migration_set_new(settings, error);
     if (!driver->set)
         return NULL;
-    driver->port = session_port_new(driver->set, error);
+    driver->recoveries = recovery_set_new(driver);
+    driver->port = session_port_new(driver->set, on_recovery_call, driver, error);
     if (!driver->port)
         return NULL;
+    /* Last: the port was free, so no other daemon has these helpers. */
+    migration_set_adopt(driver->set);
     return g_steal_pointer(&driver);
 }
 
@@ -131,7 +145,12 @@ void driver_free(Driver *driver)
 {
     if (!driver)
         return;
+    g_cancellable_cancel(driver->stopped);
     session_port_free(driver->port);
+    recovery_clients_close(driver);
+    recovery_set_free(driver->recoveries);
     migration_set_free(driver->set);
+    g_ptr_array_unref(driver->recovery_clients);
+    g_object_unref(driver->stopped);
     g_free(driver);
 }

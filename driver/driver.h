@@ -10,7 +10,11 @@
 
 typedef struct Driver Driver;
 
-/* Listens on the migration port and removes what an earlier run left behind in the run directory.
+/* How clients find it: the socket in libvirt's directory, and the name they open. */
+#define DRIVER_SOCKET "virtpostcopyd-sock"
+#define DRIVER_URI "postcopy:///system"
+
+/* Listens on the migration port, and goes on with what an earlier run has left in the run directory.
  * settings must outlive the driver. */
 Driver *driver_new(const Settings *settings, GError **error);
 void driver_free(Driver *driver);

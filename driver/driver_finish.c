@@ -7,6 +7,7 @@
 #include <libvirt/virterror.h>
 
 #include "driver/driver_priv.h"
+#include "driver/recovery.h"
 #include "driver/rpc_error.h"
 #include "util/log.h"
 
@@ -21,6 +22,29 @@
 /* How long the answer to a Finish that gives up waits for the helper to have ended. */
 #define GIVEN_UP_WAIT_MS 2000
 
+/* ---- Begin ---- */
+
+/* A user's own: a recovery's resume is peer-to-peer, and has no Begin. */
+static void on_resume_begun(Proxy *proxy, RpcFrame *reply, gpointer data)
+{
+    DriverJob *job = data;
+
+    if (!reply) {
+        driver_job_free(job);
+        return;
+    }
+    if (driver_resume_again(job, reply, on_resume_begun))
+        return;
+    if (reply->header.status == RPC_STATUS_OK)
+        recovery_set_leave(job->driver->recoveries, migrate_call_domain(job->call));
+    driver_job_answer(job, reply);
+}
+
+static void begin_resume(DriverJob *job)
+{
+    driver_job_forward(job, on_resume_begun);
+}
+
 void driver_migrate_begin3(DriverJob *job)
 {
     const char *problem = driver_flags_problem(migrate_call_flags(job->call));
@@ -30,7 +54,25 @@ void driver_migrate_begin3(DriverJob *job)
         return;
     }
     driver_job_strip(job);
-    driver_job_forward(job, NULL);
+    if (driver_job_is_resume(job))
+        driver_resume_after(job, MIGRATION_SIDE_SOURCE, migrate_call_domain(job->call),
+                            begin_resume);
+    else
+        driver_job_forward(job, NULL);
+}
+
+/* ---- Confirm ---- */
+
+static void on_confirmed(Proxy *proxy, RpcFrame *reply, gpointer data)
+{
+    g_autoptr(DriverJob) job = data;
+
+    if (!reply)
+        return;
+    if (reply->header.status == RPC_STATUS_OK && !migrate_call_cancelled(job->call))
+        migration_set_forget(job->driver->set, MIGRATION_SIDE_SOURCE,
+                             migrate_call_domain(job->call));
+    proxy_reply(proxy, reply);
 }
 
 void driver_migrate_confirm3(DriverJob *job)
@@ -41,7 +83,7 @@ void driver_migrate_confirm3(DriverJob *job)
     if (migration)
         migration_set_phase(migration, "confirm");
     driver_job_strip(job);
-    driver_job_forward(job, NULL);
+    driver_job_forward(job, on_confirmed);
 }
 
 /* ---- Finish ---- */
@@ -87,6 +129,9 @@ static void on_finished(Proxy *proxy, RpcFrame *reply, gpointer data)
         return;
     }
     if (!migrate_call_cancelled(job->call)) {
+        if (reply->header.status == RPC_STATUS_OK)
+            migration_set_forget(job->driver->set, MIGRATION_SIDE_DESTINATION,
+                                 migrate_call_domain(job->call));
         driver_job_answer(job, reply);
         return;
     }

@@ -77,7 +77,8 @@ void driver_job_forward(DriverJob *job, ProxyReplyFunc func)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(RpcFrame) held = g_steal_pointer(&job->frame);
-    RpcFrame *frame = migrate_call_encode(job->call, held, &error);
+    RpcFrame *frame = held ? migrate_call_encode(job->call, held, &error)
+                           : migrate_call_encode_again(job->call, &job->header, &error);
 
     if (!frame) {
         driver_job_refuse(job, VIR_ERR_RPC, error->message);
@@ -95,6 +96,20 @@ void driver_job_strip(DriverJob *job)
 {
     migrate_call_clear_flags(job->call, VIR_MIGRATE_TLS);
     migrate_call_set_text(job->call, MIGRATE_TEXT_TLS_DESTINATION, NULL);
+}
+
+char *driver_call_domain(const MigrateCall *call, GError **error)
+{
+    const char *name = migrate_call_domain(call);
+    const char *xml = migrate_call_text(call, MIGRATE_TEXT_DOMAIN_XML);
+
+    if (name)
+        return g_strdup(name);
+    if (xml)
+        return domain_xml_name(xml, error);
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                _("Prepare came without the domain's XML"));
+    return NULL;
 }
 
 const char *driver_flags_problem(guint64 flags)

@@ -13,7 +13,6 @@
 #include "util/log.h"
 
 #define OUR_SCHEME "postcopy:"
-#define OUR_URI "postcopy:///system"
 #define UPSTREAM_SCHEME "qemu:"
 #define UPSTREAM_URI "qemu:///system"
 
@@ -70,7 +69,7 @@ static char *refusal(const char *name, int *ret_code)
     path = name + strlen(OUR_SCHEME "//");
     /* libvirt's words begin with its name for the code. */
     return g_strdup_printf(_("internal error: unexpected postcopy URI path '%s', try %s"), path,
-                           OUR_URI);
+                           DRIVER_URI);
 }
 
 static RpcFrame *open_upstream(RpcFrame *frame, remote_connect_open *args, gboolean read_only,
@@ -100,7 +99,7 @@ gboolean driver_connect_open(Driver *driver, Proxy *proxy, RpcFrame *frame)
     if (!rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_connect_open, &args, sizeof args,
                         "CONNECT_OPEN", &error))
         message = g_strdup(error->message);
-    else if (!args.name || !g_str_equal(*args.name, OUR_URI))
+    else if (!args.name || !g_str_equal(*args.name, DRIVER_URI))
         message = refusal(args.name ? *args.name : NULL, &code);
     else if (!(ours = open_upstream(call, &args, proxy_peer(proxy)->read_only, &error)))
         message = g_strdup(error->message);

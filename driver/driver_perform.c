@@ -9,6 +9,7 @@
 
 #include "driver/driver_priv.h"
 #include "driver/p2p.h"
+#include "driver/recovery_uri.h"
 #include "driver/run_dir.h"
 #include "util/log.h"
 
@@ -43,6 +44,17 @@ static SpeedLimit speed_limit(const MigrateCall *call)
 }
 
 /* ---- direct ---- */
+
+/* Kept with the migration: what resumes it, should it fail in post-copy. */
+static gboolean keep_recovery(const DriverJob *job, GError **error)
+{
+    g_autoptr(GBytes) args = migrate_call_recovery(job->call, error);
+
+    if (!args)
+        return FALSE;
+    migration_set_perform(job->migration, MIGRATE_CALL_RECOVERY, args);
+    return TRUE;
+}
 
 static void on_connected(GObject *source, GAsyncResult *result, gpointer data)
 {
@@ -89,6 +101,10 @@ static void perform_direct(DriverJob *job)
     }
     job->migration =
         migration_new_source(job->driver->set, migrate_call_domain(job->call), &uri, &limit);
+    if (!keep_recovery(job, &error)) {
+        fail(job, error->message);
+        return;
+    }
     driver_client_add(job->proxy, job->migration);
     migration_connect(job->migration, tls_name, on_connected, job);
 }
@@ -98,12 +114,18 @@ static void perform_direct(DriverJob *job)
 static void on_peer_performed(Proxy *proxy, RpcFrame *reply, gpointer data)
 {
     DriverJob *job = data;
-    g_autoptr(P2p) p2p = g_steal_pointer(&job->p2p);
+    g_autoptr(P2p) p2p = NULL;
 
     if (!reply) {
         driver_job_free(job);
         return;
     }
+    if (p2p_is_waiting(job->p2p) && driver_resume_again(job, reply, on_peer_performed))
+        return;
+    p2p = g_steal_pointer(&job->p2p);
+    if (reply->header.status == RPC_STATUS_OK)
+        migration_set_forget(job->driver->set, MIGRATION_SIDE_SOURCE,
+                             migrate_call_domain(job->call));
     if (p2p_error(p2p))
         job->error = g_strdup(p2p_error(p2p));
     if (p2p_migration(p2p))
@@ -126,11 +148,17 @@ static void on_peer_open(GObject *source, GAsyncResult *result, gpointer data)
     driver_job_forward(job, on_peer_performed);
 }
 
+static void open_peer(DriverJob *job)
+{
+    SpeedLimit limit = speed_limit(job->call);
+
+    p2p_open(job->driver, job->proxy, job->call, &limit, on_peer_open, job);
+}
+
 static void perform_peer(DriverJob *job)
 {
     const char *dconnuri = migrate_call_text(job->call, MIGRATE_TEXT_DCONNURI);
     gboolean tls = (migrate_call_flags(job->call) & VIR_MIGRATE_TLS) != 0;
-    SpeedLimit limit = speed_limit(job->call);
 
     if (dconnuri && !migration_uri_is_ours(dconnuri) &&
         job->driver->settings->allow_plain_destination && !tls) {
@@ -143,8 +171,10 @@ static void perform_peer(DriverJob *job)
                             "host's virtpostcopyd: use a postcopy:// URI for it"));
         return;
     }
-    p2p_open(job->driver, job->proxy, dconnuri, migrate_call_domain(job->call),
-             migrate_call_text(job->call, MIGRATE_TEXT_TLS_DESTINATION), &limit, on_peer_open, job);
+    if (driver_job_is_resume(job) && !recovery_uri_is(dconnuri))
+        driver_resume_after(job, MIGRATION_SIDE_SOURCE, migrate_call_domain(job->call), open_peer);
+    else
+        open_peer(job);
 }
 
 void driver_migrate_perform3(DriverJob *job)

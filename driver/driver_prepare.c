@@ -72,6 +72,11 @@ static void on_replied(Proxy *proxy, RpcFrame *reply, gpointer data)
         migration_cancel(job->migration, _("the client left during Prepare"));
         return;
     }
+    if (driver_resume_again(job, theirs, on_replied)) {
+        g_steal_pointer(&theirs);
+        g_steal_pointer(&job);
+        return;
+    }
     if (theirs->header.status != RPC_STATUS_OK) {
         migration_cancel(job->migration, _("libvirt refused to prepare the domain"));
         proxy_reply(proxy, g_steal_pointer(&theirs));
@@ -99,17 +104,17 @@ static gboolean find_owner(const DriverJob *job, const char *capabilities, const
 static Migration *make_migration(const DriverJob *job, const char *capabilities, GError **error)
 {
     const char *xml = migrate_call_text(job->call, MIGRATE_TEXT_DOMAIN_XML);
-    g_autofree char *name = g_strdup(migrate_call_text(job->call, MIGRATE_TEXT_DNAME));
+    g_autofree char *name = driver_call_domain(job->call, error);
     QemuOwner owner;
 
+    if (!name)
+        return NULL;
     if (!xml) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
                     _("Prepare came without the domain's XML"));
         return NULL;
     }
-    if (!name)
-        name = domain_xml_name(xml, error);
-    if (!name || !find_owner(job, capabilities, xml, &owner, error))
+    if (!find_owner(job, capabilities, xml, &owner, error))
         return NULL;
     return migration_new_destination(job->driver->set, name, &owner, error);
 }
@@ -153,6 +158,24 @@ static const char *text_problem(const MigrateCall *call)
     return NULL;
 }
 
+static void ask_capabilities(DriverJob *job)
+{
+    proxy_call(job->proxy, RPC_PROGRAM_REMOTE, PROC_CONNECT_GET_CAPABILITIES, NULL, 0,
+               on_capabilities, job);
+}
+
+/* The helper of the session before may still wait for its peer: until it has ended QEMU believes in it. */
+static void prepare_resume(DriverJob *job)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *name = driver_call_domain(job->call, &error);
+
+    if (name)
+        driver_resume_after(job, MIGRATION_SIDE_DESTINATION, name, ask_capabilities);
+    else
+        fail(job, error->message);
+}
+
 void driver_migrate_prepare3(DriverJob *job)
 {
     guint64 flags = migrate_call_flags(job->call);
@@ -167,7 +190,8 @@ void driver_migrate_prepare3(DriverJob *job)
         problem = text_problem(job->call);
     if (problem)
         driver_job_refuse(job, VIR_ERR_ARGUMENT_UNSUPPORTED, problem);
+    else if (driver_job_is_resume(job))
+        prepare_resume(job);
     else
-        proxy_call(job->proxy, RPC_PROGRAM_REMOTE, PROC_CONNECT_GET_CAPABILITIES, NULL, 0,
-                   on_capabilities, job);
+        ask_capabilities(job);
 }

@@ -11,6 +11,10 @@ struct Driver {
     const Settings *settings;
     MigrationSet *set;
     SessionPort *port;
+    struct RecoverySet *recoveries; /* driver/recovery.h */
+    GPtrArray *recovery_clients;    /* driver/recovery_client.h */
+    guint recovery_callers;         /* driver/recovery_port.h: not let in yet */
+    GCancellable *stopped;          /* cancelled when it goes */
 };
 
 /* An entry of the table. TRUE: it took the frame. FALSE: the frame is to be forwarded as it is. */
@@ -20,7 +24,7 @@ gboolean driver_abort_job(Driver *driver, Proxy *proxy, RpcFrame *frame);
 gboolean driver_abort_job_flags(Driver *driver, Proxy *proxy, RpcFrame *frame);
 
 /* A call that is held while something else is done for it. */
-typedef struct {
+typedef struct DriverJob {
     Driver *driver;
     Proxy *proxy;
     RpcFrame *frame;      /* the call as it came; NULL once sent on */
@@ -30,6 +34,9 @@ typedef struct {
     struct P2p *p2p;      /* or NULL */
     RpcFrame *reply;      /* held as well, or NULL */
     char *error;          /* what to tell the user instead of libvirtd's own words, or NULL */
+    gint64 try_until;     /* see driver_resume_again(); 0: not tried yet */
+    ProxyReplyFunc again;
+    void (*next)(struct DriverJob *job); /* see driver_resume_after() */
 } DriverJob;
 
 /* An entry for a call of a post-copy migration, decoded already; takes the job. */
@@ -56,7 +63,7 @@ void driver_job_pass(DriverJob *job);
 /* Answers the call with an error of libvirt's and frees the job. */
 void driver_job_refuse(DriverJob *job, int code, const char *message);
 
-/* Sends the call on with its present values. With func, the reply comes there with the job as data;
+/* Sends the call on with its present values, a second time too. With func, the reply comes there with the job as data;
  * without, the job is freed. A call that cannot be encoded is answered with an error. */
 void driver_job_forward(DriverJob *job, ProxyReplyFunc func);
 
@@ -65,6 +72,22 @@ void driver_job_strip(DriverJob *job);
 
 /* NULL if the flags go together with post-copy here, else a sentence for the user. */
 const char *driver_flags_problem(guint64 flags);
+
+/* The domain's name on the host the call is for, also where only its XML says it. */
+char *driver_call_domain(const MigrateCall *call, GError **error);
+
+/* ---- resuming what failed in post-copy: driver_resume.c ---- */
+
+gboolean driver_job_is_resume(const DriverJob *job);
+
+/* A resume takes the place of what is left of the session before: next comes when that has ended. */
+void driver_resume_after(DriverJob *job, MigrationSide side, const char *domain,
+                         DriverJobFunc next);
+
+/* TRUE: libvirtd has only refused to resume because it has not learned yet from QEMU that the migration
+ * failed. reply is freed, the call will be sent on once more, and the answer to that comes to func as
+ * before. FALSE: the answer counts. */
+gboolean driver_resume_again(DriverJob *job, RpcFrame *reply, ProxyReplyFunc func);
 
 /* The migrations that a client has begun. */
 void driver_client_add(Proxy *proxy, Migration *migration);

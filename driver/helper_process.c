@@ -5,32 +5,25 @@
 
 #include <errno.h>
 #include <gio/gunixfdlist.h>
+#include <gio/gunixsocketaddress.h>
 #include <glib/gi18n.h>
 #include <string.h>
 #include <sys/socket.h>
 
-#include "driver/helper_summary.h"
-#include "ram/postcopy-dbus.h"
+#include "driver/helper_process_priv.h"
 #include "util/autofd.h"
 #include "util/log.h"
 
 #define OBJECT_PATH "/org/libvirt/Postcopy1/Migration"
 #define HELPER_DBUS_FD 3
 
-/* ConnectPeer answers after a TLS handshake with a far host; the helper has its own deadline. */
+#define HELPER_LISTEN_FD 4
+#define HELPER_OUTCOME_FD 5
+
 #define CALL_TIMEOUT_MS (60 * 1000)
 
-struct HelperProcess {
-    gatomicrefcount refs;
-    GSubprocess *process;
-    GSocketConnection *socket; /* until the D-Bus connection takes over */
-    GDBusConnection *connection;
-    PostcopyMigration *proxy;
-    const HelperHandlers *handlers; /* NULL once disowned */
-    gpointer data;
-    gboolean process_gone;
-    gboolean bus_gone; /* also when there never was a connection */
-};
+/* One that is stopped or stuck must not keep what depends on it waiting. */
+#define ADOPT_TIMEOUT_S 10
 
 HelperProcess *helper_process_ref(HelperProcess *helper)
 {
@@ -50,6 +43,7 @@ void helper_process_unref(HelperProcess *helper)
     g_clear_object(&helper->connection);
     g_clear_object(&helper->socket);
     g_clear_object(&helper->process);
+    g_free(helper->cancel_reason);
     g_free(helper);
 }
 
@@ -71,6 +65,12 @@ static char *describe_end(GSubprocess *process)
     return g_strdup_printf(_("exit status %d"), g_subprocess_get_exit_status(process));
 }
 
+/* The outcome of one that is not a child, whose exit status nobody here gets to know. */
+static gboolean said_completed(HelperProcess *helper)
+{
+    return g_strcmp0(postcopy_migration_get_state(helper->proxy), "completed") == 0;
+}
+
 /* What the helper said last is on its way while the kernel already reports its end: both the
  * process and its connection have to be through. */
 static void report_end_when_complete(HelperProcess *helper)
@@ -80,6 +80,14 @@ static void report_end_when_complete(HelperProcess *helper)
     if (!helper->process_gone || !helper->bus_gone || !helper->handlers ||
         !helper->handlers->exited)
         return;
+    /* Of one that could not be adopted helper_process_finish() tells. */
+    if (!helper->process && !helper->proxy)
+        return;
+    if (!helper->process) {
+        helper->handlers->exited(helper, said_completed(helper), _("its connection ended"),
+                                 helper->data);
+        return;
+    }
     how = describe_end(helper->process);
     helper->handlers->exited(helper, g_subprocess_get_successful(helper->process), how,
                              helper->data);
@@ -143,6 +151,19 @@ static void on_source_rate_wanted(PostcopyMigration *proxy, guint64 bytes_per_se
         helper->handlers->source_rate_wanted(helper, bytes_per_second, helper->data);
 }
 
+static void on_channel_lost(PostcopyMigration *proxy, const char *kind, const char *reason,
+                            HelperProcess *helper)
+{
+    if (helper->handlers && helper->handlers->channel_lost)
+        helper->handlers->channel_lost(helper, kind, reason, helper->data);
+}
+
+static void on_channel_resumed(PostcopyMigration *proxy, const char *kind, HelperProcess *helper)
+{
+    if (helper->handlers && helper->handlers->channel_resumed)
+        helper->handlers->channel_resumed(helper, kind, helper->data);
+}
+
 static void on_channel_refused(PostcopyMigration *proxy, const char *address, const char *reason,
                                HelperProcess *helper)
 {
@@ -155,6 +176,36 @@ static void on_return_path(PostcopyMigration *proxy, GParamSpec *pspec, HelperPr
     if (postcopy_migration_get_return_path_opened(proxy) && helper->handlers &&
         helper->handlers->return_path_opened)
         helper->handlers->return_path_opened(helper, helper->data);
+}
+
+static void listen_to(HelperProcess *helper)
+{
+    const struct {
+        const char *signal;
+        GCallback handler;
+    } handlers[] = {
+        { "state-changed", G_CALLBACK(on_state_changed) },
+        { "phase-changed", G_CALLBACK(on_phase_changed) },
+        { "qemu-needed", G_CALLBACK(on_qemu_needed) },
+        { "qemu-connected", G_CALLBACK(on_qemu_connected) },
+        { "source-rate-wanted", G_CALLBACK(on_source_rate_wanted) },
+        { "channel-lost", G_CALLBACK(on_channel_lost) },
+        { "channel-resumed", G_CALLBACK(on_channel_resumed) },
+        { "channel-refused", G_CALLBACK(on_channel_refused) },
+        { "notify::return-path-opened", G_CALLBACK(on_return_path) },
+    };
+
+    g_dbus_proxy_set_default_timeout(G_DBUS_PROXY(helper->proxy), CALL_TIMEOUT_MS);
+    for (gsize i = 0; i < G_N_ELEMENTS(handlers); i++)
+        g_signal_connect(helper->proxy, handlers[i].signal, handlers[i].handler, helper);
+}
+
+static void take_connection(HelperProcess *helper, GDBusConnection *connection)
+{
+    helper->connection = connection;
+    g_signal_connect(connection, "closed", G_CALLBACK(on_bus_closed), helper);
+    if (g_dbus_connection_is_closed(connection))
+        helper->bus_gone = TRUE;
 }
 
 /* ---- starting ---- */
@@ -171,16 +222,51 @@ static GSocketConnection *stream_for(int fd, GError **error)
     return g_socket_connection_factory_create_connection(socket);
 }
 
-HelperProcess *helper_process_spawn(const Settings *settings, const char *user,
-                                    const HelperHandlers *handlers, gpointer data, GError **error)
+static HelperProcess *helper_alloc(const HelperHandlers *handlers, gpointer data)
+{
+    HelperProcess *helper = g_new0(HelperProcess, 1);
+
+    g_atomic_ref_count_init(&helper->refs);
+    helper->handlers = handlers;
+    helper->data = data;
+    return helper;
+}
+
+static GSubprocess *launch(const Settings *settings, const char *user, int dbus_fd, int listen_fd,
+                           int outcome_fd, GError **error)
 {
     g_autoptr(GSubprocessLauncher) launcher = g_subprocess_launcher_new(G_SUBPROCESS_FLAGS_NONE);
-    g_autoptr(GSocketConnection) socket = NULL;
-    g_autoptr(GSubprocess) process = NULL;
-    g_autofree char *dbus_fd = g_strdup_printf("--dbus-fd=%d", HELPER_DBUS_FD);
+    g_autofree char *dbus_option = g_strdup_printf("--dbus-fd=%d", HELPER_DBUS_FD);
+    g_autofree char *listen_option = g_strdup_printf("--listen-fd=%d", HELPER_LISTEN_FD);
+    g_autofree char *outcome_option = g_strdup_printf("--outcome-fd=%d", HELPER_OUTCOME_FD);
     g_autofree char *user_option = g_strdup_printf("--user=%s", user);
     g_autofree char *level = g_strdup_printf("--log-level=%u", settings->log_level);
-    const char *argv[] = { settings->helper_path, dbus_fd, user_option, level, NULL };
+    const char *argv[] = { settings->helper_path, dbus_option, listen_option, outcome_option,
+                           user_option,           level,       NULL };
+    GSubprocess *process;
+
+    g_subprocess_launcher_take_fd(launcher, dbus_fd, HELPER_DBUS_FD);
+    g_subprocess_launcher_take_fd(launcher, listen_fd, HELPER_LISTEN_FD);
+    g_subprocess_launcher_take_fd(launcher, outcome_fd, HELPER_OUTCOME_FD);
+    /* The daemon's own business with systemd is not the helper's. */
+    g_subprocess_launcher_unsetenv(launcher, "NOTIFY_SOCKET");
+    g_subprocess_launcher_unsetenv(launcher, "LISTEN_PID");
+    g_subprocess_launcher_unsetenv(launcher, "LISTEN_FDS");
+    process = g_subprocess_launcher_spawnv(launcher, argv, error);
+    if (!process)
+        g_prefix_error(error, _("cannot start the helper %s: "), settings->helper_path);
+    return process;
+}
+
+HelperProcess *helper_process_spawn(const Settings *settings, const char *user, int listen_fd,
+                                    int outcome_fd, const HelperHandlers *handlers, gpointer data,
+                                    GError **error)
+{
+    autofd listener = listen_fd;
+    autofd outcome = outcome_fd;
+    autofd theirs = -1;
+    g_autoptr(GSocketConnection) socket = NULL;
+    GSubprocess *process;
     HelperProcess *helper;
     int pair[2];
 
@@ -189,28 +275,26 @@ HelperProcess *helper_process_spawn(const Settings *settings, const char *user,
                     _("cannot make a socket pair for a helper: %s"), g_strerror(errno));
         return NULL;
     }
-    g_subprocess_launcher_take_fd(launcher, pair[1], HELPER_DBUS_FD);
+    theirs = pair[1];
     socket = stream_for(pair[0], error);
     if (!socket)
         return NULL;
-    /* The daemon's own business with systemd is not the helper's. */
-    g_subprocess_launcher_unsetenv(launcher, "NOTIFY_SOCKET");
-    g_subprocess_launcher_unsetenv(launcher, "LISTEN_PID");
-    g_subprocess_launcher_unsetenv(launcher, "LISTEN_FDS");
-    process = g_subprocess_launcher_spawnv(launcher, argv, error);
-    if (!process) {
-        g_prefix_error(error, _("cannot start the helper %s: "), settings->helper_path);
+    process = launch(settings, user, autofd_steal(&theirs), autofd_steal(&listener),
+                     autofd_steal(&outcome), error);
+    if (!process)
         return NULL;
-    }
-
-    helper = g_new0(HelperProcess, 1);
-    g_atomic_ref_count_init(&helper->refs);
-    helper->process = g_steal_pointer(&process);
+    helper = helper_alloc(handlers, data);
+    helper->process = process;
     helper->socket = g_steal_pointer(&socket);
-    helper->handlers = handlers;
-    helper->data = data;
     g_subprocess_wait_async(helper->process, NULL, on_process_end, helper_process_ref(helper));
     return helper;
+}
+
+pid_t helper_process_pid(HelperProcess *helper)
+{
+    const char *pid = helper->process ? g_subprocess_get_identifier(helper->process) : NULL;
+
+    return pid ? (pid_t)g_ascii_strtoll(pid, NULL, 10) : 0;
 }
 
 /* ---- configuring: connection, then proxy, then the call ---- */
@@ -233,12 +317,12 @@ static void configure_job_free(gpointer data)
     g_free(job);
 }
 
-static HelperProcess *task_helper(GTask *task)
+HelperProcess *helper_task_helper(GTask *task)
 {
     return g_object_get_data(G_OBJECT(task), "helper");
 }
 
-static GTask *helper_task_new(HelperProcess *helper, GAsyncReadyCallback callback, gpointer data)
+GTask *helper_task_new(HelperProcess *helper, GAsyncReadyCallback callback, gpointer data)
 {
     GTask *task = g_task_new(NULL, NULL, callback, data);
 
@@ -247,8 +331,7 @@ static GTask *helper_task_new(HelperProcess *helper, GAsyncReadyCallback callbac
     return task;
 }
 
-/* A remote error's text without GDBus's decoration. */
-static void return_dbus_error(GTask *task, GError *error)
+void helper_task_return_dbus_error(GTask *task, GError *error)
 {
     g_dbus_error_strip_remote_error(error);
     g_task_return_error(task, error);
@@ -261,7 +344,7 @@ static void on_configured(GObject *source, GAsyncResult *result, gpointer data)
 
     if (!postcopy_migration_call_configure_finish(POSTCOPY_MIGRATION(source), NULL, result,
                                                   &error))
-        return_dbus_error(task, error);
+        helper_task_return_dbus_error(task, error);
     else
         g_task_return_boolean(task, TRUE);
 }
@@ -269,26 +352,17 @@ static void on_configured(GObject *source, GAsyncResult *result, gpointer data)
 static void on_proxy(GObject *source, GAsyncResult *result, gpointer data)
 {
     g_autoptr(GTask) task = data;
-    HelperProcess *helper = task_helper(task);
+    HelperProcess *helper = helper_task_helper(task);
     ConfigureJob *job = g_task_get_task_data(task);
     GError *error = NULL;
 
     helper->proxy = postcopy_migration_proxy_new_finish(result, &error);
     if (!helper->proxy) {
         g_prefix_error(&error, _("the helper does not answer: "));
-        return_dbus_error(task, error);
+        helper_task_return_dbus_error(task, error);
         return;
     }
-    g_dbus_proxy_set_default_timeout(G_DBUS_PROXY(helper->proxy), CALL_TIMEOUT_MS);
-    g_signal_connect(helper->proxy, "state-changed", G_CALLBACK(on_state_changed), helper);
-    g_signal_connect(helper->proxy, "phase-changed", G_CALLBACK(on_phase_changed), helper);
-    g_signal_connect(helper->proxy, "qemu-needed", G_CALLBACK(on_qemu_needed), helper);
-    g_signal_connect(helper->proxy, "qemu-connected", G_CALLBACK(on_qemu_connected), helper);
-    g_signal_connect(helper->proxy, "source-rate-wanted", G_CALLBACK(on_source_rate_wanted),
-                     helper);
-    g_signal_connect(helper->proxy, "channel-refused", G_CALLBACK(on_channel_refused), helper);
-    g_signal_connect(helper->proxy, "notify::return-path-opened", G_CALLBACK(on_return_path),
-                     helper);
+    listen_to(helper);
     postcopy_migration_call_configure(helper->proxy, job->side, job->options, job->files, job->fds,
                                       NULL, on_configured, g_steal_pointer(&task));
 }
@@ -296,20 +370,19 @@ static void on_proxy(GObject *source, GAsyncResult *result, gpointer data)
 static void on_connection(GObject *source, GAsyncResult *result, gpointer data)
 {
     g_autoptr(GTask) task = data;
-    HelperProcess *helper = task_helper(task);
+    HelperProcess *helper = helper_task_helper(task);
+    GDBusConnection *connection;
     GError *error = NULL;
 
-    helper->connection = g_dbus_connection_new_finish(result, &error);
-    if (!helper->connection) {
+    connection = g_dbus_connection_new_finish(result, &error);
+    if (!connection) {
         g_prefix_error(&error,
                        _("the helper ended before it answered; its reason is in the log of "
                          "virtpostcopyd: "));
         g_task_return_error(task, error);
         return;
     }
-    g_signal_connect(helper->connection, "closed", G_CALLBACK(on_bus_closed), helper);
-    if (g_dbus_connection_is_closed(helper->connection))
-        helper->bus_gone = TRUE;
+    take_connection(helper, connection);
     postcopy_migration_proxy_new(helper->connection, G_DBUS_PROXY_FLAGS_NONE, NULL, OBJECT_PATH,
                                  NULL, on_proxy, g_steal_pointer(&task));
 }
@@ -356,154 +429,132 @@ void helper_process_configure(HelperProcess *helper, const char *side, GVariant 
                           on_connection, g_steal_pointer(&task));
 }
 
-/* ---- calls ---- */
+/* ---- taking over: socket, connection, proxy ---- */
 
-/* Puts fd, which is taken, into a list of its own; its index is 0. */
-static GUnixFDList *fd_list_of(int fd)
+typedef struct {
+    GCancellable *late;
+    guint deadline;
+} AdoptJob;
+
+static void adopt_job_free(gpointer data)
 {
-    return g_unix_fd_list_new_from_array(&fd, 1);
+    AdoptJob *job = data;
+
+    g_clear_handle_id(&job->deadline, g_source_remove);
+    g_object_unref(job->late);
+    g_free(job);
 }
 
-static void on_peer_connected(GObject *source, GAsyncResult *result, gpointer data)
+static gboolean on_adopt_deadline(gpointer data)
+{
+    AdoptJob *job = data;
+
+    job->deadline = 0;
+    g_cancellable_cancel(job->late);
+    return G_SOURCE_REMOVE;
+}
+
+static void adopt_failed(GTask *task, GError *error)
+{
+    g_autoptr(GError) owned = error;
+
+    if (g_error_matches(owned, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+        g_task_return_new_error(task, G_IO_ERROR, G_IO_ERROR_TIMED_OUT,
+                                _("no answer within %d seconds"), ADOPT_TIMEOUT_S);
+    else
+        g_task_return_error(task, g_steal_pointer(&owned));
+}
+
+static void on_adopted_proxy(GObject *source, GAsyncResult *result, gpointer data)
 {
     g_autoptr(GTask) task = data;
+    HelperProcess *helper = helper_task_helper(task);
+    AdoptJob *job = g_task_get_task_data(task);
     GError *error = NULL;
 
-    if (!postcopy_migration_call_connect_peer_finish(POSTCOPY_MIGRATION(source), NULL, result,
-                                                     &error))
-        return_dbus_error(task, error);
-    else
-        g_task_return_boolean(task, TRUE);
-}
-
-void helper_process_connect_peer(HelperProcess *helper, int fd, const char *host,
-                                 GAsyncReadyCallback callback, gpointer data)
-{
-    g_autoptr(GUnixFDList) fds = fd_list_of(fd);
-
-    postcopy_migration_call_connect_peer(helper->proxy, g_variant_new_handle(0), host, fds, NULL,
-                                         on_peer_connected,
-                                         helper_task_new(helper, callback, data));
-}
-
-gboolean helper_process_wants_channel(HelperProcess *helper, const char *kind)
-{
-    const char *const *wanted = postcopy_migration_get_channels_wanted(helper->proxy);
-
-    return wanted && g_strv_contains(wanted, kind);
-}
-
-static void on_channel_connected(GObject *source, GAsyncResult *result, gpointer data)
-{
-    g_autoptr(GTask) task = data;
-    GError *error = NULL;
-
-    if (!postcopy_migration_call_connect_channel_finish(POSTCOPY_MIGRATION(source), NULL, result,
-                                                        &error))
-        return_dbus_error(task, error);
-    else
-        g_task_return_boolean(task, TRUE);
-}
-
-void helper_process_connect_channel(HelperProcess *helper, int fd, const char *host,
-                                    const char *kind, GAsyncReadyCallback callback, gpointer data)
-{
-    g_autoptr(GUnixFDList) fds = fd_list_of(fd);
-
-    postcopy_migration_call_connect_channel(helper->proxy, g_variant_new_handle(0), host, kind, fds,
-                                            NULL, on_channel_connected,
-                                            helper_task_new(helper, callback, data));
-}
-
-static void on_listening(GObject *source, GAsyncResult *result, gpointer data)
-{
-    g_autoptr(GTask) task = data;
-    GError *error = NULL;
-
-    if (!postcopy_migration_call_listen_qemu_finish(POSTCOPY_MIGRATION(source), NULL, result,
-                                                    &error))
-        return_dbus_error(task, error);
-    else
-        g_task_return_boolean(task, TRUE);
-}
-
-void helper_process_listen_qemu(HelperProcess *helper, int fd, GAsyncReadyCallback callback,
-                                gpointer data)
-{
-    g_autoptr(GUnixFDList) fds = fd_list_of(fd);
-
-    postcopy_migration_call_listen_qemu(helper->proxy, g_variant_new_handle(0), fds, NULL,
-                                        on_listening, helper_task_new(helper, callback, data));
-}
-
-gboolean helper_process_finish(HelperProcess *helper, GAsyncResult *result, GError **error)
-{
-    return g_task_propagate_boolean(G_TASK(result), error);
-}
-
-/* The answer to a call nobody waits for: worth a line in the log, no more. */
-static void on_told(GObject *source, GAsyncResult *result, gpointer data)
-{
-    g_autoptr(GVariant) answer = NULL;
-    g_autoptr(GError) error = NULL;
-
-    answer = g_dbus_proxy_call_with_unix_fd_list_finish(G_DBUS_PROXY(source), NULL, result, &error);
-    if (!answer && !g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CLOSED))
-        log_warning(NULL, "helper: %s: %s", (const char *)data, error->message);
-}
-
-static void tell(HelperProcess *helper, const char *method, GVariant *args, GUnixFDList *fds)
-{
+    helper->proxy = postcopy_migration_proxy_new_finish(result, &error);
+    /* A proxy is made also if there was no answer, and then knows nothing. */
+    if (helper->proxy && (helper->bus_gone || !postcopy_migration_get_state(helper->proxy))) {
+        g_clear_object(&helper->proxy);
+        if (!g_cancellable_set_error_if_cancelled(job->late, &error))
+            error = g_error_new_literal(G_IO_ERROR, G_IO_ERROR_CLOSED, _("it has just ended"));
+    }
     if (!helper->proxy) {
-        g_variant_unref(g_variant_ref_sink(args));
+        adopt_failed(task, error);
         return;
     }
-    g_dbus_proxy_call_with_unix_fd_list(G_DBUS_PROXY(helper->proxy), method, args,
-                                        G_DBUS_CALL_FLAGS_NONE, -1, fds, NULL, on_told,
-                                        (gpointer)method);
+    listen_to(helper);
+    if (helper->cancel_reason)
+        helper_process_cancel(helper, helper->cancel_reason);
+    g_task_return_boolean(task, TRUE);
 }
 
-void helper_process_accept_peer(HelperProcess *helper, int fd, const char *address)
+static void on_adopted_connection(GObject *source, GAsyncResult *result, gpointer data)
 {
-    g_autoptr(GUnixFDList) fds = fd_list_of(fd);
+    g_autoptr(GTask) task = data;
+    HelperProcess *helper = helper_task_helper(task);
+    AdoptJob *job = g_task_get_task_data(task);
+    GError *error = NULL;
+    GDBusConnection *connection = g_dbus_connection_new_finish(result, &error);
 
-    tell(helper, "AcceptPeer", g_variant_new("(hs)", 0, address), fds);
+    if (!connection) {
+        adopt_failed(task, error);
+        return;
+    }
+    take_connection(helper, connection);
+    postcopy_migration_proxy_new(helper->connection, G_DBUS_PROXY_FLAGS_NONE, NULL, OBJECT_PATH,
+                                 job->late, on_adopted_proxy, g_steal_pointer(&task));
 }
 
-void helper_process_attach_qemu(HelperProcess *helper, int fd)
+static void on_control_connected(GObject *source, GAsyncResult *result, gpointer data)
 {
-    g_autoptr(GUnixFDList) fds = fd_list_of(fd);
+    g_autoptr(GTask) task = data;
+    AdoptJob *job = g_task_get_task_data(task);
+    g_autofree char *guid = g_dbus_generate_guid();
+    GError *error = NULL;
+    g_autoptr(GSocketConnection) socket =
+        g_socket_client_connect_finish(G_SOCKET_CLIENT(source), result, &error);
 
-    tell(helper, "AttachQemu", g_variant_new("(h)", 0), fds);
+    if (!socket) {
+        adopt_failed(task, error);
+        return;
+    }
+    g_dbus_connection_new(G_IO_STREAM(socket), guid,
+                          G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_SERVER, NULL, job->late,
+                          on_adopted_connection, g_steal_pointer(&task));
 }
 
-void helper_process_refuse_qemu(HelperProcess *helper, const char *reason)
+HelperProcess *helper_process_adopt(const char *control_path, const HelperHandlers *handlers,
+                                    gpointer data, GAsyncReadyCallback callback,
+                                    gpointer callback_data)
 {
-    tell(helper, "RefuseQemu", g_variant_new("(s)", reason), NULL);
+    g_autoptr(GSocketClient) client = g_socket_client_new();
+    g_autoptr(GSocketAddress) address = g_unix_socket_address_new(control_path);
+    HelperProcess *helper = helper_alloc(handlers, data);
+    AdoptJob *job = g_new0(AdoptJob, 1);
+    GTask *task = helper_task_new(helper, callback, callback_data);
+
+    helper->process_gone = TRUE;
+    job->late = g_cancellable_new();
+    job->deadline = g_timeout_add_seconds(ADOPT_TIMEOUT_S, on_adopt_deadline, job);
+    g_task_set_task_data(task, job, adopt_job_free);
+    g_socket_client_set_enable_proxy(client, FALSE);
+    g_socket_client_connect_async(client, G_SOCKET_CONNECTABLE(address), job->late,
+                                  on_control_connected, task);
+    return helper;
 }
 
-void helper_process_cancel(HelperProcess *helper, const char *reason)
+void helper_process_status(HelperProcess *helper, HelperStatus *ret)
 {
-    if (helper->proxy)
-        tell(helper, "Cancel", g_variant_new("(s)", reason), NULL);
-    else
-        g_subprocess_send_signal(helper->process, SIGTERM);
-}
-
-char *helper_process_summary(HelperProcess *helper)
-{
-    g_autoptr(GString) text = g_string_new(NULL);
-    GVariant *statistics;
-
-    if (!helper->proxy)
-        return g_strdup("");
-    g_string_append_printf(text, "tls=%s cipher=%s peer=\"%s\" phase=%s",
-                           postcopy_migration_get_tls_version(helper->proxy),
-                           postcopy_migration_get_tls_cipher(helper->proxy),
-                           postcopy_migration_get_peer_name(helper->proxy),
-                           postcopy_migration_get_phase(helper->proxy));
-    statistics = postcopy_migration_get_statistics(helper->proxy);
-    if (statistics)
-        helper_summary_add_statistics(text, statistics);
-    return g_string_free(g_steal_pointer(&text), FALSE);
+    *ret = (HelperStatus){
+        .state = postcopy_migration_get_state(helper->proxy),
+        .phase = postcopy_migration_get_phase(helper->proxy),
+        .reason = postcopy_migration_get_last_error(helper->proxy),
+        .ended_by = postcopy_migration_get_ended_by(helper->proxy),
+        .return_path = postcopy_migration_get_return_path_opened(helper->proxy),
+        .qemu_wanted = postcopy_migration_get_qemu_wanted(helper->proxy),
+        .qemu_connections = postcopy_migration_get_qemu_connections(helper->proxy),
+        .source_rate = postcopy_migration_get_source_rate(helper->proxy),
+        .channels_lost = postcopy_migration_get_channels_lost(helper->proxy),
+    };
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A running virt-postcopy-helper: started, spoken to over D-Bus, waited for.
+/* A running virt-postcopy-helper: started (or found, left by a daemon before this one), spoken to
+ * over D-Bus, waited for.
  *
- * The helper is a child, but not a dependant: it goes on moving a running guest when this
- * daemon ends. Main thread only; nothing here blocks. */
+ * The helper is a child, but not a dependant: it goes on moving a running guest when this daemon
+ * ends. Main thread only; nothing here blocks. */
 #pragma once
 
 #include <gio/gio.h>
@@ -22,18 +23,49 @@ typedef struct {
     void (*qemu_connected)(HelperProcess *helper, gpointer data);
     void (*return_path_opened)(HelperProcess *helper, gpointer data);
     void (*source_rate_wanted)(HelperProcess *helper, guint64 bytes_per_second, gpointer data);
+    void (*channel_lost)(HelperProcess *helper, const char *kind, const char *reason,
+                         gpointer data);
+    void (*channel_resumed)(HelperProcess *helper, const char *kind, gpointer data);
     void (*channel_refused)(HelperProcess *helper, const char *address, const char *reason,
                             gpointer data);
     /* The process is gone and everything it said was heard; the last call. how: "exit status 0",
-     * "signal 9 (Killed)". */
+     * "signal 9 (Killed)". Of an adopted one only the end of its connection is seen: success is
+     * what it has said. */
     void (*exited)(HelperProcess *helper, gboolean success, const char *how, gpointer data);
 } HelperHandlers;
 
-/* Starts the process; it drops to user ("UID:GID") by itself. handlers must outlive it;
- * helper_process_disown() ends their being called. */
-HelperProcess *helper_process_spawn(const Settings *settings, const char *user,
-                                    const HelperHandlers *handlers, gpointer data, GError **error);
+/* Starts the process; it drops to user ("UID:GID") by itself. listen_fd (a listening socket, where
+ * a daemon that comes later finds it) and outcome_fd (the file that it keeps its outcome in) are
+ * taken, also on error. handlers must outlive it; helper_process_disown() ends their being called. */
+HelperProcess *helper_process_spawn(const Settings *settings, const char *user, int listen_fd,
+                                    int outcome_fd, const HelperHandlers *handlers, gpointer data,
+                                    GError **error);
 void helper_process_disown(HelperProcess *helper);
+
+/* Takes over one that another daemon has started, by the socket that it listens on.
+ * helper_process_finish() says whether it has answered (in 10 seconds); if so its status can be
+ * asked for, and handlers are called from then on. G_IO_ERROR_TIMED_OUT: somebody is there but says
+ * nothing. Else nobody is there. */
+HelperProcess *helper_process_adopt(const char *control_path, const HelperHandlers *handlers,
+                                    gpointer data, GAsyncReadyCallback callback,
+                                    gpointer callback_data);
+
+/* What an adopted one says of itself; strings are the helper's, until its next signal. */
+typedef struct {
+    const char *state;
+    const char *phase;
+    const char *reason;
+    const char *ended_by;
+    gboolean return_path;
+    guint qemu_wanted; /* QemuNeeded, unanswered */
+    guint qemu_connections;
+    guint64 source_rate;
+    const char *const *channels_lost;
+} HelperStatus;
+void helper_process_status(HelperProcess *helper, HelperStatus *ret);
+
+/* 0: not our child. */
+pid_t helper_process_pid(HelperProcess *helper);
 
 HelperProcess *helper_process_ref(HelperProcess *helper);
 void helper_process_unref(HelperProcess *helper);
@@ -44,7 +76,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(HelperProcess, helper_process_unref)
 void helper_process_configure(HelperProcess *helper, const char *side, GVariant *options,
                               const TlsFiles *files, GAsyncReadyCallback callback, gpointer data);
 
-/* These take fd. The callback is given helper_process_finish()'s GAsyncResult. */
+/* These take fd. The callback is given helper_process_finish()'s GAsyncResult. The first two have
+ * no time-out: the helper has its own, and may be given other connections meanwhile. */
 void helper_process_connect_peer(HelperProcess *helper, int fd, const char *host,
                                  GAsyncReadyCallback callback, gpointer data);
 void helper_process_connect_channel(HelperProcess *helper, int fd, const char *host,
@@ -60,6 +93,9 @@ gboolean helper_process_wants_channel(HelperProcess *helper, const char *kind);
 void helper_process_accept_peer(HelperProcess *helper, int fd, const char *address);
 void helper_process_attach_qemu(HelperProcess *helper, int fd);
 void helper_process_refuse_qemu(HelperProcess *helper, const char *reason);
+void helper_process_reconnect_channel(HelperProcess *helper, int fd, const char *host,
+                                      const char *kind);
+void helper_process_abandon_peer(HelperProcess *helper, const char *reason);
 void helper_process_cancel(HelperProcess *helper, const char *reason);
 
 /* Fields for a line of the log: TLS version, cipher, peer, phase, counters. Free with g_free(). */

@@ -265,17 +265,23 @@ static void params_remove(remote_params *params, const char *name)
     params->remote_params_len = kept;
 }
 
-static void params_add(remote_params *params, const char *name, const char *value)
+static remote_param_value *params_grow(remote_params *params, const char *name,
+                                       remote_param_type type)
 {
     u_int n = params->remote_params_len;
     remote_param *grown = realloc(params->remote_params_val, (n + 1) * sizeof *grown);
 
     g_assert(grown);
     grown[n] = (remote_param){ .field = strdup(name) };
-    grown[n].value.type = REMOTE_PARAM_STRING;
-    grown[n].value.remote_param_value_u.s = strdup(value);
+    grown[n].value.type = type;
     params->remote_params_val = grown;
     params->remote_params_len = n + 1;
+    return &grown[n].value;
+}
+
+static void params_add(remote_params *params, const char *name, const char *value)
+{
+    params_grow(params, name, REMOTE_PARAM_STRING)->remote_param_value_u.s = strdup(value);
 }
 
 gboolean migrate_call_set_text(MigrateCall *call, MigrateText text, const char *value)
@@ -320,4 +326,71 @@ RpcFrame *migrate_call_encode(MigrateCall *call, RpcFrame *frame, GError **error
     if (!payload)
         return NULL;
     return rpc_frame_new_with_payload(frame, payload->data, payload->len);
+}
+
+RpcFrame *migrate_call_encode_again(MigrateCall *call, const RpcHeader *header, GError **error)
+{
+    g_autoptr(GByteArray) payload =
+        rpc_xdr_encode(call->procedure->xdr, &call->args, call->procedure->name, error);
+
+    return payload ? rpc_frame_new(header, payload->data, payload->len) : NULL;
+}
+
+/* ---- a recovery's Perform ---- */
+
+/* From the call without parameters. libvirt's words for what both shapes can say. */
+static void recovery_from_plain(const remote_perform3 *plain, remote_perform3_params *args)
+{
+    args->dom = plain->dom;
+    args->dom.name = strdup(plain->dom.name);
+    if (plain->dname)
+        params_add(&args->params, VIR_MIGRATE_PARAM_DEST_NAME, *plain->dname);
+    if (plain->xmlin)
+        params_add(&args->params, VIR_MIGRATE_PARAM_DEST_XML, *plain->xmlin);
+    if (plain->resource)
+        params_grow(&args->params, VIR_MIGRATE_PARAM_BANDWIDTH, REMOTE_PARAM_ULLONG)
+            ->remote_param_value_u.ul = plain->resource;
+}
+
+/* From the one with parameters: a copy of its own, without what belongs to that one call. */
+static gboolean recovery_from_params(const MigrateCall *perform, remote_perform3_params *args,
+                                     GError **error)
+{
+    static const char *const dropped[] = {
+        VIR_MIGRATE_PARAM_URI,
+        VIR_MIGRATE_PARAM_LISTEN_ADDRESS,
+        VIR_MIGRATE_PARAM_TLS_DESTINATION,
+    };
+    g_autoptr(GByteArray) copy = rpc_xdr_encode(perform->procedure->xdr, (void *)&perform->args,
+                                                perform->procedure->name, error);
+
+    if (!copy || !rpc_xdr_decode(copy->data, copy->len, (xdrproc_t)xdr_remote_perform3_params,
+                                 args, sizeof *args, perform->procedure->name, error))
+        return FALSE;
+    for (gsize i = 0; i < G_N_ELEMENTS(dropped); i++)
+        params_remove(&args->params, dropped[i]);
+    set_optional(&args->dconnuri, NULL);
+    rpc_xdr_free((xdrproc_t)xdr_remote_cookie, &args->cookie_in);
+    args->cookie_in = (remote_cookie){ 0 };
+    return TRUE;
+}
+
+GBytes *migrate_call_recovery(const MigrateCall *perform, GError **error)
+{
+    RPC_XDR_AUTO(remote_perform3_params, args) = { 0 };
+    guint64 flags = migrate_call_flags(perform);
+    GByteArray *payload;
+
+    g_assert(migrate_call_phase(perform) == MIGRATE_PHASE_PERFORM);
+    if (perform->procedure->params == NOWHERE)
+        recovery_from_plain(&perform->args.perform3, &args);
+    else if (!recovery_from_params(perform, &args, error))
+        return NULL;
+    flags &= ~(guint64)(VIR_MIGRATE_TLS | VIR_MIGRATE_ABORT_ON_ERROR);
+    flags |= VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_CHANGE_PROTECTION |
+             VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_POSTCOPY_RESUME;
+    args.flags = (u_int)flags;
+    payload = rpc_xdr_encode((xdrproc_t)xdr_remote_perform3_params, &args,
+                             "DOMAIN_MIGRATE_PERFORM3_PARAMS", error);
+    return payload ? g_byte_array_free_to_bytes(payload) : NULL;
 }

@@ -65,3 +65,11 @@ guint64 migrate_call_postcopy_speed(const MigrateCall *call);
 
 /* A frame with the call's present values; frame gives up its descriptors. */
 RpcFrame *migrate_call_encode(MigrateCall *call, RpcFrame *frame, GError **error);
+/* The same for a frame that is gone: with its header. */
+RpcFrame *migrate_call_encode_again(MigrateCall *call, const RpcHeader *header, GError **error);
+
+/* Of a Perform as the client made it: the call that resumes what it began, should that fail in post-copy
+ * (driver/recovery.h). Peer-to-peer, whatever it was, and yet without a dconnuri; nothing of what Prepare
+ * answered and nothing of TLS is left in it. The arguments of procedure MIGRATE_CALL_RECOVERY, in XDR. */
+#define MIGRATE_CALL_RECOVERY 305 /* DOMAIN_MIGRATE_PERFORM3_PARAMS */
+GBytes *migrate_call_recovery(const MigrateCall *perform, GError **error);

@@ -11,6 +11,7 @@
 #include "xml/migration_uri.h"
 
 typedef struct Migration Migration;
+typedef struct JobRecord JobRecord; /* driver/job_record.h */
 
 /* All migrations of this host, and what they share. */
 typedef struct MigrationSet MigrationSet;
@@ -41,6 +42,37 @@ Migration *migration_new_destination(MigrationSet *set, const char *domain, cons
 Migration *migration_new_source(MigrationSet *set, const char *domain, const MigrationUri *uri,
                                 const SpeedLimit *limit);
 
+/* ---- what a daemon that comes later, or a recovery, needs ---- */
+
+/* Source: the call that began it, to be made again for a recovery (driver/recovery.h); args: its XDR. */
+void migration_set_perform(Migration *migration, gint32 procedure, GBytes *args);
+
+/* The switch-over has begun: a failure from here on is libvirt's post-copy failure. */
+gboolean migration_in_postcopy(const Migration *migration);
+
+/* Calls func, from the main loop, when the session of a source has ended badly after the switch-over, and
+ * nobody wanted that: libvirt's post-copy failure follows. Also for those that a daemon before this one has
+ * left so. */
+typedef void (*MigrationBrokenFunc)(MigrationSet *set, const JobRecord *record, gpointer data);
+void migration_set_on_broken(MigrationSet *set, MigrationBrokenFunc func, gpointer data);
+
+/* Goes on with what a daemon before this one has left: helpers that live are taken over; of the others the
+ * outcome is told, and the names they needed are removed. Once, before anybody is served. */
+void migration_set_adopt(MigrationSet *set);
+
+/* The record of a session of that side, alive or broken, or NULL; not the caller's. */
+const JobRecord *migration_set_find_record(MigrationSet *set, MigrationSide side,
+                                           const guint8 session[MIGRATION_SESSION_LEN]);
+
+/* No recovery will need the broken sessions of that domain (any more). */
+void migration_set_forget(MigrationSet *set, MigrationSide side, const char *domain);
+
+/* Ends every session of that domain on that side that is still there, because a resume is asked for, and calls
+ * func when they have ended (at once, later, if there is none; at the latest after a few seconds). A source that
+ * streams on all its channels is left alone: there is nothing to be resumed, and libvirt will say so. */
+void migration_set_supersede(MigrationSet *set, MigrationSide side, const char *domain,
+                             GSourceFunc func, gpointer data);
+
 Migration *migration_ref(Migration *migration);
 void migration_unref(Migration *migration);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Migration, migration_unref)
@@ -56,7 +88,10 @@ void migration_connect(Migration *migration, const char *tls_name, GAsyncReadyCa
 
 gboolean migration_finish(Migration *migration, GAsyncResult *result, GError **error);
 
-/* Destination: a connection on the migration port named this session. Takes fd. */
+/* FALSE: its helper is just being taken over from a daemon before this one. */
+gboolean migration_is_reachable(const Migration *migration);
+
+/* Destination: a connection on the migration port named this session; it is reachable. Takes fd. */
 void migration_accept_peer(Migration *migration, int fd, const char *address);
 
 /* Destination: the URI for Prepare to return. Source: "unix://" and the path to stream to. */
@@ -85,6 +120,9 @@ gboolean migration_is_aborted(const Migration *migration);
 
 /* The phase named in log lines from here on; a static string. */
 void migration_set_phase(Migration *migration, const char *phase);
+
+/* Source: a user is about to pause it (FALSE: it was refused): no recovery then. */
+void migration_set_paused(Migration *migration, gboolean paused);
 
 /* Ends it on this side. A guest that is on its way is not lost by that: QEMU on both sides sees its
  * stream break, as on a broken link. */

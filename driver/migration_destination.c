@@ -15,36 +15,36 @@
 /* The whole id, which is no secret, for whoever has to tell connections apart in a capture. */
 static void log_session(const Migration *migration)
 {
+    const JobRecord *record = migration->record;
     g_autoptr(GString) hex = g_string_new(NULL);
 
     for (gsize i = 0; i < MIGRATION_SESSION_LEN; i++)
-        g_string_append_printf(hex, "%02x", migration->uri.session[i]);
-    log_debug(&migration->log, "session=%s domain=%s", hex->str, migration->domain);
+        g_string_append_printf(hex, "%02x", record->uri.session[i]);
+    log_debug(&migration->log, "session=%s domain=%s", hex->str, record->domain);
 }
 
 Migration *migration_new_destination(MigrationSet *set, const char *domain, const QemuOwner *owner,
                                      GError **error)
 {
-    guint8 session[MIGRATION_SESSION_LEN];
+    JobRecord *record = job_record_new();
     g_autoptr(Migration) migration = NULL;
 
-    if (gnutls_rnd(GNUTLS_RND_NONCE, session, sizeof session) < 0)
+    record->side = MIGRATION_SIDE_DESTINATION;
+    record->domain = g_strdup(domain);
+    record->uri.host = g_strdup(set->host_name);
+    record->uri.port = set->settings->migration_port;
+    if (gnutls_rnd(GNUTLS_RND_NONCE, record->uri.session, MIGRATION_SESSION_LEN) < 0 ||
+        gnutls_rnd(GNUTLS_RND_KEY, record->uri.token, MIGRATION_TOKEN_LEN) < 0)
         g_error("no random numbers");
-    migration = migration_alloc(set, MIGRATION_SIDE_DESTINATION, domain, session);
-    if (gnutls_rnd(GNUTLS_RND_KEY, migration->uri.token, MIGRATION_TOKEN_LEN) < 0)
-        g_error("no random numbers");
-    migration->uri.host = g_strdup(set->host_name);
-    migration->uri.port = set->settings->migration_port;
+    migration = migration_alloc(set, record);
     log_session(migration);
-    migration->socket_path = run_dir_make_for_qemu(set->run_dir, owner, error);
-    if (!migration->socket_path)
-        return NULL;
-    return g_steal_pointer(&migration);
+    record->socket_path = run_dir_make_for_qemu(set->run_dir, owner, error);
+    return record->socket_path ? g_steal_pointer(&migration) : NULL;
 }
 
 char *migration_qemu_uri(const Migration *migration)
 {
-    return g_strdup_printf("unix://%s", migration->socket_path);
+    return g_strdup_printf("unix://%s", migration->record->socket_path);
 }
 
 static void on_helper_started(GObject *source, GAsyncResult *result, gpointer data)
@@ -58,7 +58,7 @@ static void on_helper_started(GObject *source, GAsyncResult *result, gpointer da
         g_task_return_error(task, error);
         return;
     }
-    log_info(&migration->log, "waiting for the source of domain %s", migration->domain);
+    log_info(&migration->log, "waiting for the source of domain %s", migration_domain(migration));
     g_task_return_boolean(task, TRUE);
 }
 
@@ -82,7 +82,7 @@ void migration_accept_peer(Migration *migration, int fd, const char *address)
 static void refuse_qemu(Migration *migration, const char *why)
 {
     g_autofree char *reason =
-        migration->qemu_connections == 0
+        migration->record->qemu_connections == 0
             ? g_strdup_printf(_("cannot connect to the destination QEMU: %s"), why)
             : g_strdup_printf(_("cannot make the destination QEMU's preempt connection: %s"), why);
 
@@ -107,7 +107,7 @@ static void on_connected_to_qemu(GObject *source, GAsyncResult *result, gpointer
         return;
     }
     log_info(&migration->log, "connected to the destination QEMU%s",
-             migration->qemu_connections == 0 ? "" : " again, for its preempt channel");
+             migration->record->qemu_connections == 0 ? "" : " again, for its preempt channel");
     helper_process_attach_qemu(migration->helper, autofd_steal(&fd));
     migration_count_connection(migration);
 }
@@ -117,13 +117,13 @@ void migration_attach_qemu(Migration *migration)
     g_autoptr(GSocketClient) client = NULL;
     g_autoptr(GSocketAddress) address = NULL;
 
-    if (!migration->socket_path) {
+    if (!migration->record->socket_path) {
         refuse_qemu(migration, _("all its connections were made before"));
         return;
     }
     client = g_socket_client_new();
     g_socket_client_set_enable_proxy(client, FALSE);
-    address = g_unix_socket_address_new(migration->socket_path);
+    address = g_unix_socket_address_new(migration->record->socket_path);
     g_socket_client_connect_async(client, G_SOCKET_CONNECTABLE(address), NULL,
                                   on_connected_to_qemu, migration_ref(migration));
 }

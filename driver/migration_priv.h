@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What migration.c and the two sides share of a Migration. */
+/* What the files migration*.c share of a Migration. */
 #pragma once
 
 #include "driver/helper_process.h"
+#include "driver/job_record.h"
 #include "driver/migration.h"
 #include "driver/qemu_speed.h"
+#include "driver/redial.h"
 #include "util/log.h"
 
 /* QEMU's stream, and its preempt connection. */
 #define QEMU_CONNECTIONS_MAX 2
+
+#define CHANNEL_KIND_MAIN "main"
+#define CHANNEL_KIND_PREEMPT "preempt"
 
 struct MigrationSet {
     const Settings *settings;
@@ -16,25 +21,35 @@ struct MigrationSet {
     char *helper_user; /* "UID:GID" */
     char *host_name;   /* the name peers reach this host by */
     GPtrArray *migrations; /* Migration, a reference each, until their helpers have ended */
+    GPtrArray *broken;     /* JobRecord, oldest first: ended in post-copy, may be recovered */
+    MigrationBrokenFunc broken_func;
+    gpointer broken_data;
+    guint adopting; /* migrations whose helpers have not answered yet */
+    guint adopted_id;
 };
+
+typedef struct {
+    const char *kind;
+    gint64 lost_at; /* monotonic, us; 0: it is there */
+    Redial *redial; /* source, once it was lost; or NULL */
+} Channel;
 
 struct Migration {
     gatomicrefcount refs;
     MigrationSet *set; /* NULL after the set is gone */
-    MigrationSide side;
-    MigrationUri uri; /* session, token, and the destination's host and port */
+    JobRecord *record;
+    gboolean recorded; /* and that is on disk */
     char *id;
-    char *domain;
-    char *socket_path;      /* out-X.sock or in-X/qemu; NULL once removed */
-    guint qemu_connections; /* made with it, of at most QEMU_CONNECTIONS_MAX */
     HelperProcess *helper;
-    SpeedLimit speed_limit; /* source */
-    QemuSpeed *speed;       /* source, once the helper had a wish, while it runs; or NULL */
+    QemuSpeed *speed;      /* source, once the helper had a wish, while it runs; or NULL */
+    Channel channels[2];
+    gboolean adopting;     /* left by a daemon before this one; not known yet whether it lives */
     gboolean ended;        /* the helper is gone, or never was */
-    gboolean streaming;    /* QEMU's stream has connected on this side */
     gboolean over;         /* the helper has told its last state */
+    gboolean completed;    /* and that was success */
     gboolean return_path;  /* the destination QEMU has said something */
     gboolean cancelled;
+    gboolean superseded;
     gboolean aborted;
     char *error;
     MigrationEndedBy ended_by;
@@ -42,22 +57,62 @@ struct Migration {
     LogContext log;
 };
 
-Migration *migration_alloc(MigrationSet *set, MigrationSide side, const char *domain,
-                           const guint8 session[MIGRATION_SESSION_LEN]);
+/* Takes the record, which has its side, domain and session. */
+Migration *migration_alloc(MigrationSet *set, JobRecord *record);
+
+const char *migration_side_name(const Migration *migration);
 
 /* Spawns and configures the helper with this host's credentials of that side. */
 void migration_start_helper(Migration *migration, GAsyncReadyCallback callback, gpointer data);
 gboolean migration_start_helper_finish(Migration *migration, GAsyncResult *result, GError **error);
 
+/* The helper that a daemon before this one has started; migration->adopting until that is decided. */
+void migration_adopt_helper(Migration *migration);
+
+/* While there is a set. */
 void migration_remove_socket(Migration *migration);
 
 /* One more connection of QEMU is there; after the last one the socket's name goes. */
 void migration_count_connection(Migration *migration);
 
+void migration_wake_waiters(Migration *migration);
+
+/* Ends what waits for its peer, because a new try is coming. */
+void migration_supersede(Migration *migration);
+
+/* ---- migration_keep.c: on disk ---- */
+
+/* Makes the record's files; what the helper is to have of them is the caller's. FALSE: nothing is
+ * left of it. */
+gboolean migration_make_record(Migration *migration, int *ret_listener, int *ret_outcome,
+                               GError **error);
+/* After each change of the record; nothing before migration_make_record(). */
+void migration_save(Migration *migration);
+void migration_remove_record(Migration *migration);
+void migration_set_on_purpose(Migration *migration, gboolean on_purpose);
+
+/* QEMU's phase, as the helper has it, is one from which on a failure is libvirt's post-copy
+ * failure. */
+gboolean migration_phase_is_postcopy(const Migration *migration, const char *phase);
+
+/* The helper is gone: the record is removed, or kept for a recovery, and whoever recovers is told. */
+void migration_keep_or_remove(Migration *migration);
+
+/* Every helper that was left has answered, or will not. */
+void migration_set_adopted(MigrationSet *set);
+
+/* ---- migration_source.c ---- */
+
 /* Source: the helper wants QEMU to send at most that much. */
 void migration_want_speed(Migration *migration, guint64 bytes_per_second);
 /* Source: the guest has stopped for the switch to post-copy. */
 void migration_switched_over(Migration *migration);
+
+/* Source: dials for that channel until it is back. */
+void migration_redial(Migration *migration, Channel *channel);
+void migration_stop_redialling(Migration *migration);
+
+/* ---- migration_destination.c ---- */
 
 /* Destination: connect to QEMU for the helper. */
 void migration_attach_qemu(Migration *migration);

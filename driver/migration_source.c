@@ -12,32 +12,17 @@
 #include "driver/session_dial.h"
 #include "util/autofd.h"
 
-#define CHANNEL_KIND_PREEMPT "preempt"
-
-typedef struct {
-    Migration *migration;
-    char *tls_name;
-} Connect;
-
-static void connect_free(gpointer data)
-{
-    Connect *job = data;
-
-    migration_unref(job->migration);
-    g_free(job->tls_name);
-    g_free(job);
-}
-
 Migration *migration_new_source(MigrationSet *set, const char *domain, const MigrationUri *uri,
                                 const SpeedLimit *limit)
 {
-    Migration *migration = migration_alloc(set, MIGRATION_SIDE_SOURCE, domain, uri->session);
+    JobRecord *record = job_record_new();
 
-    memcpy(migration->uri.token, uri->token, MIGRATION_TOKEN_LEN);
-    migration->uri.host = g_strdup(uri->host);
-    migration->uri.port = uri->port;
-    migration->speed_limit = *limit;
-    return migration;
+    record->side = MIGRATION_SIDE_SOURCE;
+    record->domain = g_strdup(domain);
+    record->uri = *uri;
+    record->uri.host = g_strdup(uri->host);
+    record->speed_limit = *limit;
+    return migration_alloc(set, record);
 }
 
 /* NULL: there is nothing to be set (any more). */
@@ -45,11 +30,11 @@ static QemuSpeed *qemu_speed_of(Migration *migration)
 {
     const Settings *settings = migration->set ? migration->set->settings : NULL;
 
-    if (migration->side != MIGRATION_SIDE_SOURCE || migration->over || !settings)
+    if (migration_side(migration) != MIGRATION_SIDE_SOURCE || migration->over || !settings)
         return NULL;
     if (!migration->speed)
-        migration->speed = qemu_speed_new(settings, migration->domain, &migration->speed_limit,
-                                          &migration->log);
+        migration->speed = qemu_speed_new(settings, migration_domain(migration),
+                                          &migration->record->speed_limit, &migration->log);
     return migration->speed;
 }
 
@@ -74,29 +59,29 @@ void migration_switched_over(Migration *migration)
 
 char *migration_uri(const Migration *migration)
 {
-    if (migration->side == MIGRATION_SIDE_DESTINATION)
-        return migration_uri_format(&migration->uri);
-    return g_strdup_printf("unix://%s", migration->socket_path);
+    if (migration_side(migration) == MIGRATION_SIDE_DESTINATION)
+        return migration_uri_format(&migration->record->uri);
+    return g_strdup_printf("unix://%s", migration->record->socket_path);
 }
 
 static void connect_failed(GTask *task, GError *error)
 {
-    Connect *job = g_task_get_task_data(task);
+    Migration *migration = g_task_get_task_data(task);
 
-    if (!job->migration->error)
-        job->migration->error = g_strdup(error->message);
-    log_error(&job->migration->log, "%s", error->message);
-    migration_cancel(job->migration, error->message);
+    if (!migration->error)
+        migration->error = g_strdup(error->message);
+    log_error(&migration->log, "%s", error->message);
+    migration_cancel(migration, error->message);
     g_task_return_error(task, error);
 }
 
 static void on_listening(GObject *source, GAsyncResult *result, gpointer data)
 {
     g_autoptr(GTask) task = data;
-    Connect *job = g_task_get_task_data(task);
+    Migration *migration = g_task_get_task_data(task);
     GError *error = NULL;
 
-    if (!helper_process_finish(job->migration->helper, result, &error))
+    if (!helper_process_finish(migration->helper, result, &error))
         connect_failed(task, error);
     else
         g_task_return_boolean(task, TRUE);
@@ -105,33 +90,35 @@ static void on_listening(GObject *source, GAsyncResult *result, gpointer data)
 /* The daemon is stopping and its settings are gone: the task has ended. */
 static gboolean end_if_stopping(GTask *task)
 {
-    Connect *job = g_task_get_task_data(task);
+    Migration *migration = g_task_get_task_data(task);
 
-    if (job->migration->set)
+    if (migration->set)
         return FALSE;
     g_task_return_new_error(task, G_IO_ERROR, G_IO_ERROR_CANCELLED,
                             _("virtpostcopyd is stopping"));
     return TRUE;
 }
 
-static const char *name_to_expect(const Connect *job)
+static const char *name_to_expect(const Migration *migration)
 {
-    return job->tls_name ? job->tls_name : job->migration->uri.host;
+    const JobRecord *record = migration->record;
+
+    return record->tls_name ? record->tls_name : record->uri.host;
 }
 
 /* Every channel is up. Takes the task. */
 static void listen_for_qemu(GTask *owned)
 {
     g_autoptr(GTask) task = owned;
-    Connect *job = g_task_get_task_data(task);
-    Migration *migration = job->migration;
+    Migration *migration = g_task_get_task_data(task);
     GError *error = NULL;
     int fd;
 
     if (end_if_stopping(task))
         return;
-    migration->socket_path = run_dir_socket_path(migration->set->run_dir, "out-");
-    fd = run_dir_listen(migration->socket_path, &error);
+    migration->record->socket_path = run_dir_socket_path(migration->set->run_dir, "out-");
+    migration_save(migration);
+    fd = run_dir_listen(migration->record->socket_path, &error);
     if (fd < 0) {
         connect_failed(task, error);
         return;
@@ -143,19 +130,20 @@ static void listen_for_qemu(GTask *owned)
 
 static void channel_failed(GTask *task, GError *error)
 {
-    Connect *job = g_task_get_task_data(task);
+    Migration *migration = g_task_get_task_data(task);
 
-    g_prefix_error(&error, _("cannot open the preempt channel to %s: "), job->migration->uri.host);
+    g_prefix_error(&error, _("cannot open the preempt channel to %s: "),
+                   migration->record->uri.host);
     connect_failed(task, error);
 }
 
 static void on_channel_agreed(GObject *source, GAsyncResult *result, gpointer data)
 {
     g_autoptr(GTask) task = data;
-    Connect *job = g_task_get_task_data(task);
+    Migration *migration = g_task_get_task_data(task);
     GError *error = NULL;
 
-    if (!helper_process_finish(job->migration->helper, result, &error))
+    if (!helper_process_finish(migration->helper, result, &error))
         channel_failed(task, error);
     else
         listen_for_qemu(g_steal_pointer(&task));
@@ -164,7 +152,7 @@ static void on_channel_agreed(GObject *source, GAsyncResult *result, gpointer da
 static void on_channel_dialled(GObject *source, GAsyncResult *result, gpointer data)
 {
     g_autoptr(GTask) task = data;
-    Connect *job = g_task_get_task_data(task);
+    Migration *migration = g_task_get_task_data(task);
     GError *error = NULL;
     int fd = session_dial_finish(result, &error);
 
@@ -172,7 +160,7 @@ static void on_channel_dialled(GObject *source, GAsyncResult *result, gpointer d
         channel_failed(task, error);
         return;
     }
-    helper_process_connect_channel(job->migration->helper, fd, name_to_expect(job),
+    helper_process_connect_channel(migration->helper, fd, name_to_expect(migration),
                                    CHANNEL_KIND_PREEMPT, on_channel_agreed,
                                    g_steal_pointer(&task));
 }
@@ -180,8 +168,7 @@ static void on_channel_dialled(GObject *source, GAsyncResult *result, gpointer d
 static void on_peer_agreed(GObject *source, GAsyncResult *result, gpointer data)
 {
     g_autoptr(GTask) task = data;
-    Connect *job = g_task_get_task_data(task);
-    Migration *migration = job->migration;
+    Migration *migration = g_task_get_task_data(task);
     GError *error = NULL;
 
     if (!helper_process_finish(migration->helper, result, &error)) {
@@ -191,8 +178,8 @@ static void on_peer_agreed(GObject *source, GAsyncResult *result, gpointer data)
     if (end_if_stopping(task))
         return;
     if (helper_process_wants_channel(migration->helper, CHANNEL_KIND_PREEMPT))
-        session_dial(migration->set->settings, &migration->uri, on_channel_dialled,
-                     g_steal_pointer(&task));
+        session_dial(migration->set->settings, &migration->record->uri, SESSION_FOR_CHANNEL,
+                     on_channel_dialled, g_steal_pointer(&task));
     else
         listen_for_qemu(g_steal_pointer(&task));
 }
@@ -202,8 +189,7 @@ static void on_peer_agreed(GObject *source, GAsyncResult *result, gpointer data)
 static void on_dialled(GObject *source, GAsyncResult *result, gpointer data)
 {
     g_autoptr(GTask) task = data;
-    Connect *job = g_task_get_task_data(task);
-    Migration *migration = job->migration;
+    Migration *migration = g_task_get_task_data(task);
     GError *error = NULL;
     int fd = session_dial_finish(result, &error);
 
@@ -211,24 +197,25 @@ static void on_dialled(GObject *source, GAsyncResult *result, gpointer data)
         connect_failed(task, error);
         return;
     }
-    log_info(&migration->log, "connected to %s port %u", migration->uri.host, migration->uri.port);
-    helper_process_connect_peer(migration->helper, fd, name_to_expect(job), on_peer_agreed,
+    log_info(&migration->log, "connected to %s port %u", migration->record->uri.host,
+             migration->record->uri.port);
+    helper_process_connect_peer(migration->helper, fd, name_to_expect(migration), on_peer_agreed,
                                 g_steal_pointer(&task));
 }
 
 static void on_helper_started(GObject *source, GAsyncResult *result, gpointer data)
 {
     g_autoptr(GTask) task = data;
-    Connect *job = g_task_get_task_data(task);
+    Migration *migration = g_task_get_task_data(task);
     GError *error = NULL;
 
-    if (!migration_start_helper_finish(job->migration, result, &error)) {
+    if (!migration_start_helper_finish(migration, result, &error)) {
         connect_failed(task, error);
         return;
     }
     if (end_if_stopping(task))
         return;
-    session_dial(job->migration->set->settings, &job->migration->uri, on_dialled,
+    session_dial(migration->set->settings, &migration->record->uri, SESSION_FOR_CHANNEL, on_dialled,
                  g_steal_pointer(&task));
 }
 
@@ -236,11 +223,45 @@ void migration_connect(Migration *migration, const char *tls_name, GAsyncReadyCa
                        gpointer data)
 {
     GTask *task = g_task_new(NULL, NULL, callback, data);
-    Connect *job = g_new0(Connect, 1);
 
-    job->migration = migration_ref(migration);
-    job->tls_name = g_strdup(tls_name);
-    g_task_set_task_data(task, job, connect_free);
+    migration->record->tls_name = g_strdup(tls_name);
+    g_task_set_task_data(task, migration_ref(migration), (GDestroyNotify)migration_unref);
     migration_set_phase(migration, "perform");
     migration_start_helper(migration, on_helper_started, task);
+}
+
+/* ---- channels that were lost ---- */
+
+static void on_redialled(const char *kind, int fd, gpointer data)
+{
+    Migration *migration = data;
+
+    helper_process_reconnect_channel(migration->helper, fd, name_to_expect(migration), kind);
+}
+
+static void on_peer_unknown(const char *kind, const char *reason, gpointer data)
+{
+    Migration *migration = data;
+
+    log_message(&migration->log, migration->completed ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, "%s",
+                reason);
+    helper_process_abandon_peer(migration->helper, reason);
+}
+
+static const RedialHandlers redial_handlers = { .connected = on_redialled,
+                                                .unknown = on_peer_unknown };
+
+void migration_redial(Migration *migration, Channel *channel)
+{
+    if (!channel->redial)
+        channel->redial =
+            redial_new(migration->set->settings, &migration->record->uri, channel->kind,
+                       &migration->log, &redial_handlers, migration);
+    redial_lost(channel->redial);
+}
+
+void migration_stop_redialling(Migration *migration)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(migration->channels); i++)
+        g_clear_pointer(&migration->channels[i].redial, redial_free);
 }

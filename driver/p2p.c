@@ -11,8 +11,13 @@
 #include <sys/socket.h>
 
 #include "driver/connect_dial.h"
+#include "driver/job_record.h"
+#include "driver/recovery.h"
+#include "driver/recovery_dial.h"
+#include "driver/recovery_uri.h"
 #include "driver/rpc_xdr.h"
 #include "driver/run_dir.h"
+#include "driver/session_dial.h"
 #include "util/autofd.h"
 #include "util/log.h"
 
@@ -26,6 +31,9 @@ struct P2p {
     char *domain;
     char *tls_name;
     SpeedLimit limit;
+    GBytes *recovery; /* the call that resumes this migration, if it fails in post-copy */
+    gboolean users_resume;
+    guint8 session[MIGRATION_SESSION_LEN]; /* of the broken one, in a recovery */
     char *path;
     char *uri;
     int listener;
@@ -62,6 +70,7 @@ static void p2p_unref(P2p *p2p)
     g_clear_pointer(&p2p->inner, proxy_unref);
     proxy_unref(p2p->outer);
     migration_unref(p2p->migration);
+    g_clear_pointer(&p2p->recovery, g_bytes_unref);
     g_free(p2p->domain);
     g_free(p2p->tls_name);
     g_free(p2p->uri);
@@ -90,6 +99,11 @@ Migration *p2p_migration(const P2p *p2p)
 const char *p2p_error(const P2p *p2p)
 {
     return p2p->error;
+}
+
+gboolean p2p_is_waiting(const P2p *p2p)
+{
+    return !p2p->inner;
 }
 
 /* ---- Prepare on the inner connection ---- */
@@ -197,6 +211,7 @@ static void on_inner_prepared(Proxy *inner, RpcFrame *reply, gpointer data)
     }
     migration_unref(p2p->migration);
     p2p->migration = migration_new_source(p2p->driver->set, p2p->domain, &uri, &p2p->limit);
+    migration_set_perform(p2p->migration, MIGRATE_CALL_RECOVERY, p2p->recovery);
     driver_client_add(inner, p2p->migration);
     migration_connect(p2p->migration, p2p->tls_name, on_connected, job);
     g_steal_pointer(&job);
@@ -259,6 +274,9 @@ static gboolean on_libvirtd(gint listener, GIOCondition condition, gpointer data
                                      g_steal_pointer(&p2p->peer), &peer, &inner_hooks,
                                      p2p_ref(p2p)));
     stop_listening(p2p);
+    /* It would not call if it had not agreed to resume. */
+    if (p2p->users_resume)
+        recovery_set_leave(p2p->driver->recoveries, p2p->domain);
     return G_SOURCE_REMOVE;
 }
 
@@ -275,13 +293,15 @@ static gboolean listen_locally(P2p *p2p, GError **error)
     return TRUE;
 }
 
-static void on_dialled(GObject *source, GAsyncResult *result, gpointer data)
-{
-    g_autoptr(GTask) task = data;
-    P2p *p2p = g_task_get_task_data(task);
-    GError *error = NULL;
+/* ---- the way to the destination ---- */
 
-    p2p->peer = connect_dial_finish(result, &error);
+/* Takes peer and error. */
+static void on_peer(GTask *owned, RpcStream *peer, GError *error)
+{
+    g_autoptr(GTask) task = owned;
+    P2p *p2p = g_task_get_task_data(task);
+
+    p2p->peer = peer;
     if (!p2p->peer || !listen_locally(p2p, &error)) {
         g_task_return_error(task, error);
         return;
@@ -289,28 +309,80 @@ static void on_dialled(GObject *source, GAsyncResult *result, gpointer data)
     g_task_return_pointer(task, p2p_ref(p2p), (GDestroyNotify)p2p_free);
 }
 
-void p2p_open(Driver *driver, Proxy *outer, const char *dconnuri, const char *domain,
-              const char *tls_name, const SpeedLimit *limit, GAsyncReadyCallback callback,
-              gpointer data)
+static void on_dialled(GObject *source, GAsyncResult *result, gpointer data)
+{
+    GError *error = NULL;
+    RpcStream *peer = connect_dial_finish(result, &error);
+
+    on_peer(data, peer, error);
+}
+
+static void on_recovery_dialled(GObject *source, GAsyncResult *result, gpointer data)
+{
+    P2p *p2p = g_task_get_task_data(data);
+    GError *error = NULL;
+    RpcStream *peer = recovery_dial_finish(result, &error);
+
+    if (g_error_matches(error, SESSION_DIAL_ERROR, SESSION_DIAL_ERROR_UNKNOWN))
+        recovery_set_session_unknown(p2p->driver->recoveries, p2p->session);
+    on_peer(data, peer, error);
+}
+
+/* To the destination of a migration that has broken, with what its record says. */
+static gboolean dial_recovery(GTask *task, const char *dconnuri, GError **error)
+{
+    P2p *p2p = g_task_get_task_data(task);
+    const JobRecord *record = NULL;
+
+    if (recovery_uri_parse(dconnuri, p2p->session))
+        record = migration_set_find_record(p2p->driver->set, MIGRATION_SIDE_SOURCE, p2p->session);
+    if (!record || !g_str_equal(record->domain, p2p->domain)) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
+                    _("%s means no broken migration of domain %s that virtpostcopyd knows of"),
+                    dconnuri, p2p->domain);
+        return FALSE;
+    }
+    g_free(p2p->tls_name);
+    p2p->tls_name = g_strdup(record->tls_name);
+    recovery_dial(p2p->driver->settings, &record->uri, record->tls_name, on_recovery_dialled,
+                  g_object_ref(task));
+    return TRUE;
+}
+
+static gboolean dial(GTask *task, const char *dconnuri, GError **error)
+{
+    P2p *p2p = g_task_get_task_data(task);
+    g_auto(ConnectUri) uri = { 0 };
+
+    if (recovery_uri_is(dconnuri))
+        return dial_recovery(task, dconnuri, error);
+    if (!connect_uri_parse(dconnuri, &uri, error))
+        return FALSE;
+    connect_dial(p2p->driver->settings, &uri, on_dialled, g_object_ref(task));
+    return TRUE;
+}
+
+void p2p_open(Driver *driver, Proxy *outer, const MigrateCall *perform, const SpeedLimit *limit,
+              GAsyncReadyCallback callback, gpointer data)
 {
     g_autoptr(GTask) task = g_task_new(NULL, NULL, callback, data);
-    g_auto(ConnectUri) uri = { 0 };
+    const char *dconnuri = migrate_call_text(perform, MIGRATE_TEXT_DCONNURI);
     P2p *p2p = g_new0(P2p, 1);
     GError *error = NULL;
 
     g_atomic_ref_count_init(&p2p->refs);
     p2p->driver = driver;
     p2p->outer = proxy_ref(outer);
-    p2p->domain = g_strdup(domain);
-    p2p->tls_name = g_strdup(tls_name);
+    p2p->domain = g_strdup(migrate_call_domain(perform));
+    p2p->tls_name = g_strdup(migrate_call_text(perform, MIGRATE_TEXT_TLS_DESTINATION));
     p2p->limit = *limit;
     p2p->listener = -1;
+    p2p->users_resume = (migrate_call_flags(perform) & VIR_MIGRATE_POSTCOPY_RESUME) &&
+                        !recovery_uri_is(dconnuri);
     g_task_set_task_data(task, p2p, (GDestroyNotify)p2p_unref);
-    if (!connect_uri_parse(dconnuri, &uri, &error)) {
+    p2p->recovery = migrate_call_recovery(perform, &error);
+    if (!p2p->recovery || !dial(task, dconnuri, &error))
         g_task_return_error(task, error);
-        return;
-    }
-    connect_dial(driver->settings, &uri, on_dialled, g_steal_pointer(&task));
 }
 
 P2p *p2p_open_finish(GAsyncResult *result, GError **error)

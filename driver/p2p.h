@@ -10,11 +10,10 @@
 
 typedef struct P2p P2p;
 
-/* Dials the destination that dconnuri names and opens the local socket. outer is the client's proxy;
- * domain, tls_name (or NULL) and limit are those of its Perform. */
-void p2p_open(Driver *driver, Proxy *outer, const char *dconnuri, const char *domain,
-              const char *tls_name, const SpeedLimit *limit, GAsyncReadyCallback callback,
-              gpointer data);
+/* Dials the destination that the dconnuri of perform names (for a recovery: see driver/recovery_uri.h) and
+ * opens the local socket. outer is the client's proxy, perform its call as it came; limit is of that. */
+void p2p_open(Driver *driver, Proxy *outer, const MigrateCall *perform, const SpeedLimit *limit,
+              GAsyncReadyCallback callback, gpointer data);
 
 /* Owned by the caller; freed when Perform is over. */
 P2p *p2p_open_finish(GAsyncResult *result, GError **error);
@@ -25,6 +24,9 @@ const char *p2p_uri(const P2p *p2p);
 /* What the inner connection began, or NULL; and why it could not. */
 Migration *p2p_migration(const P2p *p2p);
 const char *p2p_error(const P2p *p2p);
+
+/* libvirtd has not come to the local socket yet. */
+gboolean p2p_is_waiting(const P2p *p2p);
 
 /* Stops listening. A connection that was made goes on until one of its ends closes it. */
 void p2p_free(P2p *p2p);

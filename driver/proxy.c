@@ -57,8 +57,8 @@ struct Proxy {
     GDestroyNotify destroy;
 };
 
-static const char *const kind_names[] = { "unix", "tcp", "tls", "inner" };
-G_STATIC_ASSERT(G_N_ELEMENTS(kind_names) == PROXY_CLIENT_INNER + 1);
+static const char *const kind_names[] = { "unix", "tcp", "tls", "inner", "recovery" };
+G_STATIC_ASSERT(G_N_ELEMENTS(kind_names) == PROXY_CLIENT_RECOVERY + 1);
 
 static void begin_close(Proxy *proxy);
 static gboolean answer_pending(Proxy *proxy, RpcFrame *frame);
@@ -475,7 +475,8 @@ Proxy *proxy_new(RpcStream *client, RpcStream *upstream, const ProxyPeer *peer,
     proxy->pending = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     proxy->held = g_hash_table_new(NULL, NULL);
     proxy->next_serial = OWN_SERIAL_FIRST;
-    if (peer->kind == PROXY_CLIENT_TCP || peer->kind == PROXY_CLIENT_TLS)
+    if (peer->kind == PROXY_CLIENT_TCP || peer->kind == PROXY_CLIENT_TLS ||
+        peer->kind == PROXY_CLIENT_RECOVERY)
         proxy->silence_id = g_timeout_add_seconds(SILENCE_SECONDS, client_silent, proxy);
     rpc_stream_start(client, &client_handlers, proxy);
     rpc_stream_start(upstream, &upstream_handlers, proxy);

@@ -17,6 +17,7 @@ typedef enum {
     PROXY_CLIENT_TCP,
     PROXY_CLIENT_TLS,
     PROXY_CLIENT_INNER, /* the source libvirtd's own connection in a peer-to-peer migration */
+    PROXY_CLIENT_RECOVERY, /* another host's daemon, for a recovery: driver/recovery_port.h */
 } ProxyClientKind;
 
 /* Who is at the other end of the client's connection. */
@@ -31,8 +32,8 @@ typedef struct {
     char *group_name;      /* of gid, or NULL */
     guint64 start_time;    /* of pid, in clock ticks since boot; 0 if not known */
     char *selinux_context; /* where SELinux is in use, else NULL */
-    char *address;         /* for TCP and TLS, else NULL */
-    char *dn;              /* for TLS, else NULL */
+    char *address;         /* for TCP, TLS and recovery, else NULL */
+    char *dn;              /* for TLS (also in a recovery), else NULL */
 } ProxyPeer;
 
 void proxy_peer_clear(ProxyPeer *peer);
@@ -58,7 +59,7 @@ void proxy_unref(Proxy *proxy);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Proxy, proxy_unref)
 
 const ProxyPeer *proxy_peer(const Proxy *proxy);
-const char *proxy_name(const Proxy *proxy); /* for log lines: "unix-12", "tls-3", "inner-1" */
+const char *proxy_name(const Proxy *proxy); /* for log lines: "unix-12", "tls-3", "recovery-1" */
 /* From the moment on that either side is gone or proxy_close() was called. What is sent after that
  * is dropped, but for proxy_reply() from inside a ProxyReplyFunc, if the client is still there. */
 gboolean proxy_is_closed(const Proxy *proxy);

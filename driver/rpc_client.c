@@ -13,6 +13,7 @@ struct RpcClient {
     RpcClientFunc func; /* who waits for its reply, or NULL */
     gpointer data;
     GError *closed; /* why there is no connection any more, or NULL */
+    int refusal;    /* libvirt's code in the last answer that was an error */
     guint tell_id;  /* a call on a closed connection is to be told */
 };
 
@@ -36,6 +37,7 @@ static void answer_with_refusal(RpcClient *client, const RpcFrame *reply)
     const guint8 *payload = rpc_frame_payload(reply, &len);
 
     rpc_error_decode(payload, len, &theirs, NULL);
+    client->refusal = theirs.code;
     error = g_error_new_literal(RPC_CLIENT_ERROR, RPC_CLIENT_ERROR_REFUSED,
                                 theirs.message ? theirs.message : _("libvirt gave no reason"));
     answer(client, NULL, error);
@@ -131,4 +133,9 @@ void rpc_client_call(RpcClient *client, gint32 procedure, xdrproc_t proc, void *
     else
         rpc_stream_send(client->stream, rpc_frame_new(&header, payload ? payload->data : NULL,
                                                       payload ? payload->len : 0));
+}
+
+int rpc_client_refusal_code(const RpcClient *client)
+{
+    return client->refusal;
 }

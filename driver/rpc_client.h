@@ -31,3 +31,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(RpcClient, rpc_client_free)
  * from the main loop. */
 void rpc_client_call(RpcClient *client, gint32 procedure, xdrproc_t proc, void *args,
                      RpcClientFunc func, gpointer data);
+
+/* libvirt's code (virErrorNumber) of the answer that was RPC_CLIENT_ERROR_REFUSED; 0: it had none. */
+int rpc_client_refusal_code(const RpcClient *client);

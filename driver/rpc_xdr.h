@@ -39,5 +39,7 @@ void rpc_xdr_free(xdrproc_t proc, void *value);
 RPC_XDR_DEFINE_CLEAR(remote_connect_open)
 RPC_XDR_DEFINE_CLEAR(remote_abort_job)
 RPC_XDR_DEFINE_CLEAR(remote_abort_job_flags)
+RPC_XDR_DEFINE_CLEAR(remote_perform3_params)
+RPC_XDR_DEFINE_CLEAR(remote_dom_ret)
 RPC_XDR_DEFINE_CLEAR(remote_text_ret)
 RPC_XDR_DEFINE_CLEAR(remote_prepare3_ret)

@@ -20,6 +20,9 @@
 #define PREFIX_OUT "out-"
 #define PREFIX_P2P "p2p-"
 
+/* 128 bits in hexadecimal digits. */
+#define UNIQUE_LEN 32
+
 G_STATIC_ASSERT(sizeof(PREFIX_IN QEMU_SOCKET) < sizeof(((struct sockaddr_un *)0)->sun_path));
 
 static gboolean fail_errno(GError **error, int err, const char *what, const char *path)
@@ -31,7 +34,7 @@ static gboolean fail_errno(GError **error, int err, const char *what, const char
 
 static char *random_name(void)
 {
-    guint8 bits[16];
+    guint8 bits[UNIQUE_LEN / 2];
     g_autoptr(GString) name = g_string_new(NULL);
 
     if (gnutls_rnd(GNUTLS_RND_NONCE, bits, sizeof bits) < 0)
@@ -41,44 +44,91 @@ static char *random_name(void)
     return g_string_free(g_steal_pointer(&name), FALSE);
 }
 
-static gboolean is_leftover(const char *name)
-{
-    return g_str_has_prefix(name, PREFIX_IN) || g_str_has_prefix(name, PREFIX_OUT) ||
-           g_str_has_prefix(name, PREFIX_P2P);
-}
-
-static void remove_leftover(const char *dir, const char *name)
-{
-    g_autofree char *path = g_build_filename(dir, name, NULL);
-
-    if (g_str_has_prefix(name, PREFIX_IN)) {
-        g_autofree char *socket = g_build_filename(path, QEMU_SOCKET, NULL);
-
-        run_dir_remove(dir, socket);
-    } else {
-        run_dir_remove(dir, path);
-    }
-    log_info(NULL, "removed %s, left by an earlier run", path);
-}
-
 gboolean run_dir_prepare(const char *path, GError **error)
 {
-    g_autoptr(GDir) dir = NULL;
-    const char *name;
-
     if (g_mkdir_with_parents(path, 0711) < 0)
         return fail_errno(error, errno, _("cannot make the directory"), path);
     if (chmod(path, 0711) < 0)
         return fail_errno(error, errno, _("cannot set the mode of"), path);
-    dir = g_dir_open(path, 0, error);
-    if (!dir)
-        return FALSE;
-    while ((name = g_dir_read_name(dir))) {
-        if (is_leftover(name))
-            remove_leftover(path, name);
-    }
     return TRUE;
 }
+
+/* ---- what an earlier run left ---- */
+
+static gboolean is_unique(const char *text, const char *suffix)
+{
+    return strspn(text, "0123456789abcdef") == UNIQUE_LEN &&
+           g_str_equal(text + UNIQUE_LEN, suffix);
+}
+
+gboolean run_dir_owns(const char *path, const char *socket_path)
+{
+    const char *name;
+
+    if (!g_str_has_prefix(socket_path, path) || socket_path[strlen(path)] != '/')
+        return FALSE;
+    name = socket_path + strlen(path) + 1;
+    return (g_str_has_prefix(name, PREFIX_IN) &&
+            is_unique(name + strlen(PREFIX_IN), "/" QEMU_SOCKET)) ||
+           (g_str_has_prefix(name, PREFIX_OUT) && is_unique(name + strlen(PREFIX_OUT), ".sock"));
+}
+
+/* The path of the socket that this name is, or holds; NULL: it is no socket of ours. */
+static char *socket_of(const char *dir, const char *name)
+{
+    if (g_str_has_prefix(name, PREFIX_IN))
+        return g_build_filename(dir, name, QEMU_SOCKET, NULL);
+    if (g_str_has_prefix(name, PREFIX_OUT) || g_str_has_prefix(name, PREFIX_P2P))
+        return g_build_filename(dir, name, NULL);
+    return NULL;
+}
+
+static gboolean has_record(const char *dir, const char *name)
+{
+    const char *unique = name + strlen(RUN_DIR_PREFIX_JOB);
+    g_autofree char *record = NULL;
+
+    if (!is_unique(unique, ".conf") && !is_unique(unique, ".sock") &&
+        !is_unique(unique, ".outcome"))
+        return FALSE;
+    record = g_strdup_printf("%s/" RUN_DIR_PREFIX_JOB "%.*s.conf", dir, UNIQUE_LEN, unique);
+    return g_file_test(record, G_FILE_TEST_EXISTS);
+}
+
+static gboolean is_kept(const GPtrArray *keep, const char *path)
+{
+    for (guint i = 0; i < keep->len; i++) {
+        if (g_str_equal(g_ptr_array_index(keep, i), path))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+static void sweep_name(const char *dir, const char *name, const GPtrArray *keep)
+{
+    g_autofree char *path = socket_of(dir, name);
+
+    if (!path && g_str_has_prefix(name, RUN_DIR_PREFIX_JOB) && !has_record(dir, name))
+        path = g_build_filename(dir, name, NULL);
+    if (!path || is_kept(keep, path))
+        return;
+    run_dir_remove(dir, path);
+    log_info(NULL, "removed %s, left by an earlier run", path);
+}
+
+void run_dir_sweep(const char *path, const GPtrArray *keep)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GDir) dir = g_dir_open(path, 0, &error);
+    const char *name;
+
+    if (!dir)
+        log_warning(NULL, "%s", error->message);
+    while (dir && (name = g_dir_read_name(dir)))
+        sweep_name(path, name, keep);
+}
+
+/* ---- sockets ---- */
 
 char *run_dir_socket_path(const char *path, const char *prefix)
 {

@@ -5,6 +5,7 @@
  *     RUN_DIR/out-X.sock  where the source QEMU's stream comes in (we listen)
  *     RUN_DIR/in-X/qemu   where the destination QEMU listens; in-X belongs to QEMU's user
  *     RUN_DIR/p2p-X.sock  where the source libvirtd calls for its peer
+ *     RUN_DIR/job-S.*     what is known of session S, see driver/job_record.h
  *
  * X is 128 random bits. A unix socket's path has 107 bytes at most. */
 #pragma once
@@ -13,9 +14,17 @@
 
 #include "xml/capabilities.h"
 
-/* Makes the directory if need be and removes what an earlier run left in it: no migration needs
- * its sockets' names any longer once its helper has them open. */
+#define RUN_DIR_PREFIX_JOB "job-"
+
+/* Makes the directory if need be. */
 gboolean run_dir_prepare(const char *path, GError **error);
+
+/* Removes what an earlier run left in it: the sockets (with their directories) that are not in keep
+ * (paths, char *), and files of sessions that have no record, readable or not. */
+void run_dir_sweep(const char *path, const GPtrArray *keep);
+
+/* TRUE if socket_path can have been made by this code in that directory. */
+gboolean run_dir_owns(const char *path, const char *socket_path);
 
 /* A new unguessable path "PATH/PREFIXxxxx.sock"; nothing is created. */
 char *run_dir_socket_path(const char *path, const char *prefix);

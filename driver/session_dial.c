@@ -13,9 +13,13 @@
 #include "driver/session_preamble.h"
 #include "util/log.h"
 
+G_DEFINE_QUARK(session-dial-error-quark, session_dial_error)
+
 typedef struct {
     const Settings *settings;
     char *peer; /* "host port 16515", for messages */
+    GCancellable *late; /* cancelled at the deadline, which is of the whole way */
+    guint deadline;
     GSocketConnection *connection;
     guint8 preamble[SESSION_PREAMBLE_LEN];
     guint8 answer;
@@ -25,6 +29,8 @@ static void dial_free(gpointer data)
 {
     Dial *dial = data;
 
+    g_clear_handle_id(&dial->deadline, g_source_remove);
+    g_clear_object(&dial->late);
     g_clear_object(&dial->connection);
     g_free(dial->peer);
     g_free(dial);
@@ -52,17 +58,37 @@ void session_socket_tune(int fd, const Settings *settings)
     set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, interval * count * 1000, "TCP_USER_TIMEOUT");
 }
 
-static void fail(GTask *task, GError *cause)
+static void fail_text(GTask *task, SessionDialError code, const char *text)
 {
     Dial *dial = g_task_get_task_data(task);
 
-    g_prefix_error(&cause, _("cannot reach the destination's migration port at %s: "), dial->peer);
-    g_task_return_error(task, cause);
+    g_task_return_new_error(task, SESSION_DIAL_ERROR, (gint)code,
+                            _("cannot reach the destination's migration port at %s: %s"),
+                            dial->peer, text);
 }
 
-static void fail_text(GTask *task, const char *text)
+static void fail(GTask *task, GError *cause)
 {
-    fail(task, g_error_new_literal(G_IO_ERROR, G_IO_ERROR_FAILED, text));
+    Dial *dial = g_task_get_task_data(task);
+    g_autoptr(GError) owned = cause;
+
+    if (g_error_matches(owned, G_IO_ERROR, G_IO_ERROR_CANCELLED)) {
+        g_autofree char *text =
+            g_strdup_printf(_("no answer within %u seconds"), dial->settings->connect_timeout);
+
+        fail_text(task, SESSION_DIAL_ERROR_FAILED, text);
+    } else {
+        fail_text(task, SESSION_DIAL_ERROR_FAILED, owned->message);
+    }
+}
+
+static gboolean on_deadline(gpointer data)
+{
+    Dial *dial = data;
+
+    dial->deadline = 0;
+    g_cancellable_cancel(dial->late);
+    return G_SOURCE_REMOVE;
 }
 
 static void on_answer(GObject *source, GAsyncResult *result, gpointer data)
@@ -75,14 +101,17 @@ static void on_answer(GObject *source, GAsyncResult *result, gpointer data)
     if (n < 0) {
         fail(task, error);
     } else if (n == 0) {
-        fail_text(task, _("it closed the connection; is virtpostcopyd listening there?"));
+        fail_text(task, SESSION_DIAL_ERROR_FAILED,
+                  _("it closed the connection; is virtpostcopyd listening there?"));
     } else if (dial->answer == SESSION_ANSWER_UNKNOWN) {
-        fail_text(task, _("it does not know this session; the migration was ended there, or its "
-                          "token has been used before"));
+        fail_text(task, SESSION_DIAL_ERROR_UNKNOWN,
+                  _("it does not know this session; the migration was ended there, or its "
+                    "token has been used before"));
     } else if (dial->answer == SESSION_ANSWER_BUSY) {
-        fail_text(task, _("it is setting up too many connections; try again"));
+        fail_text(task, SESSION_DIAL_ERROR_FAILED,
+                  _("it is too busy to take this connection now; try again"));
     } else if (dial->answer != SESSION_ANSWER_GO) {
-        fail_text(task, _("what answers there is not virtpostcopyd"));
+        fail_text(task, SESSION_DIAL_ERROR_FAILED, _("what answers there is not virtpostcopyd"));
     } else {
         int fd = connection_dup_fd(dial->connection);
 
@@ -103,7 +132,7 @@ static void on_preamble_sent(GObject *source, GAsyncResult *result, gpointer dat
         fail(task, error);
         return;
     }
-    g_input_stream_read_async(in, &dial->answer, 1, G_PRIORITY_DEFAULT, NULL, on_answer,
+    g_input_stream_read_async(in, &dial->answer, 1, G_PRIORITY_DEFAULT, dial->late, on_answer,
                               g_steal_pointer(&task));
 }
 
@@ -122,24 +151,27 @@ static void on_connected(GObject *source, GAsyncResult *result, gpointer data)
     }
     out = g_io_stream_get_output_stream(G_IO_STREAM(dial->connection));
     g_output_stream_write_all_async(out, dial->preamble, sizeof dial->preamble, G_PRIORITY_DEFAULT,
-                                    NULL, on_preamble_sent, g_steal_pointer(&task));
+                                    dial->late, on_preamble_sent, g_steal_pointer(&task));
 }
 
-void session_dial(const Settings *settings, const MigrationUri *uri, GAsyncReadyCallback callback,
-                  gpointer data)
+void session_dial(const Settings *settings, const MigrationUri *uri, SessionPurpose purpose,
+                  GAsyncReadyCallback callback, gpointer data)
 {
     g_autoptr(GTask) task = g_task_new(NULL, NULL, callback, data);
     g_autoptr(GSocketClient) client = g_socket_client_new();
+    const char *magic =
+        purpose == SESSION_FOR_RPC ? SESSION_PREAMBLE_MAGIC_RPC : SESSION_PREAMBLE_MAGIC;
     Dial *dial = g_new0(Dial, 1);
 
     dial->settings = settings;
     dial->peer = g_strdup_printf(_("%s port %u"), uri->host, uri->port);
-    memcpy(dial->preamble, SESSION_PREAMBLE_MAGIC, SESSION_PREAMBLE_MAGIC_LEN);
+    dial->late = g_cancellable_new();
+    dial->deadline = g_timeout_add_seconds(settings->connect_timeout, on_deadline, dial);
+    memcpy(dial->preamble, magic, SESSION_PREAMBLE_MAGIC_LEN);
     memcpy(dial->preamble + SESSION_PREAMBLE_MAGIC_LEN, uri->session, MIGRATION_SESSION_LEN);
     g_task_set_task_data(task, dial, dial_free);
     g_socket_client_set_enable_proxy(client, FALSE);
-    g_socket_client_set_timeout(client, settings->connect_timeout);
-    g_socket_client_connect_to_host_async(client, uri->host, uri->port, NULL, on_connected,
+    g_socket_client_connect_to_host_async(client, uri->host, uri->port, dial->late, on_connected,
                                           g_steal_pointer(&task));
 }
 
@@ -153,6 +185,7 @@ int session_dial_finish(GAsyncResult *result, GError **error)
         return -1;
     }
     if (fd < 0)
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, _("out of file descriptors"));
+        g_set_error(error, SESSION_DIAL_ERROR, SESSION_DIAL_ERROR_FAILED,
+                    _("out of file descriptors"));
     return (int)fd;
 }

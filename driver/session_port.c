@@ -18,6 +18,8 @@
 
 struct SessionPort {
     MigrationSet *set;
+    SessionPortRpcFunc rpc;
+    gpointer data;
     GSocketListener *listener;
     GCancellable *stopped;
     guint pending;
@@ -31,7 +33,8 @@ typedef struct {
     char *address;
     guint8 preamble[SESSION_PREAMBLE_LEN];
     guint8 answer;
-    Migration *migration;
+    gboolean for_rpc;
+    Migration *migration; /* or NULL */
 } Caller;
 
 static void caller_free(Caller *caller)
@@ -45,6 +48,11 @@ static void caller_free(Caller *caller)
     g_free(caller);
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Caller, caller_free)
+
+static const guint8 *session_of(const Caller *caller)
+{
+    return caller->preamble + SESSION_PREAMBLE_MAGIC_LEN;
+}
 
 static char *peer_address(GSocketConnection *connection)
 {
@@ -65,7 +73,7 @@ static void on_answered(GObject *source, GAsyncResult *result, gpointer data)
         log_info(NULL, "migration port: %s: %s", caller->address, error->message);
         return;
     }
-    if (!caller->migration || g_cancellable_is_cancelled(caller->stopped))
+    if (caller->answer != SESSION_ANSWER_GO || g_cancellable_is_cancelled(caller->stopped))
         return;
     fd = connection_dup_fd(caller->connection);
     if (fd < 0) {
@@ -73,23 +81,48 @@ static void on_answered(GObject *source, GAsyncResult *result, gpointer data)
         return;
     }
     session_socket_tune(fd, migration_set_settings(caller->port->set));
-    migration_accept_peer(caller->migration, autofd_steal(&fd), caller->address);
+    if (caller->for_rpc)
+        caller->port->rpc(autofd_steal(&fd), caller->address, session_of(caller),
+                          caller->port->data);
+    else
+        migration_accept_peer(caller->migration, autofd_steal(&fd), caller->address);
 }
 
-/* Which migration the preamble means; the answer says it to the caller. */
+static gboolean has_magic(const Caller *caller, const char *magic)
+{
+    return memcmp(caller->preamble, magic, SESSION_PREAMBLE_MAGIC_LEN) == 0;
+}
+
+static SessionAnswer find_migration(Caller *caller)
+{
+    Migration *migration = migration_set_lookup(caller->port->set, session_of(caller));
+
+    if (!migration)
+        return SESSION_ANSWER_UNKNOWN;
+    /* Its helper is only being taken over: a moment later it can be had. */
+    if (!migration_is_reachable(migration))
+        return SESSION_ANSWER_BUSY;
+    caller->migration = migration_ref(migration);
+    return SESSION_ANSWER_GO;
+}
+
+static SessionAnswer find_record(const Caller *caller)
+{
+    return migration_set_find_record(caller->port->set, MIGRATION_SIDE_DESTINATION,
+                                     session_of(caller))
+               ? SESSION_ANSWER_GO
+               : SESSION_ANSWER_UNKNOWN;
+}
+
+/* Whom the preamble means; the answer says it to the caller. */
 static void route(Caller *caller)
 {
-    const guint8 *session = caller->preamble + SESSION_PREAMBLE_MAGIC_LEN;
-    Migration *migration = migration_set_lookup(caller->port->set, session);
+    SessionAnswer answer = caller->for_rpc ? find_record(caller) : find_migration(caller);
 
-    if (!migration) {
+    if (answer == SESSION_ANSWER_UNKNOWN)
         log_warning(NULL, "migration port: %s asked for a session that is not here",
                     caller->address);
-        caller->answer = SESSION_ANSWER_UNKNOWN;
-        return;
-    }
-    caller->migration = migration_ref(migration);
-    caller->answer = SESSION_ANSWER_GO;
+    caller->answer = (guint8)answer;
 }
 
 static void answer(Caller *caller)
@@ -111,8 +144,9 @@ static void on_preamble(GObject *source, GAsyncResult *result, gpointer data)
                     error->message);
         return;
     }
+    caller->for_rpc = has_magic(caller, SESSION_PREAMBLE_MAGIC_RPC);
     if (n < sizeof caller->preamble ||
-        memcmp(caller->preamble, SESSION_PREAMBLE_MAGIC, SESSION_PREAMBLE_MAGIC_LEN) != 0) {
+        (!caller->for_rpc && !has_magic(caller, SESSION_PREAMBLE_MAGIC))) {
         log_warning(NULL,
                     "migration port: %s does not speak this protocol (its first %zu bytes are no "
                     "preamble)",
@@ -183,7 +217,8 @@ static void accept_next(SessionPort *port)
     g_socket_listener_accept_async(port->listener, port->stopped, on_accepted, port);
 }
 
-SessionPort *session_port_new(MigrationSet *set, GError **error)
+SessionPort *session_port_new(MigrationSet *set, SessionPortRpcFunc rpc, gpointer data,
+                              GError **error)
 {
     const Settings *settings = migration_set_settings(set);
     g_autoptr(GSocketListener) listener = g_socket_listener_new();
@@ -206,6 +241,8 @@ SessionPort *session_port_new(MigrationSet *set, GError **error)
     }
     port = g_new0(SessionPort, 1);
     port->set = set;
+    port->rpc = rpc;
+    port->data = data;
     port->listener = g_steal_pointer(&listener);
     port->stopped = g_cancellable_new();
     accept_next(port);

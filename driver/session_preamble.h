@@ -10,11 +10,14 @@
 #include "xml/migration_uri.h"
 
 #define SESSION_PREAMBLE_MAGIC "virt-postcopy/1\n"
+/* For the daemon itself: libvirt's RPC, to recover that session's domain (driver/recovery_port.h). */
+#define SESSION_PREAMBLE_MAGIC_RPC "virt-postcopy/1r"
 #define SESSION_PREAMBLE_MAGIC_LEN 16
 #define SESSION_PREAMBLE_LEN (SESSION_PREAMBLE_MAGIC_LEN + MIGRATION_SESSION_LEN)
 
 typedef enum {
     SESSION_ANSWER_GO = 1,      /* TLS follows */
     SESSION_ANSWER_UNKNOWN = 2, /* no such session: ended, or never was */
-    SESSION_ANSWER_BUSY = 3,    /* too many connections are being set up */
+    SESSION_ANSWER_BUSY = 3,    /* not now: too many connections are being set up, or the daemon has
+                                 * only just started */
 } SessionAnswer;

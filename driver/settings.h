@@ -72,6 +72,10 @@ typedef struct {
     guint connect_timeout;            /* seconds */
     guint keepalive_interval;         /* seconds */
     guint keepalive_count;
+    guint reconnect_timeout;          /* seconds; 0: for ever */
+    gboolean auto_recover;
+    guint recover_timeout;            /* seconds; 0: for ever */
+    guint migration_rekey_records;    /* 0: when the library wants it */
     gboolean allow_plain_destination;
 
     /* Processes. */

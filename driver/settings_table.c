@@ -11,7 +11,9 @@
 
 #define AT(field) G_STRUCT_OFFSET(Settings, field)
 
-/* Socket keep-alive: the kernel takes 1 to 32767 seconds and 1 to 127 probes. */
+#define RECOVER_TIMEOUT_MAX 604800 /* a week */
+
+/* keepalive_*: also what the kernel takes for its own probes. */
 const SettingRow setting_rows[] = {
     { "unix_sock_dir", SETTING_PATH, DEFAULT_SOCK_DIR, AT(unix_sock_dir),
       N_("directory of the local sockets") },
@@ -74,10 +76,19 @@ const SettingRow setting_rows[] = {
       N_("keep QEMU to the speed of the link in post-copy") },
     { "connect_timeout", SETTING_UINT, "10", AT(connect_timeout),
       N_("seconds to wait for another host"), 1, 600 },
-    { "keepalive_interval", SETTING_UINT, "5", AT(keepalive_interval),
-      N_("seconds between probes of a silent peer"), 1, 32767 },
-    { "keepalive_count", SETTING_UINT, "5", AT(keepalive_count),
-      N_("probes without answer until a peer is dead"), 1, 127 },
+    { "keepalive_interval", SETTING_UINT, G_STRINGIFY(JOB_HEARTBEAT_DEFAULT),
+      AT(keepalive_interval), N_("seconds between probes of a silent peer"), 1,
+      JOB_HEARTBEAT_MAX },
+    { "keepalive_count", SETTING_UINT, G_STRINGIFY(JOB_HEARTBEATS_DEFAULT), AT(keepalive_count),
+      N_("probes without answer until a connection is lost"), 1, JOB_HEARTBEATS_MAX },
+    { "reconnect_timeout", SETTING_UINT, G_STRINGIFY(JOB_RECONNECT_DEFAULT), AT(reconnect_timeout),
+      N_("seconds to wait for a lost connection to come back"), 0, JOB_RECONNECT_MAX },
+    { "auto_recover", SETTING_BOOL, "1", AT(auto_recover),
+      N_("resume a broken post-copy migration without being asked") },
+    { "recover_timeout", SETTING_UINT, "600", AT(recover_timeout),
+      N_("seconds to try to resume a broken migration"), 0, RECOVER_TIMEOUT_MAX },
+    { "migration_rekey_records", SETTING_UINT, "0", AT(migration_rekey_records),
+      N_("records until new keys, for tests"), 0, JOB_REKEY_MAX },
     { "allow_plain_destination", SETTING_BOOL, "0", AT(allow_plain_destination),
       N_("allow migration in clear to a host without this daemon") },
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* virt-postcopy-helper: the data path of one migration, on one side.
  *
- * Started by virtpostcopyd with one descriptor, over which it is told everything else
- * (ram/org.libvirt.Postcopy1.xml). The order below matters: privileges go first, before there is
- * a thread or a byte from outside; then what has to be opened is opened; then nothing can be. */
+ * Started by virtpostcopyd with a descriptor over which it is told everything else
+ * (ram/org.libvirt.Postcopy1.xml), one on which it waits for a daemon that comes later, and one
+ * of a file for its outcome. The order below matters: privileges go first, before there is a
+ * thread or a byte from outside; then what has to be opened is opened; then nothing can be. */
 #include "config.h"
 
 #include <errno.h>
@@ -16,18 +17,19 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "ram/control.h"
 #include "ram/job.h"
+#include "ram/job_outcome.h"
 #include "ram/privileges.h"
 #include "ram/sandbox.h"
 #include "util/log.h"
 
 #define EXIT_USAGE 2
 
-/* A daemon that does not read any more must not keep the helper for ever. */
-#define FLUSH_TIMEOUT_S 5
-
 typedef struct {
     int dbus_fd;
+    int listen_fd;  /* or -1 */
+    int outcome_fd; /* or -1 */
     int log_level;
     char *user;
     gboolean version;
@@ -35,7 +37,7 @@ typedef struct {
 
 typedef struct {
     GMainLoop *loop;
-    GDBusConnection *connection;
+    Control *control;
     Job *job;
     JobOutcome outcome;
 } Helper;
@@ -73,6 +75,10 @@ static gboolean parse_options(int argc, char **argv, HelperOptions *o, GError **
     const GOptionEntry entries[] = {
         { "dbus-fd", 0, 0, G_OPTION_ARG_INT, &o->dbus_fd,
           N_("descriptor of the connection to virtpostcopyd"), "N" },
+        { "listen-fd", 0, 0, G_OPTION_ARG_INT, &o->listen_fd,
+          N_("descriptor on which a virtpostcopyd that comes later connects"), "N" },
+        { "outcome-fd", 0, 0, G_OPTION_ARG_INT, &o->outcome_fd,
+          N_("descriptor of the file that says how far the migration came"), "N" },
         { "user", 0, 0, G_OPTION_ARG_STRING, &o->user, N_("numeric user and group to become"),
           "UID:GID" },
         { "log-level", 0, 0, G_OPTION_ARG_INT, &o->log_level,
@@ -126,26 +132,11 @@ static void open_what_is_needed(void)
     gnutls_global_init();
 }
 
-static GDBusConnection *connect_daemon(int fd, GError **error)
-{
-    g_autoptr(GSocket) socket = g_socket_new_from_fd(fd, error);
-    g_autoptr(GSocketConnection) stream = NULL;
-
-    if (!socket)
-        return NULL;
-    stream = g_socket_connection_factory_create_connection(socket);
-    return g_dbus_connection_new_sync(
-        G_IO_STREAM(stream), NULL,
-        G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT |
-            G_DBUS_CONNECTION_FLAGS_DELAY_MESSAGE_PROCESSING,
-        NULL, NULL, error);
-}
-
-static gboolean enter_sandbox(GError **error)
+static gboolean enter_sandbox(const HelperOptions *options, GError **error)
 {
     gboolean active;
 
-    if (!sandbox_enter(&active, error))
+    if (!sandbox_enter(options->outcome_fd, &active, error))
         return FALSE;
     if (!active)
         log_warning(NULL, "this kernel has no seccomp filters, going on without");
@@ -154,20 +145,10 @@ static gboolean enter_sandbox(GError **error)
 
 /* ---- end ---- */
 
-static void on_flushed(GObject *connection, GAsyncResult *result, gpointer data)
+static gboolean on_flushed(gpointer data)
 {
     Helper *helper = data;
 
-    /* A daemon that is gone cannot be told: nothing to do about it. */
-    g_dbus_connection_flush_finish(helper->connection, result, NULL);
-    g_main_loop_quit(helper->loop);
-}
-
-static gboolean on_flush_timeout(gpointer data)
-{
-    Helper *helper = data;
-
-    log_warning(NULL, "the daemon does not read, ending without it");
     g_main_loop_quit(helper->loop);
     return G_SOURCE_REMOVE;
 }
@@ -178,16 +159,7 @@ static void on_job_end(JobOutcome outcome, gpointer data)
     Helper *helper = data;
 
     helper->outcome = outcome;
-    g_timeout_add_seconds(FLUSH_TIMEOUT_S, on_flush_timeout, helper);
-    g_dbus_connection_flush(helper->connection, NULL, on_flushed, helper);
-}
-
-static void on_daemon_gone(GDBusConnection *connection, gboolean vanished, GError *error,
-                           gpointer data)
-{
-    Helper *helper = data;
-
-    job_give_up(helper->job, _("the daemon has gone"));
+    control_flush(helper->control, on_flushed, helper);
 }
 
 static gboolean on_sigterm(gpointer data)
@@ -198,40 +170,54 @@ static gboolean on_sigterm(gpointer data)
     return G_SOURCE_CONTINUE;
 }
 
-static int serve(GDBusConnection *connection, GError **error)
+static int serve(const HelperOptions *options, GDBusConnection *connection, uid_t daemon_uid,
+                 GError **error)
 {
-    Helper helper = { .connection = connection, .outcome = JOB_FAILED };
+    Helper helper = { .outcome = JOB_FAILED };
 
-    helper.job = job_new(connection, on_job_end, &helper, error);
-    if (!helper.job)
+    helper.job = job_new(options->outcome_fd, on_job_end, &helper);
+    helper.control = control_new(helper.job, connection, error);
+    if (!helper.control) {
+        job_free(helper.job);
         return EXIT_FAILURE;
+    }
+    if (options->listen_fd >= 0)
+        control_listen(helper.control, options->listen_fd, daemon_uid);
     helper.loop = g_main_loop_new(NULL, FALSE);
     g_unix_signal_add(SIGTERM, on_sigterm, &helper);
-    g_dbus_connection_set_exit_on_close(connection, FALSE);
-    g_signal_connect(connection, "closed", G_CALLBACK(on_daemon_gone), &helper);
-    g_dbus_connection_start_message_processing(connection);
 
     g_main_loop_run(helper.loop);
 
-    g_signal_handlers_disconnect_by_data(connection, &helper);
+    control_free(helper.control);
     job_free(helper.job);
     g_main_loop_unref(helper.loop);
     return (int)helper.outcome;
 }
 
+static gboolean check_descriptors(const HelperOptions *options, GError **error)
+{
+    return (options->listen_fd < 0 || control_check_listener(options->listen_fd, error)) &&
+           (options->outcome_fd < 0 || job_outcome_check(options->outcome_fd, error));
+}
+
 static int run(const HelperOptions *options, GError **error)
 {
     g_autoptr(GDBusConnection) connection = NULL;
+    uid_t daemon_uid = getuid(); /* it has started this process */
 
     leave_group();
+    if (!check_descriptors(options, error))
+        return EXIT_FAILURE;
     /* While still the user that made the socket pair: the kernel vouches for that one. */
-    connection = connect_daemon(options->dbus_fd, error);
+    connection = control_connect(options->dbus_fd, error);
     if (!connection || !drop_privileges(options, error) || !privileges_limit(error))
         return EXIT_FAILURE;
-    open_what_is_needed();
-    if (!enter_sandbox(error))
+    if (options->listen_fd >= 0 && !control_own_listener(options->listen_fd, error))
         return EXIT_FAILURE;
-    return serve(connection, error);
+    open_what_is_needed();
+    if (!enter_sandbox(options, error))
+        return EXIT_FAILURE;
+    return serve(options, connection, daemon_uid, error);
 }
 
 static void helper_options_clear(HelperOptions *options)
@@ -242,7 +228,9 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(HelperOptions, helper_options_clear)
 
 int main(int argc, char **argv)
 {
-    g_auto(HelperOptions) options = { .dbus_fd = -1, .log_level = LOG_LEVEL_INFO };
+    g_auto(HelperOptions) options = {
+        .dbus_fd = -1, .listen_fd = -1, .outcome_fd = -1, .log_level = LOG_LEVEL_INFO
+    };
     g_autoptr(GError) error = NULL;
     int status;
 

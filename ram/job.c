@@ -10,178 +10,9 @@
 
 #include "ram/job_error.h"
 #include "ram/job_options.h"
+#include "ram/job_priv.h"
 #include "ram/job_properties.h"
-#include "ram/postcopy-dbus.h"
-#include "ram/relay.h"
 #include "util/autofd.h"
-#include "util/log.h"
-
-#define STATS_INTERVAL_S 1
-
-struct Job {
-    PostcopyMigration *skeleton;
-    JobEndFunc func;
-    gpointer data;
-    SessionSide side;
-    Relay *relay;     /* NULL before Configure */
-    GPtrArray *calls; /* of GDBusMethodInvocation that the relay has not answered */
-    SessionState state;
-    gboolean ended; /* the relay's thread is through */
-    guint stats_timer;
-    char migration[9];
-    LogContext log;
-};
-
-/* ---- what the relay says ---- */
-
-/* Changed properties go out before the signal that follows. */
-static void flush_properties(Job *job)
-{
-    g_dbus_interface_skeleton_flush(G_DBUS_INTERFACE_SKELETON(job->skeleton));
-}
-
-static gboolean on_stats_timer(gpointer data)
-{
-    Job *job = data;
-
-    relay_command(job->relay, RELAY_GET_STATS, -1, NULL, NULL);
-    return G_SOURCE_CONTINUE;
-}
-
-static void log_state(Job *job, const char *status, const RelayReport *report)
-{
-    if (report->state == SESSION_FAILED)
-        log_error(&job->log, "%s: %s", status, report->reason);
-    else
-        log_info(&job->log, "%s%s%s", status, *report->reason ? ": " : "", report->reason);
-}
-
-/* Sets the property; returns whether that was a change, of which PhaseChanged has to tell. */
-static gboolean set_phase(Job *job, const char *phase)
-{
-    if (!phase || g_strcmp0(phase, postcopy_migration_get_phase(job->skeleton)) == 0)
-        return FALSE;
-    log_info(&job->log, "QEMU's migration: %s", phase);
-    postcopy_migration_set_phase(job->skeleton, phase);
-    return TRUE;
-}
-
-static void on_phase(Job *job, const char *phase)
-{
-    if (!set_phase(job, phase))
-        return;
-    flush_properties(job);
-    postcopy_migration_emit_phase_changed(job->skeleton, phase);
-}
-
-static void on_state(Job *job, const RelayReport *report)
-{
-    gboolean other_phase = set_phase(job, report->phase);
-    const char *status = session_state_status(report->state);
-
-    job->state = report->state;
-    log_state(job, status, report);
-    if (session_state_is_active(report->state) && !job->stats_timer)
-        job->stats_timer = g_timeout_add_seconds(STATS_INTERVAL_S, on_stats_timer, job);
-    if (session_state_is_end(report->state) && job->stats_timer) {
-        g_source_remove(job->stats_timer);
-        job->stats_timer = 0;
-    }
-    postcopy_migration_set_state(job->skeleton, status);
-    postcopy_migration_set_last_error(job->skeleton, report->reason);
-    postcopy_migration_set_ended_by(job->skeleton, session_ended_by_name(report->ended_by));
-    job_properties_set_statistics(job->skeleton, &report->stats);
-    flush_properties(job);
-    if (other_phase)
-        postcopy_migration_emit_phase_changed(job->skeleton, report->phase);
-    postcopy_migration_emit_state_changed(job->skeleton, status, report->reason,
-                                          session_ended_by_name(report->ended_by));
-}
-
-static void on_channel_up(Job *job, const RelayReport *report)
-{
-    log_info(&job->log, "%s channel with %s: %s %s, peer %s", channel_kind_name(report->kind),
-             report->address, report->tls_version, report->tls_cipher, report->peer_name);
-    job_properties_add_channel(job->skeleton, report);
-    flush_properties(job);
-}
-
-static void answer(Job *job, GDBusMethodInvocation *call, const GError *error)
-{
-    g_ptr_array_remove_fast(job->calls, call);
-    if (error) {
-        g_dbus_method_invocation_return_gerror(call, error);
-        return;
-    }
-    /* The methods without results answer alike. */
-    g_dbus_method_invocation_return_value(call, NULL);
-}
-
-static void on_ended(Job *job)
-{
-    g_autoptr(GError) gone =
-        g_error_new_literal(JOB_ERROR, JOB_ERROR_WRONG_STATE, _("the migration is over"));
-
-    job->ended = TRUE;
-    while (job->calls->len)
-        answer(job, job->calls->pdata[0], gone);
-    job->func(job->state == SESSION_COMPLETED   ? JOB_COMPLETED
-              : job->state == SESSION_CANCELLED ? JOB_CANCELLED
-                                                : JOB_FAILED,
-              job->data);
-}
-
-static void on_report(const RelayReport *report, gpointer data)
-{
-    Job *job = data;
-
-    switch (report->type) {
-    case RELAY_REPORT_STATE:
-        on_state(job, report);
-        break;
-    case RELAY_REPORT_PHASE:
-        on_phase(job, report->phase);
-        break;
-    case RELAY_REPORT_REPLY:
-        if (report->wants_preempt) {
-            job_properties_want_preempt(job->skeleton);
-            flush_properties(job); /* before the answer */
-        }
-        answer(job, report->call, report->error);
-        break;
-    case RELAY_REPORT_CHANNEL_UP:
-        on_channel_up(job, report);
-        break;
-    case RELAY_REPORT_CHANNEL_REFUSED:
-        log_warning(&job->log, "channel with %s refused: %s", report->address, report->reason);
-        postcopy_migration_emit_channel_refused(job->skeleton, report->address, report->reason);
-        break;
-    case RELAY_REPORT_WARNING:
-        log_warning(&job->log, "%s", report->reason);
-        break;
-    case RELAY_REPORT_QEMU_NEEDED:
-        postcopy_migration_emit_qemu_needed(job->skeleton);
-        break;
-    case RELAY_REPORT_QEMU_CONNECTED:
-        log_info(&job->log, "QEMU has connected");
-        postcopy_migration_emit_qemu_connected(job->skeleton);
-        break;
-    case RELAY_REPORT_RETURN_PATH:
-        postcopy_migration_set_return_path_opened(job->skeleton, TRUE);
-        flush_properties(job);
-        break;
-    case RELAY_REPORT_SOURCE_RATE:
-        postcopy_migration_emit_source_rate_wanted(job->skeleton, report->rate);
-        break;
-    case RELAY_REPORT_STATS:
-        job_properties_set_statistics(job->skeleton, &report->stats);
-        break;
-    case RELAY_REPORT_ENDED:
-        flush_properties(job);
-        on_ended(job);
-        break;
-    }
-}
 
 /* ---- what the daemon says ---- */
 
@@ -289,6 +120,38 @@ static gboolean on_connect_channel(PostcopyMigration *skeleton, GDBusMethodInvoc
     return refuse(call, JOB_ERROR_INVALID_ARGUMENT, text);
 }
 
+static gboolean on_reconnect_channel(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                                     GUnixFDList *list, GVariant *socket, const char *host,
+                                     const char *name, Job *job)
+{
+    ChannelKind kind = CHANNEL_MAIN;
+    g_autofree char *text = NULL;
+    int fd;
+
+    if (g_str_equal(name, channel_kind_name(CHANNEL_PREEMPT))) {
+        kind = CHANNEL_PREEMPT;
+    } else if (!g_str_equal(name, channel_kind_name(CHANNEL_MAIN))) {
+        text = g_strdup_printf(_("kind is \"%s\", must be \"%s\" or \"%s\""), name,
+                               channel_kind_name(CHANNEL_MAIN),
+                               channel_kind_name(CHANNEL_PREEMPT));
+        return refuse(call, JOB_ERROR_INVALID_ARGUMENT, text);
+    }
+    if (!check_side(job, call, SESSION_SOURCE))
+        return TRUE;
+    fd = take_socket(call, list, socket);
+    if (fd < 0)
+        return TRUE;
+    g_ptr_array_add(job->calls, call);
+    relay_reconnect(job->relay, kind, fd, host, call);
+    return TRUE;
+}
+
+static gboolean on_abandon_peer(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                                const char *reason, Job *job)
+{
+    return !check_ready(job, call) || pass_on(job, call, RELAY_ABANDON_PEER, -1, reason);
+}
+
 static gboolean on_accept_peer(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
                                GUnixFDList *list, GVariant *socket, const char *address, Job *job)
 {
@@ -305,7 +168,15 @@ static gboolean on_listen_qemu(PostcopyMigration *skeleton, GDBusMethodInvocatio
 static gboolean on_attach_qemu(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
                                GUnixFDList *list, GVariant *socket, Job *job)
 {
-    return pass_socket_on(job, call, SESSION_DESTINATION, RELAY_ATTACH_QEMU, list, socket, NULL);
+    int fd;
+
+    if (!check_side(job, call, SESSION_DESTINATION))
+        return TRUE;
+    fd = take_socket(call, list, socket);
+    if (fd < 0)
+        return TRUE;
+    job_properties_qemu_answered(job->skeleton);
+    return pass_on(job, call, RELAY_ATTACH_QEMU, fd, NULL);
 }
 
 static gboolean on_refuse_qemu(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
@@ -313,6 +184,7 @@ static gboolean on_refuse_qemu(PostcopyMigration *skeleton, GDBusMethodInvocatio
 {
     if (!check_side(job, call, SESSION_DESTINATION))
         return TRUE;
+    job_properties_qemu_answered(job->skeleton);
     return pass_on(job, call, RELAY_REFUSE_QEMU, -1, reason);
 }
 
@@ -383,6 +255,10 @@ static gboolean configure(Job *job, const char *side, GVariant *dict, GVariant *
         return FALSE;
 
     config.session = options.session;
+    config.timeouts.heartbeat_ms = options.heartbeat_interval * 1000;
+    config.timeouts.heartbeats = options.heartbeat_count;
+    config.timeouts.reconnect_ms = options.reconnect_timeout * 1000;
+    config.rekey_records = options.rekey_records;
     config.creds = creds;
     config.check_host = !options.psk;
     config.allowed_dns = (const char *const *)options.allowed_dns;
@@ -392,7 +268,7 @@ static gboolean configure(Job *job, const char *side, GVariant *dict, GVariant *
     config.compression_level = options.compression_level;
     start_log(job, &options);
     job->side = options.session.side;
-    job->relay = relay_new(&config, on_report, job, error);
+    job->relay = relay_new(&config, job_on_report, job, error);
     explicit_bzero(&config.session, sizeof config.session);
     return job->relay != NULL;
 }
@@ -427,6 +303,8 @@ static void connect_handlers(Job *job)
         { "handle-connect-peer", G_CALLBACK(on_connect_peer) },
         { "handle-connect-channel", G_CALLBACK(on_connect_channel) },
         { "handle-accept-peer", G_CALLBACK(on_accept_peer) },
+        { "handle-reconnect-channel", G_CALLBACK(on_reconnect_channel) },
+        { "handle-abandon-peer", G_CALLBACK(on_abandon_peer) },
         { "handle-listen-qemu", G_CALLBACK(on_listen_qemu) },
         { "handle-attach-qemu", G_CALLBACK(on_attach_qemu) },
         { "handle-refuse-qemu", G_CALLBACK(on_refuse_qemu) },
@@ -437,10 +315,11 @@ static void connect_handlers(Job *job)
         g_signal_connect(job->skeleton, handlers[i].signal, handlers[i].handler, job);
 }
 
-Job *job_new(GDBusConnection *connection, JobEndFunc func, gpointer data, GError **error)
+Job *job_new(int outcome_fd, JobEndFunc func, gpointer data)
 {
-    g_autoptr(Job) job = g_new0(Job, 1);
+    Job *job = g_new0(Job, 1);
 
+    job->outcome_fd = outcome_fd;
     job->func = func;
     job->data = data;
     job->state = SESSION_NONE;
@@ -448,10 +327,20 @@ Job *job_new(GDBusConnection *connection, JobEndFunc func, gpointer data, GError
     job->skeleton = postcopy_migration_skeleton_new();
     job_properties_init(job->skeleton);
     connect_handlers(job);
-    if (!g_dbus_interface_skeleton_export(G_DBUS_INTERFACE_SKELETON(job->skeleton), connection,
-                                          JOB_OBJECT_PATH, error))
-        return NULL;
-    return g_steal_pointer(&job);
+    return job;
+}
+
+gboolean job_set_connection(Job *job, GDBusConnection *connection, GError **error)
+{
+    GDBusInterfaceSkeleton *skeleton = G_DBUS_INTERFACE_SKELETON(job->skeleton);
+
+    if (connection &&
+        !g_dbus_interface_skeleton_export(skeleton, connection, JOB_OBJECT_PATH, error))
+        return FALSE;
+    if (job->connection)
+        g_dbus_interface_skeleton_unexport_from_connection(skeleton, job->connection);
+    g_set_object(&job->connection, connection);
+    return TRUE;
 }
 
 void job_free(Job *job)
@@ -461,7 +350,7 @@ void job_free(Job *job)
     if (job->stats_timer)
         g_source_remove(job->stats_timer);
     relay_free(job->relay);
-    g_dbus_interface_skeleton_unexport(G_DBUS_INTERFACE_SKELETON(job->skeleton));
+    job_set_connection(job, NULL, NULL);
     g_signal_handlers_disconnect_by_data(job->skeleton, job);
     g_object_unref(job->skeleton);
     g_ptr_array_unref(job->calls);

@@ -19,10 +19,17 @@ typedef enum {
 /* The relay has ended and its last state was told to the daemon. */
 typedef void (*JobEndFunc)(JobOutcome outcome, gpointer data);
 
-Job *job_new(GDBusConnection *connection, JobEndFunc func, gpointer data, GError **error);
+/* outcome_fd: checked by job_outcome_check() and written to until job_free(), or -1; stays the
+ * caller's. */
+Job *job_new(int outcome_fd, JobEndFunc func, gpointer data);
 void job_free(Job *job);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Job, job_free)
 
+/* The daemon is on this connection from here on, and on no other; NULL: there is none. A
+ * failure leaves it as it was. */
+gboolean job_set_connection(Job *job, GDBusConnection *connection, GError **error);
+
 /* Ends a migration that is not active, and calls the end function when that is done. An active
- * one goes on, with a warning in the log: its guest may depend on it already. */
+ * one goes on, with a warning in the log: its guest may depend on it already. One that has lost a
+ * channel is active. */
 void job_give_up(Job *job, const char *reason);

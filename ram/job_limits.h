@@ -12,3 +12,16 @@
 #define JOB_COMPRESSION_LEVEL_DEFAULT 1
 #define JOB_COMPRESSION_LEVEL_MIN 1
 #define JOB_COMPRESSION_LEVEL_MAX 19
+
+/* "heartbeat-interval", in seconds, and "heartbeat-count". */
+#define JOB_HEARTBEAT_DEFAULT 2
+#define JOB_HEARTBEAT_MAX 32767
+#define JOB_HEARTBEATS_DEFAULT 4
+#define JOB_HEARTBEATS_MAX 127
+
+/* "reconnect-timeout", in seconds; 0: for ever. */
+#define JOB_RECONNECT_DEFAULT 60
+#define JOB_RECONNECT_MAX 604800
+
+/* "rekey-records", for tests; 0: never. */
+#define JOB_REKEY_MAX 16777216

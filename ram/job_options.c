@@ -145,6 +145,41 @@ static gboolean take_compression_level(GVariant *value, JobOptions *o, GError **
     return TRUE;
 }
 
+static gboolean take_uint32(const char *name, GVariant *value, guint32 min, guint32 max, guint *ret,
+                            GError **error)
+{
+    guint32 number = g_variant_get_uint32(value);
+
+    if (number < min || number > max)
+        return invalid(error, _("option \"%s\" is %u, must be from %u to %u"), name, number, min,
+                       max);
+    *ret = number;
+    return TRUE;
+}
+
+static gboolean take_reconnect_timeout(GVariant *value, JobOptions *o, GError **error)
+{
+    return take_uint32("reconnect-timeout", value, 0, JOB_RECONNECT_MAX, &o->reconnect_timeout,
+                       error);
+}
+
+static gboolean take_heartbeat_interval(GVariant *value, JobOptions *o, GError **error)
+{
+    return take_uint32("heartbeat-interval", value, 1, JOB_HEARTBEAT_MAX, &o->heartbeat_interval,
+                       error);
+}
+
+static gboolean take_heartbeat_count(GVariant *value, JobOptions *o, GError **error)
+{
+    return take_uint32("heartbeat-count", value, 1, JOB_HEARTBEATS_MAX, &o->heartbeat_count,
+                       error);
+}
+
+static gboolean take_rekey_records(GVariant *value, JobOptions *o, GError **error)
+{
+    return take_uint32("rekey-records", value, 0, JOB_REKEY_MAX, &o->rekey_records, error);
+}
+
 static const struct {
     const char *name;
     const char *type;
@@ -162,6 +197,10 @@ static const struct {
     { "paced", "b", FALSE, take_paced },
     { "compression", "s", FALSE, take_compression },
     { "compression-level", "i", FALSE, take_compression_level },
+    { "reconnect-timeout", "u", FALSE, take_reconnect_timeout },
+    { "heartbeat-interval", "u", FALSE, take_heartbeat_interval },
+    { "heartbeat-count", "u", FALSE, take_heartbeat_count },
+    { "rekey-records", "u", FALSE, take_rekey_records },
 };
 
 G_STATIC_ASSERT(G_N_ELEMENTS(known) <= 32);
@@ -201,7 +240,10 @@ gboolean job_options_parse(const char *side, GVariant *dict, JobOptions *ret_opt
                              .session.features = SESSION_FEATURES_ALL,
                              .stage = JOB_STAGE_DEFAULT,
                              .compression = RELAY_COMPRESSION_AUTO,
-                             .compression_level = JOB_COMPRESSION_LEVEL_DEFAULT };
+                             .compression_level = JOB_COMPRESSION_LEVEL_DEFAULT,
+                             .reconnect_timeout = JOB_RECONNECT_DEFAULT,
+                             .heartbeat_interval = JOB_HEARTBEAT_DEFAULT,
+                             .heartbeat_count = JOB_HEARTBEATS_DEFAULT };
     GVariantIter iter;
     const char *name;
     GVariant *child;

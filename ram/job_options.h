@@ -17,6 +17,10 @@ typedef struct {
     guint64 stage;
     RelayCompression compression; /* off: the session's features are without zstd */
     int compression_level;
+    guint reconnect_timeout;  /* seconds */
+    guint heartbeat_interval; /* seconds */
+    guint heartbeat_count;
+    guint rekey_records;
 } JobOptions;
 
 void job_options_clear(JobOptions *options);

@@ -28,6 +28,9 @@ static void add_relay(GVariantBuilder *builder, const RelayStats *stats)
         { "frames-received", stats->frames_received },
         { "window-high-water", stats->window_high_water },
         { "elapsed-us", stats->elapsed_us },
+        { "resumes", stats->resumes },
+        { "bytes-sent-again", stats->bytes_sent_again },
+        { "key-updates", stats->key_updates },
     };
 
     add_counters(builder, counters, G_N_ELEMENTS(counters));
@@ -100,30 +103,72 @@ void job_properties_init(PostcopyMigration *skeleton)
     postcopy_migration_set_tls_cipher(skeleton, "");
     postcopy_migration_set_peer_name(skeleton, "");
     postcopy_migration_set_channels_wanted(skeleton, none);
+    postcopy_migration_set_channels_lost(skeleton, none);
     postcopy_migration_set_channels(skeleton, g_variant_new("a(sss)", NULL));
     job_properties_set_statistics(skeleton, &zero);
 }
 
-void job_properties_add_channel(PostcopyMigration *skeleton, const RelayReport *channel_up)
+static gboolean is_of_kind(GVariant *channel, const char *kind)
 {
+    const char *name;
+
+    g_variant_get(channel, "(&s&s&s)", &name, NULL, NULL);
+    return g_str_equal(name, kind);
+}
+
+void job_properties_put_channel(PostcopyMigration *skeleton, const RelayReport *channel_up)
+{
+    const char *kind = channel_kind_name(channel_up->kind);
     GVariantBuilder builder;
     GVariantIter iter;
-    GVariant *channel;
+    GVariant *child;
 
     g_variant_builder_init(&builder, G_VARIANT_TYPE("a(sss)"));
     g_variant_iter_init(&iter, postcopy_migration_get_channels(skeleton));
-    while ((channel = g_variant_iter_next_value(&iter))) {
-        g_variant_builder_add_value(&builder, channel);
-        g_variant_unref(channel);
+    while ((child = g_variant_iter_next_value(&iter))) {
+        g_autoptr(GVariant) channel = child;
+
+        if (!is_of_kind(channel, kind))
+            g_variant_builder_add_value(&builder, channel);
     }
-    g_variant_builder_add(&builder, "(sss)", channel_kind_name(channel_up->kind),
-                          channel_up->tls_version, channel_up->tls_cipher);
+    g_variant_builder_add(&builder, "(sss)", kind, channel_up->tls_version,
+                          channel_up->tls_cipher);
     postcopy_migration_set_channels(skeleton, g_variant_builder_end(&builder));
     if (channel_up->kind != CHANNEL_MAIN)
         return;
     postcopy_migration_set_tls_version(skeleton, channel_up->tls_version);
     postcopy_migration_set_tls_cipher(skeleton, channel_up->tls_cipher);
     postcopy_migration_set_peer_name(skeleton, channel_up->peer_name);
+}
+
+void job_properties_set_lost(PostcopyMigration *skeleton, ChannelKind kind, gboolean lost)
+{
+    const char *const *before = postcopy_migration_get_channels_lost(skeleton);
+    const char *names[CHANNEL_KIND_MAX + 1] = { NULL };
+    guint n = 0;
+
+    for (gint i = 0; i < CHANNEL_KIND_MAX; i++) {
+        const char *name = channel_kind_name((ChannelKind)i);
+
+        if (i == (gint)kind ? lost : g_strv_contains(before, name))
+            names[n++] = name;
+    }
+    postcopy_migration_set_channels_lost(skeleton, names);
+}
+
+void job_properties_none_lost(PostcopyMigration *skeleton)
+{
+    const char *const none[] = { NULL };
+
+    postcopy_migration_set_channels_lost(skeleton, none);
+}
+
+void job_properties_qemu_answered(PostcopyMigration *skeleton)
+{
+    guint wanted = postcopy_migration_get_qemu_wanted(skeleton);
+
+    if (wanted)
+        postcopy_migration_set_qemu_wanted(skeleton, wanted - 1);
 }
 
 void job_properties_want_preempt(PostcopyMigration *skeleton)

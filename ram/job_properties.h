@@ -11,8 +11,15 @@ void job_properties_init(PostcopyMigration *skeleton);
 
 void job_properties_set_statistics(PostcopyMigration *skeleton, const RelayStats *stats);
 
-/* One more in Channels, and if it is the main one its own properties. */
-void job_properties_add_channel(PostcopyMigration *skeleton, const RelayReport *channel_up);
+/* In Channels, in place of one of the same kind, and if it is the main one its own properties. */
+void job_properties_put_channel(PostcopyMigration *skeleton, const RelayReport *channel_up);
+
+/* ChannelsLost. */
+void job_properties_set_lost(PostcopyMigration *skeleton, ChannelKind kind, gboolean lost);
+void job_properties_none_lost(PostcopyMigration *skeleton);
+
+/* One less in QemuWanted. */
+void job_properties_qemu_answered(PostcopyMigration *skeleton);
 
 /* ChannelsWanted names the preempt channel. */
 void job_properties_want_preempt(PostcopyMigration *skeleton);

@@ -11,7 +11,7 @@
 typedef enum {
     LINK_HANDSHAKE, /* TLS */
     LINK_GREETING,  /* accepted: HELLO has not come yet */
-    LINK_OPEN,      /* the main channel */
+    LINK_OPEN,      /* a channel */
     LINK_REFUSED,   /* says why, then waits for the peer to go */
 } LinkState;
 
@@ -23,6 +23,9 @@ typedef struct {
     gint64 deadline_us; /* monotonic; 0: none */
     gboolean tls_refused; /* TLS itself failed: certificate, key, alert; not the transport */
     gboolean deaf;      /* what comes is no protocol (any more): read and dropped */
+    gboolean resumes;   /* takes the place of a connection that was lost */
+    gboolean is_lost;   /* and that was told */
+    gint64 heard_us;    /* when the peer has said something last; monotonic */
     GBytes *last_words; /* refused: what is left of the ERROR frame */
     guint64 wire_sent_before; /* on the TCP socket before TLS began */
     guint64 wire_received_before;

@@ -7,17 +7,33 @@
 #include "ram/engine.h"
 #include "ram/link.h"
 
-/* A channel: its link, and its machine: the session for the main one, or a lane. */
+/* ---- channels: ram/pump_channel.c ---- */
+
+/* A channel: its connection, and its machine: the session for the main one, or a lane. */
 typedef struct {
     Link *link; /* NULL: none */
     Session *session;
-    Lane *lane; /* NULL: the main channel */
+    Lane *lane;      /* NULL: the main channel, or there is no machine yet */
+    char *lost_why;  /* why the last connection was lost, or NULL */
 } PumpChannel;
 
-gboolean pump_channel_in(const PumpChannel *channel);
-gboolean pump_channel_out(const PumpChannel *channel);
+void pump_channel_clear(PumpChannel *channel);
+
+gboolean pump_channel_in(PumpChannel *channel);
+gboolean pump_channel_out(PumpChannel *channel);
 /* Bytes are waiting to be written on the channel. */
 gboolean pump_channel_has_output(const PumpChannel *channel);
+
+/* Its connection is no good any more, or none could be made: tells the machine, which says whether another
+ * may take its place (pump_channel_is_lost()). */
+void pump_channel_lose(PumpChannel *channel, const char *reason);
+/* And that no other will. */
+void pump_channel_give_up(PumpChannel *channel, const char *reason);
+gboolean pump_channel_is_lost(const PumpChannel *channel);
+/* Asks whether the peer is there, unless it is asked already. */
+void pump_channel_ping(PumpChannel *channel);
+
+/* ---- QEMU: ram/pump.c ---- */
 
 /* A connection to QEMU. buf: PUMP_QEMU_BUF bytes to read into. */
 #define PUMP_QEMU_BUF (128 * 1024)

@@ -85,9 +85,22 @@ static gboolean make_engine(Relay *relay, const RelayConfig *config, GError **er
     return TRUE;
 }
 
+/* GLib makes the quark of an error domain when it is first asked for, which two threads must not do at
+ * once. */
+static void make_quarks(void)
+{
+    const GQuark made[] = { TLS_ERROR, HELLO_ERROR, SESSION_ERROR, FRAME_ERROR_DOMAIN, RAM_ERROR,
+                            JOB_ERROR };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(made); i++)
+        g_assert(made[i] != 0);
+}
+
 Relay *relay_new(const RelayConfig *config, RelayReportFunc func, gpointer data, GError **error)
 {
     g_autoptr(Relay) relay = g_new0(Relay, 1);
+
+    make_quarks();
 
     relay->listen_fd = relay->leaving_fd = -1;
     relay->side = config->session.side;
@@ -100,11 +113,14 @@ Relay *relay_new(const RelayConfig *config, RelayReportFunc func, gpointer data,
     relay->check_host = config->check_host;
     relay->allowed_dns = g_strdupv((char **)config->allowed_dns);
     relay->timeouts = config->timeouts;
+    relay->rekey_records = config->rekey_records;
     relay->func = func;
     relay->data = data;
     relay->candidates = g_ptr_array_new_with_free_func((GDestroyNotify)link_free);
     relay->session = session_new(&config->session);
-    relay->main.session = relay->preempt.session = relay->session;
+    relay->main = (RelayChannel){ .kind = CHANNEL_MAIN };
+    relay->preempt = (RelayChannel){ .kind = CHANNEL_PREEMPT, .number = RELAY_PREEMPT_CHANNEL };
+    relay->main.pump.session = relay->preempt.pump.session = relay->session;
     if (!make_engine(relay, config, error))
         return NULL;
     relay->commands = mailbox_new(command_free, error);
@@ -121,6 +137,12 @@ Relay *relay_new(const RelayConfig *config, RelayReportFunc func, gpointer data,
     return relay->thread ? g_steal_pointer(&relay) : NULL;
 }
 
+static void channel_clear(RelayChannel *channel)
+{
+    pump_channel_clear(&channel->pump);
+    g_clear_pointer(&channel->ticket, g_bytes_unref);
+}
+
 void relay_free(Relay *relay)
 {
     if (!relay)
@@ -133,8 +155,9 @@ void relay_free(Relay *relay)
         g_source_destroy(relay->source);
         g_source_unref(relay->source);
     }
-    link_free(relay->main.link);
-    link_free(relay->preempt.link);
+    channel_clear(&relay->main);
+    channel_clear(&relay->preempt);
+    explicit_bzero(relay->key, sizeof relay->key);
     g_ptr_array_unref(relay->candidates);
     for (guint i = 0; i < QEMU_CONNECTION_MAX; i++)
         autofd_clear(&relay->qemu[i].fd);
@@ -152,10 +175,29 @@ void relay_free(Relay *relay)
     g_free(relay);
 }
 
+static void post(Relay *relay, const RelayCommand *command)
+{
+    RelayCommand *copy = g_new(RelayCommand, 1);
+
+    *copy = *command;
+    copy->text = g_strdup(command->text);
+    mailbox_post(relay->commands, copy);
+}
+
 void relay_command(Relay *relay, RelayCommandType type, int fd, const char *text, gpointer call)
 {
-    RelayCommand *command = g_new(RelayCommand, 1);
+    RelayCommand command = { .type = type, .fd = fd, .text = (char *)text, .call = call };
 
-    *command = (RelayCommand){ type, fd, g_strdup(text), call };
-    mailbox_post(relay->commands, command);
+    post(relay, &command);
+}
+
+void relay_reconnect(Relay *relay, ChannelKind kind, int fd, const char *host, gpointer call)
+{
+    RelayCommand command = { .type = RELAY_RECONNECT_CHANNEL,
+                             .fd = fd,
+                             .text = (char *)host,
+                             .call = call,
+                             .kind = kind };
+
+    post(relay, &command);
 }

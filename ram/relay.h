@@ -6,6 +6,7 @@
  * handed to a function in the main context the relay was made for. */
 #pragma once
 
+#include "ram/job_limits.h"
 #include "ram/relay_report.h"
 #include "tls/credentials.h"
 
@@ -17,9 +18,14 @@ typedef struct {
     guint handshake_ms; /* for TLS and, on an accepted channel, HELLO */
     guint hello_ack_ms; /* source: for the answer to HELLO; the peer gets its QEMU meanwhile */
     guint linger_ms;    /* for what is still to be said at the end */
+    guint heartbeat_ms; /* from the last word of the peer to a PING, and from that to the next */
+    guint heartbeats;   /* so many of these without a word: the connection is lost */
+    guint reconnect_ms; /* from the loss of a channel until another connection of it; 0: for ever */
 } RelayTimeouts;
 
-#define RELAY_TIMEOUTS_DEFAULT { 10 * 1000, 30 * 1000, 3 * 1000 }
+#define RELAY_TIMEOUTS_DEFAULT \
+    { 10 * 1000, 30 * 1000, 3 * 1000, JOB_HEARTBEAT_DEFAULT * 1000, JOB_HEARTBEATS_DEFAULT, \
+      JOB_RECONNECT_DEFAULT * 1000 }
 
 /* What is done to the bodies of PAGES frames, if the peer can undo it. */
 typedef enum {
@@ -39,6 +45,7 @@ typedef struct {
     gboolean paced; /* source: RELAY_REPORT_SOURCE_RATE is acted upon */
     RelayCompression compression; /* source */
     int compression_level;        /* source: zstd's */
+    guint rekey_records;          /* for tests, see tls_channel_set_rekey() */
 } RelayConfig;
 
 typedef struct Relay Relay;
@@ -59,6 +66,10 @@ typedef enum {
     /* source: fd (TCP), text (host). Another channel of the session, the preempt channel; after
      * RELAY_CONNECT_PEER. Answered when its HELLO_ACK is there or it was refused */
     RELAY_CONNECT_CHANNEL,
+    /* source: fd (TCP), text (host), kind. The answer to RELAY_REPORT_CHANNEL_LOST; answered at once, and
+     * RELAY_REPORT_CHANNEL_LOST comes again if that was in vain */
+    RELAY_RECONNECT_CHANNEL,
+    RELAY_ABANDON_PEER, /* text (reason): what is lost will not come back */
     RELAY_LISTEN_QEMU,  /* source: fd (listening) */
     /* destination: fd (connected); a second time for QEMU's own preempt connection */
     RELAY_ATTACH_QEMU,
@@ -72,3 +83,5 @@ typedef enum {
 /* fd is taken (-1: none), text is copied. With call there will be a RELAY_REPORT_REPLY for it,
  * unless the thread has ended: then none comes after RELAY_REPORT_ENDED. */
 void relay_command(Relay *relay, RelayCommandType type, int fd, const char *text, gpointer call);
+/* RELAY_RECONNECT_CHANNEL, of that kind. */
+void relay_reconnect(Relay *relay, ChannelKind kind, int fd, const char *host, gpointer call);

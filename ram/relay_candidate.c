@@ -5,8 +5,15 @@
 #include <glib/gi18n.h>
 
 #include "ram/relay_priv.h"
-#include "tls/proof.h"
 #include "util/autofd.h"
+
+/* A completed side may have to tell a peer that lost its channel that all is well. */
+static gboolean is_over(const Relay *relay)
+{
+    SessionState state = session_state(relay->session);
+
+    return session_state_is_end(state) && state != SESSION_COMPLETED;
+}
 
 void relay_accept_peer(Relay *relay, RelayCommand *command)
 {
@@ -14,12 +21,13 @@ void relay_accept_peer(Relay *relay, RelayCommand *command)
         .endpoint = TLS_ENDPOINT_SERVER,
         .alpn = LINK_ALPN,
         .allowed_dns = (const char *const *)relay->allowed_dns,
+        .tickets = TRUE,
     };
     g_autoptr(GError) error = NULL;
     Link *link;
 
     relay_reply(relay, command->call, NULL);
-    if (session_state_is_end(session_state(relay->session))) {
+    if (is_over(relay)) {
         relay_report_refused(relay, command->text, _("the migration is over"));
         return;
     }
@@ -29,10 +37,12 @@ void relay_accept_peer(Relay *relay, RelayCommand *command)
     }
     link = link_new(autofd_steal(&command->fd), relay->creds, &config, command->text,
                     relay_in_ms(relay->timeouts.handshake_ms), &error);
-    if (link)
-        g_ptr_array_add(relay->candidates, link);
-    else
+    if (!link) {
         relay_report_refused(relay, command->text, error->message);
+        return;
+    }
+    tls_channel_set_rekey(link->channel, relay->rekey_records);
+    g_ptr_array_add(relay->candidates, link);
 }
 
 static gboolean drop_candidate(Relay *relay, Link *link, const char *reason)
@@ -45,39 +55,64 @@ static gboolean drop_candidate(Relay *relay, Link *link, const char *reason)
 
 static gboolean refuse_candidate(Relay *relay, Link *link, const GError *why)
 {
+    g_autoptr(GError) told =
+        why->domain == HELLO_ERROR
+            ? g_error_copy(why)
+            : g_error_new_literal(HELLO_ERROR, HELLO_ERROR_INTERNAL, why->message);
+
     relay_report_refused(relay, link->address, why->message);
-    link_refuse(link, why, relay_in_ms(relay->timeouts.linger_ms));
+    link_refuse(link, told, relay_in_ms(relay->timeouts.linger_ms));
     return link_see_off(link) || drop_candidate(relay, link, NULL);
 }
 
-static void take_candidate(Relay *relay, Link *link, ChannelKind kind)
+/* It is the channel's connection from here on. One that is still there is one that the peer has given up:
+ * it would not have dialled otherwise. */
+static void take_candidate(Relay *relay, Link *link, RelayChannel *channel)
 {
     g_ptr_array_set_free_func(relay->candidates, NULL);
     g_ptr_array_remove(relay->candidates, link);
     g_ptr_array_set_free_func(relay->candidates, (GDestroyNotify)link_free);
+    relay_forget_link(relay, channel);
     link->state = LINK_OPEN;
     link->deadline_us = 0;
-    relay_report_channel_up(relay, link, kind);
+    link->heard_us = g_get_monotonic_time();
+    channel->pump.link = link;
+    relay_report_channel_up(relay, link, channel->kind);
+}
+
+static gboolean judge_main(Relay *relay, Link *link, const HelloBody *hello, GError **error)
+{
+    guint8 proof[HELLO_PROOF_LEN];
+
+    if (relay->has_key &&
+        !channel_proof(relay->key, link->channel, CHANNEL_MAIN, 0, proof, error))
+        return FALSE;
+    if (!session_judge_hello(relay->session, hello, relay->has_key ? proof : NULL, error))
+        return FALSE;
+    if (hello->resume)
+        return TRUE;
+    relay->has_key = channel_key(link->channel, relay->key, error);
+    return relay->has_key;
 }
 
 static gboolean promote_main(Relay *relay, Link *link, const HelloBody *hello)
 {
     g_autoptr(GError) error = NULL;
 
-    if (!session_judge_hello(relay->session, hello, &error))
+    if (!judge_main(relay, link, hello, &error))
         return refuse_candidate(relay, link, error);
-    take_candidate(relay, link, CHANNEL_MAIN);
-    relay->main.link = link;
+    take_candidate(relay, link, &relay->main);
     session_on_hello(relay->session, hello, NULL);
     return FALSE;
 }
 
 static gboolean judge_preempt(Relay *relay, Link *link, const HelloBody *hello, GError **error)
 {
+    const RelayChannel *channel = &relay->preempt;
     guint8 proof[HELLO_PROOF_LEN];
 
-    return channel_proof(relay->main.link->channel, link->channel, CHANNEL_PREEMPT,
-                         RELAY_PREEMPT_CHANNEL, proof, error) &&
+    return channel_proof(relay->key, link->channel, channel->kind, channel->number, proof,
+                         error) &&
            lane_judge_hello(relay->lane, hello, proof, error);
 }
 
@@ -85,10 +120,11 @@ static gboolean promote_preempt(Relay *relay, Link *link, const HelloBody *hello
 {
     g_autoptr(GError) error = NULL;
 
+    if (relay->finishing)
+        return drop_candidate(relay, link, _("the migration is over"));
     if (!judge_preempt(relay, link, hello, &error))
         return refuse_candidate(relay, link, error);
-    take_candidate(relay, link, CHANNEL_PREEMPT);
-    relay->preempt.link = link;
+    take_candidate(relay, link, &relay->preempt);
     lane_on_hello(relay->lane, hello, NULL);
     relay_watch_lane(relay);
     return FALSE;
@@ -97,7 +133,7 @@ static gboolean promote_preempt(Relay *relay, Link *link, const HelloBody *hello
 /* What is not (yet) another channel is judged as the main one, whose errors say why not. */
 static gboolean promote_candidate(Relay *relay, Link *link, const HelloBody *hello)
 {
-    if (hello->kind == CHANNEL_PREEMPT && relay->lane && relay->main.link)
+    if (hello->kind == CHANNEL_PREEMPT && relay->lane && relay->has_key)
         return promote_preempt(relay, link, hello);
     return promote_main(relay, link, hello);
 }

@@ -150,6 +150,12 @@ void relay_take_command(Relay *relay, RelayCommand *command)
     case RELAY_CONNECT_CHANNEL:
         relay_connect_channel(relay, command);
         break;
+    case RELAY_RECONNECT_CHANNEL:
+        relay_reconnect_channel(relay, command);
+        break;
+    case RELAY_ABANDON_PEER:
+        relay_abandon_peer(relay, command);
+        break;
     case RELAY_LISTEN_QEMU:
         listen_qemu(relay, command);
         break;
@@ -204,25 +210,26 @@ static void close_qemu(Relay *relay)
     autofd_clear(&relay->listen_fd);
 }
 
-static void finish_link(Relay *relay, Link *link)
+static void finish_channel(Relay *relay, RelayChannel *channel)
 {
-    link->deadline_us = relay_in_ms(relay->timeouts.linger_ms);
+    Link *link = channel->pump.link;
+
+    if (link && link->state == LINK_OPEN)
+        link->deadline_us = relay_in_ms(relay->timeouts.linger_ms);
+    else
+        relay_drop_link(relay, channel);
 }
 
 static void finish_channels(Relay *relay)
 {
+    if (relay->finishing)
+        return;
     relay->finishing = TRUE;
     g_ptr_array_set_size(relay->candidates, 0);
-    if (relay->main.link && relay->main.link->state == LINK_OPEN)
-        finish_link(relay, relay->main.link);
-    else
-        relay_drop_main(relay);
+    finish_channel(relay, &relay->main);
     if (relay->lane)
         lane_finish(relay->lane);
-    if (relay->preempt.link && relay->preempt.link->state == LINK_OPEN)
-        finish_link(relay, relay->preempt.link);
-    else
-        relay_drop_preempt(relay);
+    finish_channel(relay, &relay->preempt);
     relay_watch_lane(relay);
 }
 
@@ -240,7 +247,7 @@ static void make_lane(Relay *relay)
     if (relay->lane || !(config.features & SESSION_FEATURE_RAM))
         return;
     memcpy(config.id, relay->id, sizeof config.id);
-    relay->lane = relay->preempt.lane = lane_new(&config);
+    relay->lane = relay->preempt.pump.lane = lane_new(&config);
 }
 
 void relay_act(Relay *relay)
@@ -257,15 +264,20 @@ void relay_act(Relay *relay)
             relay_report_state(relay);
         if (actions & SESSION_DO_FETCH_QEMU)
             relay_report(relay, relay_report_new(RELAY_REPORT_QEMU_NEEDED));
-        if (actions & SESSION_DO_FINISH_CHANNEL)
+        if (actions & (SESSION_DO_FINISH_CHANNEL | SESSION_DO_CLOSE_CHANNEL))
             finish_channels(relay);
         if (actions & SESSION_DO_CLOSE_CHANNEL)
-            relay_drop_main(relay);
+            relay_drop_link(relay, &relay->main);
+        if (actions & SESSION_DO_REJOIN)
+            relay_lose_channel(relay, &relay->main);
+        if (actions & SESSION_DO_REJOINED)
+            relay_channel_resumed(relay, &relay->main);
     }
     make_lane(relay);
     relay_answer_connect(relay);
-    if (relay->finishing && !relay->main.link && !relay->preempt.link &&
-        relay->leaving_fd < 0 && !relay->stopped) {
+    /* A completed side that has lost its peer stays until that has heard that all is well. */
+    if (relay->finishing && !relay->main.pump.link && !session_is_lost(relay->session) &&
+        !relay->preempt.pump.link && relay->leaving_fd < 0 && !relay->stopped) {
         relay->stopped = TRUE;
         relay_report_stats(relay);
     }

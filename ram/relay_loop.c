@@ -3,7 +3,6 @@
 #include "config.h"
 
 #include <errno.h>
-#include <glib/gi18n.h>
 #include <poll.h>
 
 #include "ram/relay_priv.h"
@@ -68,16 +67,15 @@ static gboolean is_listening(const Relay *relay)
            session_state_is_active(session_state(relay->session));
 }
 
-static void prepare_channel(Waiting *w, guint slot, const PumpChannel *channel)
+static void prepare_channel(Waiting *w, guint slot, const RelayChannel *channel)
 {
-    Link *link = channel->link;
+    Link *link = channel->pump.link;
 
     wait_for(w, slot, -1, 0);
-    if (!link)
-        return;
-    wait_for(w, slot, tls_channel_fd(link->channel),
-             link_events(link, link->state == LINK_OPEN && pump_channel_has_output(channel)));
-    wait_until(w, link->deadline_us);
+    if (link)
+        wait_for(w, slot, tls_channel_fd(link->channel),
+                 link_events(link, link->state == LINK_OPEN &&
+                                       pump_channel_has_output(&channel->pump)));
 }
 
 static void prepare(Relay *relay, Waiting *w)
@@ -90,6 +88,7 @@ static void prepare(Relay *relay, Waiting *w)
         wait_for(w, POLL_QEMU + i, relay->qemu[i].fd, qemu_events(relay, &relay->qemu[i]));
     prepare_channel(w, POLL_MAIN, &relay->main);
     prepare_channel(w, POLL_PREEMPT, &relay->preempt);
+    wait_until(w, relay_channels_due(relay));
     wait_for(w, POLL_WORKER, -1, 0);
     if (relay->worker)
         wait_for(w, POLL_WORKER, compress_worker_fd(relay->worker),
@@ -143,36 +142,6 @@ static void turn_candidates(Relay *relay, const Waiting *w)
     }
 }
 
-/* ---- deadlines ---- */
-
-static char *late_reason(const Link *link)
-{
-    return g_strdup_printf(link->state == LINK_HANDSHAKE
-                               ? _("the peer %s did not answer the TLS handshake in time")
-                               : _("the peer %s did not answer in time"),
-                           link->address);
-}
-
-static void turn_deadlines(Relay *relay)
-{
-    g_autofree char *reason = NULL;
-
-    if (relay->main.link && is_due(relay->main.link)) {
-        relay->main.link->deadline_us = 0;
-        reason = late_reason(relay->main.link);
-        session_on_channel_lost(relay->session, reason);
-    } else if (relay->preempt.link && is_due(relay->preempt.link)) {
-        relay->preempt.link->deadline_us = 0;
-        reason = late_reason(relay->preempt.link);
-        if (relay->finishing)
-            relay_drop_preempt(relay);
-        else
-            lane_on_channel_lost(relay->lane, reason);
-        relay_watch_lane(relay);
-    }
-    relay_act(relay);
-}
-
 static void turn_leaving(Relay *relay, const Waiting *w)
 {
     if (relay->leaving_fd >= 0 && ((w->fds[POLL_LEAVING].revents & (POLLHUP | POLLERR)) ||
@@ -182,73 +151,42 @@ static void turn_leaving(Relay *relay, const Waiting *w)
 
 /* ---- channels ---- */
 
-static gboolean is_ready(const PumpChannel *channel, const Waiting *w, guint slot)
+static void after_channel(Relay *relay)
 {
-    return channel->link &&
-           (w->fds[slot].revents || tls_channel_pending(channel->link->channel) > 0);
-}
-
-static gboolean turn_main_in(Relay *relay, const Waiting *w)
-{
-    gboolean more = FALSE;
-
-    if (!is_ready(&relay->main, w, POLL_MAIN))
-        return FALSE;
-    if (relay->main.link->state == LINK_HANDSHAKE)
-        relay_shake_hands(relay);
-    else
-        more = pump_channel_in(&relay->main);
-    relay_act(relay);
-    return more;
-}
-
-static gboolean turn_preempt_in(Relay *relay, const Waiting *w)
-{
-    gboolean more = FALSE;
-
-    if (!is_ready(&relay->preempt, w, POLL_PREEMPT))
-        return FALSE;
-    if (relay->preempt.link->state == LINK_HANDSHAKE)
-        relay_shake_hands_preempt(relay);
-    else
-        more = pump_channel_in(&relay->preempt);
     relay_watch_lane(relay);
     relay_act(relay);
+}
+
+static gboolean turn_channel_in(Relay *relay, RelayChannel *channel, const Waiting *w, guint slot)
+{
+    Link *link = channel->pump.link;
+    gboolean more = FALSE;
+
+    if (!link || (!w->fds[slot].revents && tls_channel_pending(link->channel) == 0))
+        return FALSE;
+    if (link->state == LINK_HANDSHAKE)
+        relay_shake_hands(relay, channel);
+    else
+        more = pump_channel_in(&channel->pump);
+    after_channel(relay);
     return more;
 }
 
-static void say_bye(const Relay *relay, const PumpChannel *channel)
-{
-    if (channel->link && relay->finishing && !pump_channel_has_output(channel))
-        link_say_bye(channel->link);
-}
-
-static gboolean turn_main_out(Relay *relay)
+static gboolean turn_channel_out(Relay *relay, RelayChannel *channel)
 {
     gboolean more;
 
-    if (!relay->main.link || relay->main.link->state != LINK_OPEN)
+    if (!channel->pump.link || channel->pump.link->state != LINK_OPEN)
         return FALSE;
-    session_settle(relay->session);
-    more = pump_channel_out(&relay->main);
-    relay_act(relay);
-    if (!more)
-        say_bye(relay, &relay->main);
-    return more;
-}
-
-static gboolean turn_preempt_out(Relay *relay)
-{
-    gboolean more;
-
-    if (!relay->preempt.link || relay->preempt.link->state != LINK_OPEN)
-        return FALSE;
-    lane_settle(relay->lane);
-    more = pump_channel_out(&relay->preempt);
-    relay_watch_lane(relay);
-    relay_act(relay);
-    if (!more)
-        say_bye(relay, &relay->preempt);
+    if (channel->pump.lane)
+        lane_settle(channel->pump.lane);
+    else
+        session_settle(relay->session);
+    more = pump_channel_out(&channel->pump);
+    after_channel(relay);
+    if (!more && channel->pump.link && relay->finishing &&
+        !pump_channel_has_output(&channel->pump))
+        link_say_bye(channel->pump.link);
     return more;
 }
 
@@ -289,19 +227,19 @@ static gboolean turn_qemu_out(Relay *relay, PumpQemu *qemu)
 /* What is waited for goes first, in both directions; the background last. */
 static gboolean turn(Relay *relay, const Waiting *w)
 {
-    gboolean more = turn_preempt_in(relay, w);
+    gboolean more = turn_channel_in(relay, &relay->preempt, w, POLL_PREEMPT);
 
-    more |= turn_main_in(relay, w);
+    more |= turn_channel_in(relay, &relay->main, w, POLL_MAIN);
     relay_run_engine(relay);
-    more |= turn_preempt_out(relay);
+    more |= turn_channel_out(relay, &relay->preempt);
     more |= turn_qemu_out(relay, &relay->qemu[QEMU_PREEMPT]);
     more |= turn_qemu_out(relay, &relay->qemu[QEMU_MAIN]);
     more |= turn_qemu_in(relay, &relay->qemu[QEMU_PREEMPT],
                          w->fds[POLL_QEMU_PREEMPT].revents != 0);
     more |= turn_qemu_in(relay, &relay->qemu[QEMU_MAIN], w->fds[POLL_QEMU].revents != 0);
     relay_run_engine(relay);
-    more |= turn_preempt_out(relay);
-    more |= turn_main_out(relay);
+    more |= turn_channel_out(relay, &relay->preempt);
+    more |= turn_channel_out(relay, &relay->main);
     more |= must_read(relay, &relay->qemu[QEMU_PREEMPT]);
     return more;
 }
@@ -324,7 +262,7 @@ gpointer relay_run(gpointer data)
         if (w.fds[POLL_LISTEN].revents)
             relay_accept_qemu(relay);
         more = turn(relay, &w);
-        turn_deadlines(relay);
+        relay_turn_channels(relay);
         turn_leaving(relay, &w);
         relay_report_progress(relay);
     }

@@ -7,13 +7,28 @@
 #include "ram/mailbox.h"
 #include "ram/pump.h"
 #include "ram/relay.h"
+#include "tls/proof.h"
 
 typedef struct {
     RelayCommandType type;
     int fd;
     char *text;
     gpointer call;
+    ChannelKind kind; /* RELAY_RECONNECT_CHANNEL */
 } RelayCommand;
+
+/* A channel, over all the connections it has. */
+typedef struct {
+    PumpChannel pump; /* the connection of now, or what is to become it (source), and its machine */
+    ChannelKind kind;
+    guint16 number;
+    gint64 lost_us;  /* when it was lost; monotonic, 0: it is not */
+    GBytes *ticket;  /* source: for the next connection, or NULL */
+    /* of the connections that are gone */
+    guint64 wire_sent;
+    guint64 wire_received;
+    guint64 key_updates;
+} RelayChannel;
 
 struct Relay {
     SessionSide side;
@@ -21,6 +36,7 @@ struct Relay {
     gboolean check_host;
     char **allowed_dns;
     RelayTimeouts timeouts;
+    guint rekey_records;
     guint64 window;
     guint8 id[HELLO_SESSION_LEN];
     Mailbox *commands;
@@ -34,8 +50,10 @@ struct Relay {
     Lane *lane;     /* the preempt channel's machine: once both sides have agreed on one */
     Engine *engine;
     CompressWorker *worker; /* source, or NULL */
-    PumpChannel main;       /* the main channel, or what is to become it (source) */
-    PumpChannel preempt;
+    RelayChannel main;
+    RelayChannel preempt;
+    guint8 key[CHANNEL_KEY_LEN]; /* for the proofs of all connections but the first; secret */
+    gboolean has_key;
     GPtrArray *candidates; /* destination: of Link */
     PumpQemu qemu[QEMU_CONNECTION_MAX];
     guint8 *buf; /* QEMU is read into it */
@@ -56,10 +74,6 @@ struct Relay {
     const char *phase; /* the last one reported */
     gint64 active_us;  /* monotonic; 0: not yet */
     gint64 ended_us;
-    guint64 wire_sent; /* the last counted, for when the channel is gone */
-    guint64 wire_received;
-    guint64 wire_preempt_sent;
-    guint64 wire_preempt_received;
 };
 
 /* The number of the preempt channel in HELLO. */
@@ -78,6 +92,8 @@ void relay_report(Relay *relay, RelayReport *report); /* takes it */
 void relay_report_stats(Relay *relay);
 void relay_report_state(Relay *relay);
 void relay_report_channel_up(Relay *relay, const Link *link, ChannelKind kind);
+/* RELAY_REPORT_CHANNEL_LOST, RELAY_REPORT_CHANNEL_RESUMED */
+void relay_report_channel(Relay *relay, RelayReportType type, const RelayChannel *channel);
 void relay_report_refused(Relay *relay, const char *address, const char *reason);
 /* The phase, a warning, the return path: what has changed since. */
 void relay_report_progress(Relay *relay);
@@ -88,14 +104,30 @@ GError *relay_wrong_state(Relay *relay, const char *what);
 /* ram/relay_channel.c: making channels, and what becomes of them. */
 void relay_connect_peer(Relay *relay, RelayCommand *command);
 void relay_connect_channel(Relay *relay, RelayCommand *command);
+void relay_reconnect_channel(Relay *relay, RelayCommand *command);
 void relay_answer_connect(Relay *relay);
-/* The source's channels, in TLS handshake. */
-void relay_shake_hands(Relay *relay);
-void relay_shake_hands_preempt(Relay *relay);
+/* A source's connection in TLS handshake. */
+void relay_shake_hands(Relay *relay, RelayChannel *channel);
 /* What has become of the preempt channel. */
 void relay_watch_lane(Relay *relay);
-void relay_drop_main(Relay *relay);
-void relay_drop_preempt(Relay *relay);
+/* Its connection is closed; the machine is not told. What there is to say is said first, if it can. */
+void relay_drop_link(Relay *relay, RelayChannel *channel);
+/* The same without a word. */
+void relay_forget_link(Relay *relay, RelayChannel *channel);
+/* Of all its connections so far. */
+void relay_count_wire(const RelayChannel *channel, guint64 *ret_sent, guint64 *ret_received,
+                      guint64 *ret_key_updates);
+
+/* ram/relay_rejoin.c: channels that are lost. */
+/* Another connection is needed for it: closes what there is, and says so. */
+void relay_lose_channel(Relay *relay, RelayChannel *channel);
+/* It has another connection (or did not need one). */
+void relay_channel_resumed(Relay *relay, RelayChannel *channel);
+void relay_abandon_peer(Relay *relay, RelayCommand *command);
+/* When there is something to do again about silent, late and lost channels; G_MAXINT64: never. */
+gint64 relay_channels_due(const Relay *relay);
+/* Does it. */
+void relay_turn_channels(Relay *relay);
 
 /* ram/relay_candidate.c: connections that have been accepted. */
 void relay_accept_peer(Relay *relay, RelayCommand *command);

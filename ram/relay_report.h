@@ -11,6 +11,8 @@ typedef enum {
     RELAY_REPORT_REPLY,           /* call, error; wants_preempt if the call was ConnectPeer */
     RELAY_REPORT_CHANNEL_UP,      /* kind, address, tls_version, tls_cipher, peer_name */
     RELAY_REPORT_CHANNEL_REFUSED, /* address, reason */
+    RELAY_REPORT_CHANNEL_LOST,    /* kind, reason: waits for another connection (again) */
+    RELAY_REPORT_CHANNEL_RESUMED, /* kind: it has it; after CHANNEL_UP */
     RELAY_REPORT_WARNING,         /* reason: a sentence for the log */
     RELAY_REPORT_QEMU_NEEDED,     /* again for QEMU's own preempt connection */
     RELAY_REPORT_QEMU_CONNECTED,
@@ -30,6 +32,9 @@ typedef struct {
     guint64 frames_sent;
     guint64 frames_received;
     guint64 window_high_water; /* most bytes sent and not acknowledged */
+    guint64 resumes;           /* connections that took the place of a lost one, all channels */
+    guint64 bytes_sent_again;  /* of bodies of frames, after those */
+    guint64 key_updates;       /* of our keys, all channels */
     guint64 elapsed_us;        /* since active; stands still at the end */
     RamStats ram;
 } RelayStats;

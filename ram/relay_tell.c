@@ -21,23 +21,20 @@ static void fill_stats(Relay *relay, RelayStats *stats)
     SessionStats s;
 
     session_get_stats(relay->session, &s);
-    if (relay->main.link)
-        link_wire_bytes(relay->main.link, &relay->wire_sent, &relay->wire_received);
-    if (relay->preempt.link)
-        link_wire_bytes(relay->preempt.link, &relay->wire_preempt_sent,
-                        &relay->wire_preempt_received);
     *stats = (RelayStats){
         .stream_bytes = source ? in : out,
         .return_path_bytes = source ? out : in,
-        .wire_bytes_sent = relay->wire_sent,
-        .wire_bytes_received = relay->wire_received,
-        .wire_preempt_sent = relay->wire_preempt_sent,
-        .wire_preempt_received = relay->wire_preempt_received,
         .frames_sent = s.frames_sent,
         .frames_received = s.frames_received,
         .window_high_water = s.in_flight_high,
         .elapsed_us = relay->active_us ? until - relay->active_us : 0,
+        .resumes = s.resumes,
+        .bytes_sent_again = s.bytes_sent_again,
     };
+    relay_count_wire(&relay->main, &stats->wire_bytes_sent, &stats->wire_bytes_received,
+                     &stats->key_updates);
+    relay_count_wire(&relay->preempt, &stats->wire_preempt_sent, &stats->wire_preempt_received,
+                     &stats->key_updates);
     engine_get_stats(relay->engine, &stats->ram);
 }
 
@@ -76,6 +73,15 @@ void relay_report_channel_up(Relay *relay, const Link *link, ChannelKind kind)
     report->tls_cipher = g_strdup(tls_channel_cipher(link->channel));
     report->peer_name = g_strdup(tls_channel_peer_name(link->channel));
     report->address = g_strdup(link->address);
+    relay_report(relay, report);
+}
+
+void relay_report_channel(Relay *relay, RelayReportType type, const RelayChannel *channel)
+{
+    RelayReport *report = relay_report_new(type);
+
+    report->kind = channel->kind;
+    report->reason = g_strdup(channel->pump.lost_why ? channel->pump.lost_why : "");
     relay_report(relay, report);
 }
 
@@ -160,7 +166,8 @@ void relay_reply(Relay *relay, gpointer call, GError *error)
     report->error = error;
     /* Only the source has a lane before its first call is answered. */
     report->wants_preempt = !error && relay->lane && lane_state(relay->lane) == LANE_NONE &&
-                            !relay->preempt.link && relay->side == SESSION_SOURCE;
+                            !relay->preempt.pump.link && !relay->preempt.lost_us &&
+                            relay->side == SESSION_SOURCE;
     relay_report(relay, report);
 }
 

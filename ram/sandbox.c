@@ -25,7 +25,7 @@ static gboolean failed(GError **error, const char *what, int ret)
  * filter of such a build only shows that there is one. */
 #define DEFAULT_ACTION SCMP_ACT_ALLOW
 
-static gboolean add_all_rules(scmp_filter_ctx ctx, GError **error)
+static gboolean add_all_rules(scmp_filter_ctx ctx, int outcome_fd, GError **error)
 {
     int ret = seccomp_rule_add(ctx, SCMP_ACT_KILL_PROCESS, SCMP_SYS(connect), 0);
 
@@ -87,7 +87,7 @@ static gboolean add_rules(scmp_filter_ctx ctx, guint32 action, const char *const
 }
 
 /* Allowed with one argument only. */
-static gboolean add_narrow_rules(scmp_filter_ctx ctx, GError **error)
+static gboolean add_narrow_rules(scmp_filter_ctx ctx, int outcome_fd, GError **error)
 {
     const struct {
         const char *name;
@@ -103,6 +103,8 @@ static gboolean add_narrow_rules(scmp_filter_ctx ctx, GError **error)
         /* to itself: abort(), and its own limits */
         { "tgkill", SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()) },
         { "prlimit64", SCMP_A0(SCMP_CMP_EQ, 0) },
+        /* how far the migration came */
+        { "pwrite64", SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)outcome_fd) },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(rules); i++) {
@@ -115,10 +117,10 @@ static gboolean add_narrow_rules(scmp_filter_ctx ctx, GError **error)
     return TRUE;
 }
 
-static gboolean add_all_rules(scmp_filter_ctx ctx, GError **error)
+static gboolean add_all_rules(scmp_filter_ctx ctx, int outcome_fd, GError **error)
 {
     return add_rules(ctx, SCMP_ACT_ALLOW, allowed, G_N_ELEMENTS(allowed), error) &&
-           add_narrow_rules(ctx, error) &&
+           add_narrow_rules(ctx, outcome_fd, error) &&
            add_rules(ctx, SCMP_ACT_ERRNO(EPERM), denied, G_N_ELEMENTS(denied), error) &&
            add_rules(ctx, SCMP_ACT_ERRNO(ENOSYS), missing, G_N_ELEMENTS(missing), error);
 }
@@ -131,7 +133,7 @@ static gboolean kernel_has_filters(void)
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL, 0, 0) < 0 && errno == EFAULT;
 }
 
-gboolean sandbox_enter(gboolean *ret_active, GError **error)
+gboolean sandbox_enter(int outcome_fd, gboolean *ret_active, GError **error)
 {
     scmp_filter_ctx ctx;
     gboolean ok;
@@ -145,7 +147,7 @@ gboolean sandbox_enter(gboolean *ret_active, GError **error)
         return failed(error, "seccomp_init", -ENOMEM);
     ret = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_TSYNC, 1);
     ok = ret >= 0 || failed(error, "TSYNC", ret);
-    ok = ok && add_all_rules(ctx, error);
+    ok = ok && add_all_rules(ctx, outcome_fd, error);
     if (ok) {
         ret = seccomp_load(ctx);
         *ret_active = ret >= 0;

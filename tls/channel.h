@@ -19,6 +19,12 @@ typedef struct {
     const char *alpn;               /* protocol both ends must agree on, or NULL for none */
     const char *const *allowed_dns; /* NULL or empty: any peer that verifies. Glob patterns as
                                      * in libvirt's tls_allowed_dn_list */
+    gboolean tickets;               /* the TLS session may be resumed (RFC 8446 2.2): a server gives
+                                     * tickets, good for the 6 hours after a full handshake while
+                                     * its credentials object lives */
+    GBytes *ticket;                 /* client: of an earlier channel with these credentials, host
+                                     * name and protocol, or NULL. Any other, and one the server
+                                     * does not take, costs a full handshake, no more */
 } TlsChannelConfig;
 
 /* Takes fd in every case (it is closed with the channel, or on error), and a reference on creds.
@@ -67,6 +73,13 @@ gboolean tls_channel_flush(TlsChannel *channel, GError **error);
  * after it; reading goes on. */
 void tls_channel_bye(TlsChannel *channel);
 
+/* Client, with tickets: what the server has given on this connection for a later one, or NULL. It
+ * comes with the first read. Also of a channel that has failed. Secret. A new reference. */
+GBytes *tls_channel_ticket(const TlsChannel *channel);
+/* The handshake went by a ticket. The peer was verified all the same: the certificate it showed
+ * when the session began, by the rules and the date of today. */
+gboolean tls_channel_is_resumed(const TlsChannel *channel);
+
 /* RFC 8446 7.5 exporter: 32 bytes bound to this connection. */
 gboolean tls_channel_export(TlsChannel *channel, const char *label, guint8 ret_key[32],
                             GError **error);
@@ -74,9 +87,16 @@ gboolean tls_channel_export(TlsChannel *channel, const char *label, guint8 ret_k
 /* RFC 8446 4.6.3: new keys from here on for what we send, and on a client, by request, for what
  * the peer sends from its next write on. Nobody has to: gnutls does it by itself every 2^24
  * records. A gnutls peer ends a connection of which it receives more than 8 updates in a second,
- * so a call within a second of the last does nothing (the keys are new enough). May fail with
+ * so a call does nothing if the keys are new enough: on a client within a third of a second, if
+ * the peer has answered the last request; else, and on a server, within five. May fail with
  * G_IO_ERROR_WOULD_BLOCK. */
 gboolean tls_channel_update_key(TlsChannel *channel, GError **error);
+
+/* A test's wish: tls_channel_update_key() each time that many records were sent with one key (0:
+ * never; late if it would do nothing). Done by tls_channel_write(). */
+void tls_channel_set_rekey(TlsChannel *channel, guint records);
+/* How often our sending key has changed: by a call, by a wish, because the peer asked. */
+guint64 tls_channel_key_updates(const TlsChannel *channel);
 
 /* "TLS1.3", "AES-256-GCM", "CN=hostB,..." or the PSK identity. Valid while the channel lives,
  * after an error too; NULL before the handshake is done. */

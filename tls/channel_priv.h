@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The parts a TlsChannel is made of: the socket below gnutls, the verdict on the peer, and the
- * texts of errors. For tls/channel*.c alone. */
+/* The parts a TlsChannel is made of: the socket below gnutls, the verdict on the peer, tickets, the
+ * pace of key updates, and the texts of errors. For tls/channel*.c alone. */
 #pragma once
 
 #include "tls/channel.h"
@@ -43,6 +43,23 @@ typedef struct {
 gboolean tls_peer_verify(gnutls_session_t session, const TlsPeerRules *rules, char **ret_name,
                          gnutls_alert_description_t *ret_alert, GError **error);
 
+/* When to change keys. */
+typedef struct {
+    guint every;       /* records, or 0: the wish of tls_channel_set_rekey() */
+    guint records;     /* sent with the present key */
+    guint64 updates;   /* of our key, for whatever reason */
+    gint64 changed_us; /* the last of them */
+    gboolean answered; /* the peer's key has changed since */
+    gboolean owed;     /* the peer asked: gnutls changes our key before the next record */
+} TlsRekey;
+
+/* A change of keys now is not too much for the peer. */
+gboolean tls_rekey_allowed(const TlsRekey *rekey, gint64 now_us);
+/* The wish says so, and it is allowed. */
+gboolean tls_rekey_due(const TlsRekey *rekey);
+/* A KeyUpdate goes out, or came in. */
+void tls_rekey_note_update(TlsRekey *rekey, gboolean incoming, const gnutls_datum_t *body);
+
 /* What an error needs to know of the channel. */
 typedef struct {
     gnutls_session_t session;
@@ -56,3 +73,56 @@ typedef struct {
 
 /* The error for a fatal return code of gnutls. */
 GError *tls_channel_error_new(const TlsErrorContext *ctx, int ret);
+
+/* Records that carry nothing for us (key updates, warnings) taken by one call: a peer that sends
+ * them without end must not keep the thread from its other work. */
+#define TLS_EMPTY_TURNS_MAX 32
+
+typedef enum {
+    CHANNEL_HANDSHAKE,
+    CHANNEL_OPEN,
+    CHANNEL_READ_CLOSED, /* the peer said it sends nothing more; we may */
+    CHANNEL_FAILED,
+} ChannelState;
+
+struct TlsChannel {
+    TlsSessionLink link; /* first: gnutls_session_get_ptr() gives the channel and this */
+    ChannelState state;
+    TlsTransport transport;
+    TlsCredentials *creds;
+    gnutls_session_t session;
+    TlsEndpoint endpoint;
+    char *hostname;
+    char *alpn;
+    char **allowed_dns;
+    char *peer_name;
+    gboolean peer_verified;
+    GError *verdict; /* why the peer's certificate is not accepted; the alert goes with it */
+    gnutls_alert_description_t verdict_alert;
+    GError *failure;  /* CHANNEL_FAILED: what each later call reports again */
+    GByteArray *late; /* read while looking for the reason of a failed write */
+    gboolean opened;  /* the handshake succeeded, whatever came later */
+    gboolean talked;  /* the peer has sent data */
+    gboolean said_bye;
+    TlsRekey rekey;
+    gboolean tickets;
+    GBytes *ticket; /* client: the last one that came, or NULL */
+    gboolean resumed;
+};
+
+/* The session, ready for its handshake; ticket: to show, or NULL. */
+gboolean tls_channel_prepare(TlsChannel *channel, GBytes *ticket, GError **error);
+
+/* FALSE, with the channel failed for good. Takes failure. */
+gboolean tls_channel_fail(TlsChannel *channel, GError *failure, GError **error);
+/* The error for a fatal return code of gnutls. */
+GError *tls_channel_failure(const TlsChannel *channel, int ret);
+/* FALSE. */
+gboolean tls_channel_would_block(GError **error);
+/* Every call but the handshake needs a verified peer. */
+gboolean tls_channel_check_usable(const TlsChannel *channel, GError **error);
+
+/* The ticket that has just come, in the form of tls_channel_ticket(), or NULL. */
+GBytes *tls_ticket_take(const TlsChannel *channel);
+/* Offers it to the server, if it is one that tls_ticket_take() made for a channel like this. */
+void tls_ticket_show(TlsChannel *channel, GBytes *ticket);

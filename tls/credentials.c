@@ -26,25 +26,36 @@ struct TlsCredentials {
     gnutls_certificate_credentials_t x509;
     gnutls_psk_server_credentials_t psk_server;
     gnutls_psk_client_credentials_t psk_client;
+    gnutls_datum_t secret;
 };
 
-static TlsCredentials *credentials_new(TlsEndpoint endpoint, TlsAuth auth, const TlsFiles *files)
+static TlsCredentials *credentials_new(TlsEndpoint endpoint, TlsAuth auth, const TlsFiles *files,
+                                       GError **error)
 {
     TlsCredentials *creds = g_new0(TlsCredentials, 1);
+    int ret;
 
     g_atomic_ref_count_init(&creds->refs);
     creds->endpoint = endpoint;
     creds->auth = auth;
     for (TlsFileKind kind = 0; kind < TLS_FILE_MAX; kind++)
         creds->file_names[kind] = g_strdup(tls_files_display_name(files, kind));
+    ret = gnutls_session_ticket_key_generate(&creds->secret);
+    if (ret < 0) {
+        g_set_error(error, TLS_ERROR, TLS_ERROR_HANDSHAKE, _("TLS cannot be set up: %1$s"),
+                    gnutls_strerror(ret));
+        g_clear_pointer(&creds, tls_credentials_unref);
+    }
     return creds;
 }
 
 TlsCredentials *tls_credentials_new_x509(TlsEndpoint endpoint, const TlsFiles *files,
                                          GError **error)
 {
-    g_autoptr(TlsCredentials) creds = credentials_new(endpoint, TLS_AUTH_X509, files);
+    g_autoptr(TlsCredentials) creds = credentials_new(endpoint, TLS_AUTH_X509, files, error);
 
+    if (!creds)
+        return NULL;
     creds->x509 = tls_x509_load(endpoint, files, &creds->own_name, error);
     return creds->x509 ? g_steal_pointer(&creds) : NULL;
 }
@@ -105,7 +116,9 @@ TlsCredentials *tls_credentials_new_psk(TlsEndpoint endpoint, const TlsFiles *fi
 
     if (!tls_files_read(files, TLS_FILE_PSK, &blob, error))
         return NULL;
-    creds = credentials_new(endpoint, TLS_AUTH_PSK, files);
+    creds = credentials_new(endpoint, TLS_AUTH_PSK, files, error);
+    if (!creds)
+        return NULL;
     entries = tls_psk_parse(creds->file_names[TLS_FILE_PSK], (const char *)blob.data, blob.len,
                             error);
     if (!entries)
@@ -148,6 +161,9 @@ void tls_credentials_unref(TlsCredentials *creds)
     for (TlsFileKind kind = 0; kind < TLS_FILE_MAX; kind++)
         g_free(creds->file_names[kind]);
     g_free(creds->own_name);
+    if (creds->secret.data)
+        gnutls_memset(creds->secret.data, 0, creds->secret.size);
+    gnutls_free(creds->secret.data);
     g_free(creds);
 }
 
@@ -169,6 +185,11 @@ const char *tls_credentials_file_name(const TlsCredentials *creds, TlsFileKind k
 const char *tls_credentials_own_name(const TlsCredentials *creds)
 {
     return creds->own_name;
+}
+
+const gnutls_datum_t *tls_credentials_secret(const TlsCredentials *creds)
+{
+    return &creds->secret;
 }
 
 gboolean tls_credentials_attach(const TlsCredentials *creds, gnutls_session_t session,

@@ -56,6 +56,9 @@ TlsEndpoint tls_credentials_endpoint(const TlsCredentials *creds);
 const char *tls_credentials_file_name(const TlsCredentials *creds, TlsFileKind kind);
 /* Our certificate's DN, or the identity a PSK client presents (NULL on a PSK server). */
 const char *tls_credentials_own_name(const TlsCredentials *creds);
+/* Random, of this object alone and gone with it: a server's key for its tickets, and a client's
+ * seal on those it got. */
+const gnutls_datum_t *tls_credentials_secret(const TlsCredentials *creds);
 
 /* Sets credentials and priorities (TLS 1.3 alone) on a session, which must not outlive creds. */
 gboolean tls_credentials_attach(const TlsCredentials *creds, gnutls_session_t session,

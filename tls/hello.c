@@ -11,6 +11,12 @@
 
 G_DEFINE_QUARK(hello-error-quark, hello_error)
 
+/* Types of extensions. */
+#define EXTENSION_RESUME 1
+
+/* Room for a whole body of ours, so that what is secret in it is never moved and left behind. */
+#define HELLO_SIZE (64 + HELLO_AUTH_MAX)
+
 static const char *const error_names[HELLO_ERROR_MAX] = {
     [HELLO_ERROR_VERSION] = "version",   [HELLO_ERROR_SESSION] = "session",
     [HELLO_ERROR_TOKEN] = "token",       [HELLO_ERROR_TOKEN_USED] = "token-used",
@@ -52,9 +58,18 @@ gboolean hello_auth_equal(const HelloBody *hello, const guint8 token[HELLO_TOKEN
            gnutls_memcmp(hello->auth, token, HELLO_TOKEN_LEN) == 0;
 }
 
+static void put_resume(GByteArray *out, gboolean resume, guint64 seq)
+{
+    if (!resume)
+        return;
+    bytes_put_u16(out, EXTENSION_RESUME);
+    bytes_put_u16(out, sizeof seq);
+    bytes_put_u64(out, seq);
+}
+
 GBytes *frame_new_hello(const HelloBody *hello)
 {
-    g_autoptr(GByteArray) out = g_byte_array_sized_new(64 + HELLO_AUTH_MAX);
+    g_autoptr(GByteArray) out = g_byte_array_sized_new(HELLO_SIZE);
     GBytes *frame;
 
     g_assert(hello->auth_len <= HELLO_AUTH_MAX);
@@ -68,6 +83,7 @@ GBytes *frame_new_hello(const HelloBody *hello)
     bytes_put_u64(out, hello->window);
     bytes_put_u16(out, hello->auth_len);
     g_byte_array_append(out, hello->auth, hello->auth_len);
+    put_resume(out, hello->resume, hello->resume_seq);
 
     frame = frame_new(FRAME_HELLO, 0, out->data, out->len);
     explicit_bzero(out->data, out->len);
@@ -82,6 +98,7 @@ GBytes *frame_new_hello_ack(const HelloAckBody *ack)
     bytes_put_u16(out, 0);
     bytes_put_u64(out, ack->features);
     bytes_put_u64(out, ack->window);
+    put_resume(out, ack->resume, ack->resume_seq);
     return frame_new(FRAME_HELLO_ACK, 0, out->data, out->len);
 }
 
@@ -128,7 +145,23 @@ static gboolean short_body(GError **error, GError *cause)
     return FALSE;
 }
 
-static gboolean skip_extensions(ByteReader *r, const char *frame, GError **error)
+static gboolean take_resume(const char *frame, const guint8 *bytes, gsize len, gboolean *resume,
+                            guint64 *resume_seq, GError **error)
+{
+    ByteReader r = byte_reader(bytes, len);
+
+    if (len != sizeof *resume_seq)
+        return bad_field(error, _("%s: length of extension resume is %zu, must be %zu"), frame,
+                         len, sizeof *resume_seq);
+    if (*resume)
+        return bad_field(error, _("%s: extension resume comes twice"), frame);
+    *resume = TRUE;
+    return byte_reader_take_u64(&r, "extension resume", resume_seq, error);
+}
+
+/* Unknown ones are skipped. */
+static gboolean take_extensions(ByteReader *r, const char *frame, gboolean *resume,
+                                guint64 *resume_seq, GError **error)
 {
     while (r->len > 0) {
         GError *cause = NULL;
@@ -141,6 +174,9 @@ static gboolean skip_extensions(ByteReader *r, const char *frame, GError **error
             g_prefix_error(&cause, "%s: ", frame);
             return short_body(error, cause);
         }
+        if (type == EXTENSION_RESUME &&
+            !take_resume(frame, bytes, len, resume, resume_seq, error))
+            return FALSE;
     }
     return TRUE;
 }
@@ -201,7 +237,7 @@ gboolean hello_body_decode(GBytes *body, HelloBody *ret_hello, GError **error)
     memcpy(hello.session, session, HELLO_SESSION_LEN);
 
     if (!check_hello(&hello, reserved, error) || !take_auth(&r, &hello, error) ||
-        !skip_extensions(&r, "HELLO", error))
+        !take_extensions(&r, "HELLO", &hello.resume, &hello.resume_seq, error))
         return FALSE;
     *ret_hello = hello;
     return TRUE;
@@ -210,7 +246,7 @@ gboolean hello_body_decode(GBytes *body, HelloBody *ret_hello, GError **error)
 gboolean hello_ack_body_decode(GBytes *body, HelloAckBody *ret_ack, GError **error)
 {
     ByteReader r = byte_reader(g_bytes_get_data(body, NULL), g_bytes_get_size(body));
-    HelloAckBody ack;
+    HelloAckBody ack = { 0 };
     GError *cause = NULL;
     guint16 reserved;
 
@@ -223,7 +259,7 @@ gboolean hello_ack_body_decode(GBytes *body, HelloAckBody *ret_ack, GError **err
     if (reserved != 0)
         return bad_field(error, _("HELLO_ACK reserved field is 0x%04x, must be 0"), reserved);
     if (!check_window("HELLO_ACK", ack.window, error) ||
-        !skip_extensions(&r, "HELLO_ACK", error))
+        !take_extensions(&r, "HELLO_ACK", &ack.resume, &ack.resume_seq, error))
         return FALSE;
     *ret_ack = ack;
     return TRUE;
@@ -257,7 +293,8 @@ gboolean hello_judge(const HelloBody *hello, const guint8 session[HELLO_SESSION_
     return TRUE;
 }
 
-gboolean hello_ack_judge(GBytes *body, guint64 offered, HelloAckBody *ret_ack, GError **error)
+gboolean hello_ack_judge(GBytes *body, guint64 offered, gboolean resume, HelloAckBody *ret_ack,
+                         GError **error)
 {
     HelloAckBody ack;
 
@@ -269,6 +306,10 @@ gboolean hello_ack_judge(GBytes *body, guint64 offered, HelloAckBody *ret_ack, G
         return bad_field(error,
                          _("HELLO_ACK features 0x%" G_GINT64_MODIFIER "x were not offered"),
                          ack.features & ~offered);
+    if (ack.resume && !resume)
+        return bad_field(error, _("HELLO_ACK resumes, which HELLO did not"));
+    if (resume && !ack.resume)
+        return bad_field(error, _("HELLO_ACK does not resume, which HELLO did"));
     *ret_ack = ack;
     return TRUE;
 }

@@ -14,9 +14,10 @@
  *     ...  auth
  *     ...  extensions
  *
- * An extension is be16 type, be16 length, bytes; unknown types are skipped, version 1 has
- * none. auth is the one-time token on the main channel; on other kinds a proof bound to the
- * main channel's TLS exporter (docs/protocol.md). Pure. */
+ * An extension is be16 type, be16 length, bytes; unknown types are skipped. Version 1 has one,
+ * "resume" (1): be64, the next sequence its sender expects to receive. auth is the one-time token
+ * on the first connection of the main channel; on all others a proof bound to a key that the first
+ * one's TLS exporter gave (docs/protocol.md, tls/proof.h). Pure. */
 #pragma once
 
 #include "tls/frame.h"
@@ -29,8 +30,8 @@
 #define HELLO_WINDOW_MIN FRAME_DATA_MAX /* bytes: one full DATA must fit */
 #define HELLO_WINDOW_MAX (G_GUINT64_CONSTANT(1) << 30)
 
-/* What RFC 8446's exporter is asked for on the main channel, to prove that another channel
- * belongs to the same session. */
+/* What RFC 8446's exporter is asked for, to prove that another connection belongs to the same
+ * session. */
 #define HELLO_EXPORTER_LABEL "EXPORTER-virt-postcopy-channel"
 
 #define HELLO_ERROR (hello_error_quark())
@@ -72,12 +73,16 @@ typedef struct {
     guint64 window; /* bytes of bodies the sender of this is ready to hold */
     guint16 auth_len;
     guint8 auth[HELLO_AUTH_MAX]; /* secret: wiped by clear */
+    gboolean resume;    /* the channel was there before: this is another connection of it */
+    guint64 resume_seq; /* the next sequence the sender expects; 0 if not resume */
 } HelloBody;
 
 typedef struct {
     guint16 version;
     guint64 features;
     guint64 window;
+    gboolean resume; /* as in HelloBody: an answer has it if the HELLO had it */
+    guint64 resume_seq;
 } HelloAckBody;
 
 typedef struct {
@@ -106,8 +111,10 @@ gboolean error_body_decode(GBytes *body, ErrorBody *ret_body, GError **error);
  * code the dialling side is to be told. */
 gboolean hello_judge(const HelloBody *hello, const guint8 session[HELLO_SESSION_LEN],
                      ChannelKind kind, guint16 channel, GError **error);
-/* Decodes an answer to our HELLO, which may only choose what that has offered. */
-gboolean hello_ack_judge(GBytes *body, guint64 offered, HelloAckBody *ret_ack, GError **error);
+/* Decodes an answer to our HELLO, which may only choose what that has offered, and resumes if that
+ * does. */
+gboolean hello_ack_judge(GBytes *body, guint64 offered, gboolean resume, HelloAckBody *ret_ack,
+                         GError **error);
 
 /* Takes the same time whatever differs. */
 gboolean hello_auth_equal(const HelloBody *hello, const guint8 token[HELLO_TOKEN_LEN]);

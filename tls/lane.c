@@ -34,29 +34,42 @@ static const LaneRow rows[] = {
     { IN(NONE), LANE_EV_HELLO, DST, LANE_OPEN, lane_act_take_hello },
     { IN(HELLO_SENT), LANE_EV_FRAME_HELLO_ACK, SRC, LANE_OPEN, lane_act_take_hello_ack },
 
+    /* a lost connection, and another in its place (what of it may happen when also depends on
+     * whether there is one: tls/lane_opening.c). One that ends before the peer has heard of it
+     * tells it on the next. */
+    { IN(NONE), LANE_EV_CHANNEL_LOST, SRC, SAME, lane_act_lose_channel },
+    { IN(HELLO_SENT), LANE_EV_CHANNEL_LOST, SRC, LANE_NONE, lane_act_lose_channel },
+    { IN(OPEN), LANE_EV_CHANNEL_LOST, BOTH, SAME, lane_act_lose_channel },
+    { IN(OPEN), LANE_EV_CHANNEL_UP, SRC, SAME, lane_act_send_hello_resume },
+    { IN(OPEN), LANE_EV_FRAME_RESUMED, SRC, SAME, lane_act_take_resumed },
+    { IN(OPEN), LANE_EV_HELLO_AGAIN, DST, SAME, lane_act_take_hello_again },
+    { IN(OPEN) | IN(ENDED), LANE_EV_HELLO_RESUME, DST, SAME, lane_act_take_hello_resume },
+
     /* both ways */
     { IN(OPEN), LANE_EV_SEND, BOTH, SAME, lane_act_send },
     { IN(OPEN), LANE_EV_FRAME_ACK, BOTH, SAME, lane_act_take_ack },
     { IN(OPEN), LANE_EV_FRAME_CARRIED, BOTH, SAME, lane_act_take_carried },
     { IN(OPEN) | IN(ENDED), LANE_EV_CONSUME, BOTH, SAME, lane_act_consume },
     { IN(OPEN), LANE_EV_FRAME_PING, BOTH, SAME, lane_act_answer_ping },
+    { IN(OPEN), LANE_EV_FRAME_PONG, BOTH, SAME, lane_act_take_pong },
 
     /* ends. A side that ends before it was answered waits for that with its BYE. The peer's session
      * may end before ours has heard of it on the main channel. */
     { IN(OPEN), LANE_EV_FINISH, BOTH, LANE_ENDED, lane_act_finish },
     { IN(HELLO_SENT), LANE_EV_FINISH, SRC, LANE_ENDED, lane_act_finish },
-    { IN(ENDED), LANE_EV_FRAME_HELLO_ACK, SRC, SAME, lane_act_finish_late },
+    { IN(ENDED), LANE_EV_FRAME_HELLO_ACK, SRC, SAME, lane_act_take_late_answer },
     { IN(OPEN), LANE_EV_FRAME_BYE, BOTH, LANE_ENDED, lane_act_take_bye },
     { IN(ENDED), LANE_EV_FRAME_BYE, BOTH, SAME, lane_act_close },
-    { IN(NONE) | OVER, LANE_EV_FINISH, BOTH, SAME, lane_act_nothing },
+    { IN(NONE), LANE_EV_FINISH, BOTH, SAME, lane_act_finish_unopened },
+    { OVER, LANE_EV_FINISH, BOTH, SAME, lane_act_nothing },
 
     { JOINED, LANE_EV_FRAME_ERROR, BOTH, LANE_FAILED, lane_act_take_error },
     { JOINED, LANE_EV_BAD_FRAME, BOTH, LANE_FAILED, lane_act_refuse_frame },
-    { JOINED, LANE_EV_CHANNEL_LOST, BOTH, LANE_FAILED, lane_act_lose_channel },
-    { IN(NONE), LANE_EV_CHANNEL_LOST, SRC, LANE_FAILED, lane_act_lose_channel },
+    { JOINED, LANE_EV_CHANNEL_GONE, BOTH, LANE_FAILED, lane_act_give_channel_up },
+    { IN(NONE), LANE_EV_CHANNEL_GONE, SRC, LANE_FAILED, lane_act_give_channel_up },
 
     /* after the end: what still comes was under way and means nothing now */
-    { OVER, LANE_EV_CHANNEL_LOST, BOTH, SAME, lane_act_close },
+    { OVER, LANE_EV_CHANNEL_GONE, BOTH, SAME, lane_act_close },
     { OVER, LANE_EV_BAD_FRAME, BOTH, SAME, lane_act_close },
     { OVER, LANE_EV_FRAME_ERROR, BOTH, SAME, lane_act_close },
     { IN(FAILED), LANE_EV_FRAME_BYE, BOTH, SAME, lane_act_close },
@@ -102,13 +115,17 @@ const char *lane_event_name(LaneEvent event)
     static const char *const names[LANE_EVENT_MAX] = {
         [LANE_EV_CHANNEL_UP] = "channel-up",
         [LANE_EV_HELLO] = "hello",
+        [LANE_EV_HELLO_AGAIN] = "hello-again",
+        [LANE_EV_HELLO_RESUME] = "hello-resume",
         [LANE_EV_SEND] = "send",
         [LANE_EV_CONSUME] = "consume",
         [LANE_EV_FINISH] = "finish",
         [LANE_EV_CHANNEL_LOST] = "channel-lost",
+        [LANE_EV_CHANNEL_GONE] = "channel-gone",
         [LANE_EV_BAD_FRAME] = "bad-frame",
         [LANE_EV_FRAME_HELLO] = "HELLO",
         [LANE_EV_FRAME_HELLO_ACK] = "HELLO_ACK",
+        [LANE_EV_FRAME_RESUMED] = "HELLO_ACK (resumed)",
         [LANE_EV_FRAME_ERROR] = "ERROR",
         [LANE_EV_FRAME_CARRIED] = "carried frame",
         [LANE_EV_FRAME_ACK] = "ACK",
@@ -122,8 +139,6 @@ const char *lane_event_name(LaneEvent event)
 }
 
 /* ---- transitions ---- */
-
-static gboolean lane_event(Lane *lane, const LaneInput *in, GError **error);
 
 static void lane_break(Lane *lane, const char *reason)
 {
@@ -148,7 +163,7 @@ static gboolean refuse_event(Lane *lane, const LaneInput *in, GError **error)
 }
 
 /* The one place where the state changes. */
-static gboolean lane_event(Lane *lane, const LaneInput *in, GError **error)
+gboolean lane_event(Lane *lane, const LaneInput *in, GError **error)
 {
     const LaneRow *row = find_row(lane->config.side, lane->state, in->type);
     g_autoptr(GError) cause = NULL;
@@ -216,55 +231,6 @@ void lane_finish(Lane *lane)
     lane_event(lane, &in, NULL);
 }
 
-/* ---- opening ---- */
-
-gboolean lane_on_channel_up(Lane *lane, const guint8 proof[HELLO_PROOF_LEN], GError **error)
-{
-    LaneInput in = { .type = LANE_EV_CHANNEL_UP, .proof = proof };
-
-    return lane_event(lane, &in, error);
-}
-
-gboolean lane_judge_hello(const Lane *lane, const HelloBody *hello,
-                          const guint8 proof[HELLO_PROOF_LEN], GError **error)
-{
-    const LaneConfig *config = &lane->config;
-
-    if (!hello_judge(hello, config->id, config->kind, config->channel, error))
-        return FALSE;
-    if ((hello->features & config->features) != config->features) {
-        g_set_error(error, HELLO_ERROR, HELLO_ERROR_PROTOCOL,
-                    _("HELLO features 0x%" G_GINT64_MODIFIER "x are not those of the main "
-                      "channel, 0x%" G_GINT64_MODIFIER "x"),
-                    hello->features, config->features);
-        return FALSE;
-    }
-    if (hello->window < FRAME_PAGES_MAX) {
-        g_set_error(error, HELLO_ERROR, HELLO_ERROR_PROTOCOL,
-                    _("HELLO window %" G_GUINT64_FORMAT " is too small for this kind of channel, "
-                      "which needs %d"),
-                    hello->window, FRAME_PAGES_MAX);
-        return FALSE;
-    }
-    if (!hello_auth_equal(hello, proof)) {
-        g_set_error(error, HELLO_ERROR, HELLO_ERROR_TOKEN, _("wrong proof"));
-        return FALSE;
-    }
-    if (lane->state != LANE_NONE) {
-        g_set_error(error, HELLO_ERROR, HELLO_ERROR_TOKEN_USED,
-                    _("the session has its %s channel"), channel_kind_name(config->kind));
-        return FALSE;
-    }
-    return TRUE;
-}
-
-gboolean lane_on_hello(Lane *lane, const HelloBody *hello, GError **error)
-{
-    LaneInput in = { .type = LANE_EV_HELLO, .hello = hello };
-
-    return lane_event(lane, &in, error);
-}
-
 /* ---- the channel ---- */
 
 gsize lane_output(Lane *lane, const guint8 **ret_bytes)
@@ -277,19 +243,36 @@ void lane_output_done(Lane *lane, gsize len)
     outbox_output_done(&lane->out, len);
 }
 
-void lane_settle(Lane *lane)
+void lane_acknowledge(Lane *lane)
 {
-    if (lane->state == LANE_OPEN && inbox_ack_is_due(&lane->in))
-        outbox_put(&lane->out.ack, inbox_take_ack(&lane->in));
+    outbox_put(&lane->out.ack, inbox_take_ack(&lane->in));
 }
 
-static LaneEvent event_of_type(FrameType type)
+void lane_settle(Lane *lane)
 {
-    switch (type) {
+    if (lane->state == LANE_OPEN && lane->out.joint == JOINT_UP && inbox_ack_is_due(&lane->in))
+        lane_acknowledge(lane);
+}
+
+gboolean lane_ping(Lane *lane, guint64 cookie)
+{
+    return lane->state == LANE_OPEN && lane->out.joint == JOINT_UP &&
+           outbox_ping(&lane->out, cookie);
+}
+
+/* Source: a HELLO that resumes is not answered. */
+static gboolean lane_is_resuming(const Lane *lane)
+{
+    return lane->state == LANE_OPEN && lane->out.joint == JOINT_HELLO_SENT;
+}
+
+static LaneEvent event_of_frame(const Lane *lane, const Frame *frame)
+{
+    switch (frame->header.type) {
     case FRAME_HELLO:
         return LANE_EV_FRAME_HELLO;
     case FRAME_HELLO_ACK:
-        return LANE_EV_FRAME_HELLO_ACK;
+        return lane_is_resuming(lane) ? LANE_EV_FRAME_RESUMED : LANE_EV_FRAME_HELLO_ACK;
     case FRAME_ERROR:
         return LANE_EV_FRAME_ERROR;
     case FRAME_PAGES:
@@ -308,23 +291,32 @@ static LaneEvent event_of_type(FrameType type)
     }
 }
 
+static void refuse_before_answer(Lane *lane, const Frame *frame)
+{
+    g_autofree char *text = g_strdup_printf(_("%s comes before the answer to HELLO"),
+                                            frame_type_name(frame->header.type));
+
+    lane_break(lane, text);
+}
+
 void lane_on_frame(Lane *lane, const Frame *frame)
 {
-    LaneInput in = { .type = event_of_type(frame->header.type), .frame = frame };
+    LaneInput in = { .type = event_of_frame(lane, frame), .frame = frame };
 
-    lane_event(lane, &in, NULL);
+    if (lane->out.joint == JOINT_LOST)
+        return;
+    lane->frames_received++;
+    lane->peer_has_ack = TRUE;
+    if (lane_is_resuming(lane) && in.type != LANE_EV_FRAME_RESUMED &&
+        in.type != LANE_EV_FRAME_ERROR)
+        refuse_before_answer(lane, frame);
+    else
+        lane_event(lane, &in, NULL);
 }
 
 void lane_on_bad_frame(Lane *lane, const GError *cause)
 {
     lane_break(lane, cause->message);
-}
-
-void lane_on_channel_lost(Lane *lane, const char *reason)
-{
-    LaneInput in = { .type = LANE_EV_CHANNEL_LOST, .reason = reason };
-
-    lane_event(lane, &in, NULL);
 }
 
 /* ---- carried frames ---- */
@@ -378,4 +370,18 @@ guint64 lane_next_seq(const Lane *lane)
 guint64 lane_consumed_seq(const Lane *lane)
 {
     return lane->in.handed_seq;
+}
+
+void lane_get_stats(const Lane *lane, SessionStats *ret_stats)
+{
+    *ret_stats = (SessionStats){
+        .bytes_sent = lane->out.put_bytes,
+        .bytes_received = lane->in.received_bytes,
+        .frames_sent = lane->out.frames_sent,
+        .frames_received = lane->frames_received,
+        .in_flight_high = lane->out.held_high,
+        .held_high = lane->in.held_high,
+        .resumes = lane->out.resumes,
+        .bytes_sent_again = lane->out.again_bytes,
+    };
 }

@@ -2,8 +2,9 @@
 /* One channel of a session beside the main one: today the preempt channel.
  *
  * The machine of such a channel, with its own sequence numbers, window and acknowledgements: the
- * same rules as on the main channel (docs/protocol.md), without a QEMU of its own. It cannot end a
- * migration: whoever owns it (ram/relay.h) tells the session when it was lost before its time.
+ * same rules as on the main channel (docs/protocol.md), without a QEMU of its own. A lost
+ * connection of it is replaced as the main channel's is, and at another time. It cannot end a
+ * migration: whoever owns it (ram/relay.h) tells the session when it has failed before its time.
  *
  * Pure: no sockets, no clock, no threads. Every (state, event) pair is a row of one table or an
  * error that names both. Memory is bounded as the session's is. */
@@ -25,13 +26,17 @@ const char *lane_state_name(LaneState state);
 typedef enum {
     LANE_EV_CHANNEL_UP, /* source: TLS is up */
     LANE_EV_HELLO,      /* destination: judged well */
+    LANE_EV_HELLO_AGAIN,  /* destination: the source was not answered */
+    LANE_EV_HELLO_RESUME, /* destination: another connection */
     LANE_EV_SEND,       /* inside */
     LANE_EV_CONSUME,    /* inside */
     LANE_EV_FINISH,
-    LANE_EV_CHANNEL_LOST,
+    LANE_EV_CHANNEL_LOST, /* another connection may take its place */
+    LANE_EV_CHANNEL_GONE, /* none will */
     LANE_EV_BAD_FRAME,
     LANE_EV_FRAME_HELLO,
     LANE_EV_FRAME_HELLO_ACK,
+    LANE_EV_FRAME_RESUMED, /* HELLO_ACK in answer to a HELLO that resumes */
     LANE_EV_FRAME_ERROR,
     LANE_EV_FRAME_CARRIED, /* PAGES to the destination, REQUEST to the source; others are refused */
     LANE_EV_FRAME_ACK,
@@ -67,10 +72,12 @@ ChannelKind lane_kind(const Lane *lane);
 
 /* ---- opening ---- */
 
-/* proof: see tls/proof.h; not kept. */
+/* Source: TLS is up; HELLO is the output now: the first, or one that resumes. proof: see
+ * tls/proof.h; not kept. */
 gboolean lane_on_channel_up(Lane *lane, const guint8 proof[HELLO_PROOF_LEN], GError **error);
 /* Destination: TRUE if a channel with this HELLO may become this lane: version, session, kind,
- * number, features, window, proof (constant time), and that the lane has no channel yet; else a
+ * number, features, window, proof (constant time), and that the lane has no channel yet, or that
+ * the HELLO resumes (or repeats what was not answered), as session_judge_hello(); else a
  * HELLO_ERROR for its ERROR frame. Changes nothing. */
 gboolean lane_judge_hello(const Lane *lane, const HelloBody *hello,
                           const guint8 proof[HELLO_PROOF_LEN], GError **error);
@@ -83,7 +90,14 @@ void lane_output_done(Lane *lane, gsize len);
 void lane_settle(Lane *lane);
 void lane_on_frame(Lane *lane, const Frame *frame);
 void lane_on_bad_frame(Lane *lane, const GError *cause);
+/* As session_on_channel_lost() and the others: with SESSION_FEATURE_RESUME in the features it waits
+ * for another connection (lane_is_lost()), in LANE_NONE and LANE_HELLO_SENT for the next
+ * lane_on_channel_up(). An ended lane does not: it is through. */
 void lane_on_channel_lost(Lane *lane, const char *reason);
+void lane_on_channel_gone(Lane *lane, const char *reason);
+gboolean lane_is_lost(const Lane *lane);
+/* As session_ping(); the PONG needs no other notice. */
+gboolean lane_ping(Lane *lane, guint64 cookie);
 /* The session is over, one way or the other: nothing new is sent, BYE closes it. In LANE_NONE and
  * LANE_FAILED it changes nothing. */
 void lane_finish(Lane *lane);
@@ -102,3 +116,6 @@ guint64 lane_acked_bytes(const Lane *lane);
 /* The sequence of the next frame that will be sent, and of the next to be consumed. */
 guint64 lane_next_seq(const Lane *lane);
 guint64 lane_consumed_seq(const Lane *lane);
+
+/* As session_get_stats(), of this channel. */
+void lane_get_stats(const Lane *lane, SessionStats *ret_stats);

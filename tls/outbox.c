@@ -30,15 +30,21 @@ void outbox_init(Outbox *out, guint64 window)
     g_queue_init(&out->frames);
 }
 
-void outbox_clear(Outbox *out)
+/* Everything that is not sequenced. */
+static void outbox_clear_places(Outbox *out)
 {
-    g_queue_clear_full(&out->frames, sent_frame_free);
-    out->unsent = NULL;
     g_clear_pointer(&out->opening, g_bytes_unref);
     g_clear_pointer(&out->ack, g_bytes_unref);
     g_clear_pointer(&out->pong, g_bytes_unref);
     g_clear_pointer(&out->ping, g_bytes_unref);
     g_clear_pointer(&out->closing, g_bytes_unref);
+}
+
+void outbox_clear(Outbox *out)
+{
+    g_queue_clear_full(&out->frames, sent_frame_free);
+    out->unsent = NULL;
+    outbox_clear_places(out);
     g_clear_pointer(&out->current, g_bytes_unref);
 }
 
@@ -94,7 +100,8 @@ void outbox_put(GBytes **place, GBytes *frame)
     *place = frame;
 }
 
-void outbox_drop_unsent(Outbox *out)
+/* All sequenced frames of which no byte was sent. */
+static void outbox_drop_unsent(Outbox *out)
 {
     GList *link = out->unsent;
 
@@ -115,28 +122,43 @@ void outbox_drop_unsent(Outbox *out)
     }
 }
 
-void outbox_drop_all(Outbox *out)
+gboolean outbox_end(Outbox *out, GBytes *last)
 {
+    gboolean is_lost = out->joint == JOINT_LOST;
+    GBytes *hello = out->joint == JOINT_HELLO_SENT ? g_steal_pointer(&out->opening) : NULL;
+
     outbox_drop_unsent(out);
-    g_clear_pointer(&out->opening, g_bytes_unref);
-    g_clear_pointer(&out->ack, g_bytes_unref);
-    g_clear_pointer(&out->pong, g_bytes_unref);
-    g_clear_pointer(&out->ping, g_bytes_unref);
-    g_clear_pointer(&out->closing, g_bytes_unref);
+    outbox_clear_places(out);
+    out->joint = JOINT_UP;
+    out->opening = hello;
+    if (last && is_lost)
+        g_bytes_unref(last);
+    else if (last)
+        outbox_put(hello ? &out->closing : &out->opening, last);
+    return !is_lost;
+}
+
+static GBytes *outbox_next_unsequenced(Outbox *out)
+{
+    GBytes **const places[] = { &out->opening, &out->ack, &out->pong, &out->ping };
+    gsize count = out->joint == JOINT_UP ? G_N_ELEMENTS(places) : 1;
+
+    for (gsize i = 0; i < count; i++) {
+        if (*places[i])
+            return g_steal_pointer(places[i]);
+    }
+    return NULL;
 }
 
 static void outbox_begin_next(Outbox *out)
 {
-    GBytes **const before[] = { &out->opening, &out->ack, &out->pong, &out->ping };
-
     out->current_done = 0;
     out->current_is_sequenced = FALSE;
-    for (gsize i = 0; i < G_N_ELEMENTS(before); i++) {
-        if (*before[i]) {
-            out->current = g_steal_pointer(before[i]);
-            return;
-        }
-    }
+    if (out->joint == JOINT_LOST)
+        return;
+    out->current = outbox_next_unsequenced(out);
+    if (out->current || out->joint != JOINT_UP)
+        return;
     if (out->unsent) {
         out->current = g_bytes_ref(((SentFrame *)out->unsent->data)->bytes);
         out->current_is_sequenced = TRUE;
@@ -159,6 +181,18 @@ gsize outbox_output(Outbox *out, const guint8 **ret_bytes)
     return size - out->current_done;
 }
 
+static void outbox_sequenced_done(Outbox *out)
+{
+    const SentFrame *frame = out->unsent->data;
+
+    out->unsent = out->unsent->next;
+    out->sent_seq++;
+    if (out->sent_seq <= out->sent_high)
+        out->again_bytes += frame->body_len;
+    else
+        out->sent_high = out->sent_seq;
+}
+
 void outbox_output_done(Outbox *out, gsize len)
 {
     if (out->current_is_sequenced && out->current_done == 0 && len > 0)
@@ -168,10 +202,8 @@ void outbox_output_done(Outbox *out, gsize len)
         return;
     g_clear_pointer(&out->current, g_bytes_unref);
     out->frames_sent++;
-    if (out->current_is_sequenced) {
-        out->unsent = out->unsent->next;
-        out->sent_seq++;
-    }
+    if (out->current_is_sequenced)
+        outbox_sequenced_done(out);
 }
 
 static gboolean bad_ack(GError **error, const char *what, guint64 got, guint64 expected)
@@ -207,6 +239,70 @@ gboolean outbox_acknowledge(Outbox *out, GBytes *body, GError **error)
     return TRUE;
 }
 
+/* ---- another connection ---- */
+
+void outbox_lose(Outbox *out)
+{
+    out->joint = JOINT_LOST;
+    outbox_clear_places(out);
+    /* A frame that has begun was not received: it begins anew. */
+    if (out->current && out->current_is_sequenced && out->current_done > 0)
+        out->unsent_bytes += ((SentFrame *)out->unsent->data)->body_len;
+    g_clear_pointer(&out->current, g_bytes_unref);
+    out->ping_is_out = FALSE;
+}
+
+void outbox_hello(Outbox *out, GBytes *hello)
+{
+    if (out->joint == JOINT_LOST)
+        out->joint = JOINT_HELLO_SENT;
+    outbox_put(&out->opening, hello);
+}
+
+gboolean outbox_join(Outbox *out)
+{
+    if (out->joint == JOINT_UP)
+        return FALSE;
+    out->joint = JOINT_UP;
+    out->resumes++;
+    return TRUE;
+}
+
+gboolean outbox_check_resume(const Outbox *out, guint64 seq, GError **error)
+{
+    if (seq >= out->acked_seq && seq <= out->sent_high)
+        return TRUE;
+    g_set_error(error, SESSION_ERROR, SESSION_ERROR_PROTOCOL,
+                _("resume sequence is %" G_GUINT64_FORMAT ", expected %" G_GUINT64_FORMAT
+                  " to %" G_GUINT64_FORMAT),
+                seq, out->acked_seq, out->sent_high);
+    return FALSE;
+}
+
+void outbox_resume(Outbox *out, guint64 seq)
+{
+    /* On the accepting side the connection before may not be known to be lost. */
+    outbox_lose(out);
+    outbox_join(out);
+    out->sent_seq = seq;
+    out->unsent = g_queue_peek_nth_link(&out->frames, seq - out->acked_seq);
+    out->unsent_bytes = 0;
+    for (const GList *link = out->unsent; link; link = link->next)
+        out->unsent_bytes += ((const SentFrame *)link->data)->body_len;
+}
+
+/* ---- PING ---- */
+
+gboolean outbox_ping(Outbox *out, guint64 cookie)
+{
+    if (out->ping_is_out)
+        return FALSE;
+    outbox_put(&out->ping, frame_new_ping(FRAME_PING, cookie));
+    out->ping_is_out = TRUE;
+    out->ping_cookie = cookie;
+    return TRUE;
+}
+
 gboolean outbox_answer_ping(Outbox *out, GBytes *body, GError **error)
 {
     guint64 cookie;
@@ -214,5 +310,20 @@ gboolean outbox_answer_ping(Outbox *out, GBytes *body, GError **error)
     if (!frame_ping_decode(body, &cookie, error))
         return FALSE;
     outbox_put(&out->pong, frame_new_ping(FRAME_PONG, cookie));
+    return TRUE;
+}
+
+gboolean outbox_take_pong(Outbox *out, GBytes *body, GError **error)
+{
+    guint64 cookie;
+
+    if (!frame_ping_decode(body, &cookie, error))
+        return FALSE;
+    if (!out->ping_is_out || cookie != out->ping_cookie) {
+        g_set_error(error, SESSION_ERROR, SESSION_ERROR_PROTOCOL,
+                    _("PONG cookie 0x%016" G_GINT64_MODIFIER "x answers no PING"), cookie);
+        return FALSE;
+    }
+    out->ping_is_out = FALSE;
     return TRUE;
 }

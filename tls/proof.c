@@ -10,21 +10,22 @@
 /* kind, channel number, binding */
 #define PROOF_TEXT_LEN (1 + 2 + 32)
 
-gboolean channel_proof(TlsChannel *main_channel, TlsChannel *channel, ChannelKind kind,
+G_STATIC_ASSERT(CHANNEL_KEY_LEN == 32); /* what tls_channel_export() makes */
+
+gboolean channel_key(TlsChannel *main_channel, guint8 ret_key[CHANNEL_KEY_LEN], GError **error)
+{
+    return tls_channel_export(main_channel, HELLO_EXPORTER_LABEL, ret_key, error);
+}
+
+gboolean channel_proof(const guint8 key[CHANNEL_KEY_LEN], TlsChannel *channel, ChannelKind kind,
                        guint16 number, guint8 ret_proof[HELLO_PROOF_LEN], GError **error)
 {
     guint8 text[PROOF_TEXT_LEN] = { kind, number >> 8, number & 0xff };
-    guint8 key[32];
     int ret;
 
-    if (!tls_channel_export(main_channel, HELLO_EXPORTER_LABEL, key, error))
+    if (!tls_channel_export(channel, HELLO_EXPORTER_LABEL, text + 3, error))
         return FALSE;
-    if (!tls_channel_export(channel, HELLO_EXPORTER_LABEL, text + 3, error)) {
-        explicit_bzero(key, sizeof key);
-        return FALSE;
-    }
-    ret = gnutls_hmac_fast(GNUTLS_MAC_SHA256, key, sizeof key, text, sizeof text, ret_proof);
-    explicit_bzero(key, sizeof key);
+    ret = gnutls_hmac_fast(GNUTLS_MAC_SHA256, key, CHANNEL_KEY_LEN, text, sizeof text, ret_proof);
     explicit_bzero(text, sizeof text);
     if (ret < 0) {
         g_set_error(error, TLS_ERROR, TLS_ERROR_HANDSHAKE, _("no proof can be made: %s"),

@@ -68,7 +68,7 @@ static void note_end(Session *s, SessionEvent event)
         [SESSION_EV_FRAME_RESET] = SESSION_ENDED_BY_PEER,
         [SESSION_EV_FRAME_ERROR] = SESSION_ENDED_BY_PEER,
         [SESSION_EV_FRAME_CANCELLED] = SESSION_ENDED_BY_PEER,
-        [SESSION_EV_CHANNEL_LOST] = SESSION_ENDED_BY_CHANNEL,
+        [SESSION_EV_CHANNEL_GONE] = SESSION_ENDED_BY_CHANNEL,
         [SESSION_EV_BAD_FRAME] = SESSION_ENDED_BY_CHANNEL,
         [SESSION_EV_CANCEL] = SESSION_ENDED_BY_CANCEL,
     };
@@ -159,40 +159,18 @@ void session_output_done(Session *s, gsize len)
 
 void session_settle(Session *s)
 {
-    if (session_state_is_active(s->state) && inbox_ack_is_due(&s->in))
+    if (session_state_is_active(s->state) && s->out.joint == JOINT_UP &&
+        inbox_ack_is_due(&s->in))
         session_acknowledge(s);
 }
 
-gboolean session_on_channel_up(Session *s, GError **error)
+/* Source: a HELLO that resumes is not answered. */
+static gboolean session_is_resuming(const Session *s)
 {
-    SessionInput in = { .type = SESSION_EV_CHANNEL_UP };
-
-    return session_event(s, &in, error);
+    return s->out.joint == JOINT_HELLO_SENT && s->state != SESSION_HELLO_SENT;
 }
 
-gboolean session_judge_hello(const Session *s, const HelloBody *hello, GError **error)
-{
-    if (!hello_judge(hello, s->config.id, CHANNEL_MAIN, 0, error))
-        return FALSE;
-    if (!hello_auth_equal(hello, s->config.token)) {
-        g_set_error(error, HELLO_ERROR, HELLO_ERROR_TOKEN, _("wrong token"));
-        return FALSE;
-    }
-    if (s->state != SESSION_SETUP) {
-        g_set_error(error, HELLO_ERROR, HELLO_ERROR_TOKEN_USED, _("token already used"));
-        return FALSE;
-    }
-    return TRUE;
-}
-
-gboolean session_on_hello(Session *s, const HelloBody *hello, GError **error)
-{
-    SessionInput in = { .type = SESSION_EV_HELLO, .hello = hello };
-
-    return session_event(s, &in, error);
-}
-
-static SessionEvent event_of_frame(const Frame *frame)
+static SessionEvent event_of_frame(const Session *s, const Frame *frame)
 {
     static const SessionEvent event_of_type[FRAME_TYPE_MAX] = {
         [FRAME_HELLO] = SESSION_EV_FRAME_HELLO, [FRAME_HELLO_ACK] = SESSION_EV_FRAME_HELLO_ACK,
@@ -206,29 +184,45 @@ static SessionEvent event_of_frame(const Frame *frame)
     if (frame->header.type == FRAME_ERROR && error_body_decode(frame->body, &body, NULL) &&
         body.code == HELLO_ERROR_CANCELLED)
         return SESSION_EV_FRAME_CANCELLED;
+    if (frame->header.type == FRAME_HELLO_ACK && session_is_resuming(s))
+        return SESSION_EV_FRAME_RESUMED;
     if (event_of_type[frame->header.type] == 0)
         return SESSION_EV_FRAME_CARRIED;
     return event_of_type[frame->header.type];
 }
 
+static gboolean answers_hello(SessionEvent event)
+{
+    return event == SESSION_EV_FRAME_RESUMED || event == SESSION_EV_FRAME_ERROR ||
+           event == SESSION_EV_FRAME_CANCELLED;
+}
+
+static void refuse_before_answer(Session *s, const Frame *frame)
+{
+    g_autofree char *text = g_strdup_printf(_("%s comes before the answer to HELLO"),
+                                            frame_type_name(frame->header.type));
+
+    session_break(s, text);
+}
+
 void session_on_frame(Session *s, const Frame *frame)
 {
-    SessionInput in = { .type = event_of_frame(frame), .frame = frame };
+    SessionInput in = { .frame = frame };
 
+    if (s->out.joint == JOINT_LOST)
+        return;
     s->frames_received++;
-    session_event(s, &in, NULL);
+    s->peer_has_ack = TRUE;
+    in.type = event_of_frame(s, frame);
+    if (session_is_resuming(s) && !answers_hello(in.type))
+        refuse_before_answer(s, frame);
+    else
+        session_event(s, &in, NULL);
 }
 
 void session_on_bad_frame(Session *s, const GError *cause)
 {
     session_break(s, cause->message);
-}
-
-void session_on_channel_lost(Session *s, const char *reason)
-{
-    SessionInput in = { .type = SESSION_EV_CHANNEL_LOST, .reason = reason };
-
-    session_event(s, &in, NULL);
 }
 
 /* ---- QEMU's end ---- */
@@ -265,12 +259,10 @@ gboolean session_on_qemu_broken(Session *s, const char *reason, GError **error)
 
 gboolean session_ping(Session *s, guint64 cookie)
 {
-    if (!session_state_is_active(s->state) || s->ping_is_out)
-        return FALSE;
-    outbox_put(&s->out.ping, frame_new_ping(FRAME_PING, cookie));
-    s->ping_is_out = TRUE;
-    s->ping_cookie = cookie;
-    return TRUE;
+    gboolean is_open = session_state_is_active(s->state) ||
+                       (s->state == SESSION_AWAIT_QEMU && s->config.side == SESSION_SOURCE);
+
+    return is_open && s->out.joint == JOINT_UP && outbox_ping(&s->out, cookie);
 }
 
 gboolean session_take_pong(Session *s, guint64 *ret_cookie)
@@ -278,7 +270,7 @@ gboolean session_take_pong(Session *s, guint64 *ret_cookie)
     if (!s->pong_is_in)
         return FALSE;
     s->pong_is_in = FALSE;
-    *ret_cookie = s->ping_cookie;
+    *ret_cookie = s->out.ping_cookie;
     return TRUE;
 }
 
@@ -313,5 +305,7 @@ void session_get_stats(const Session *s, SessionStats *ret_stats)
         .frames_received = s->frames_received,
         .in_flight_high = s->out.held_high,
         .held_high = s->in.held_high,
+        .resumes = s->out.resumes,
+        .bytes_sent_again = s->out.again_bytes,
     };
 }

@@ -64,6 +64,8 @@ typedef enum {
     SESSION_EV_START,
     SESSION_EV_CHANNEL_UP,
     SESSION_EV_HELLO,
+    SESSION_EV_HELLO_AGAIN, /* destination: with the token, the source was not answered */
+    SESSION_EV_HELLO_RESUME, /* destination: another connection of the main channel */
     SESSION_EV_QEMU_ATTACHED,
     SESSION_EV_QEMU_REFUSED,
     SESSION_EV_SEND,        /* inside: a frame is carried */
@@ -71,11 +73,13 @@ typedef enum {
     SESSION_EV_QEMU_BROKEN,
     SESSION_EV_CONSUME,     /* inside: a received frame was handed on */
     SESSION_EV_CANCEL,
-    SESSION_EV_CHANNEL_LOST,
+    SESSION_EV_CHANNEL_LOST, /* another connection may take its place */
+    SESSION_EV_CHANNEL_GONE, /* none will */
     SESSION_EV_BAD_FRAME,   /* undecodable, or its content breaks a rule */
     SESSION_EV_DRAINED,     /* inside: nothing is left to hand on or to be acknowledged */
     SESSION_EV_FRAME_HELLO, /* from here on: frames from the peer on the main channel */
     SESSION_EV_FRAME_HELLO_ACK,
+    SESSION_EV_FRAME_RESUMED, /* HELLO_ACK in answer to a HELLO that resumes */
     SESSION_EV_FRAME_ERROR,
     SESSION_EV_FRAME_CANCELLED, /* ERROR with code cancelled */
     SESSION_EV_FRAME_CARRIED, /* DATA, PHASE, BLOCKS, PAGES, RAM_END, QEMU_CHANNEL */
@@ -96,7 +100,9 @@ gboolean session_has_row(SessionSide side, SessionState state, SessionEvent even
 /* Bits of HELLO's features: what both have is spoken. */
 #define SESSION_FEATURE_RAM (G_GUINT64_CONSTANT(1) << 0)  /* PHASE to REQUEST, preempt channel */
 #define SESSION_FEATURE_ZSTD (G_GUINT64_CONSTANT(1) << 1) /* PAGES may be compressed */
-#define SESSION_FEATURES_ALL (SESSION_FEATURE_RAM | SESSION_FEATURE_ZSTD)
+#define SESSION_FEATURE_RESUME (G_GUINT64_CONSTANT(1) << 2) /* lost connections are replaced */
+#define SESSION_FEATURES_ALL \
+    (SESSION_FEATURE_RAM | SESSION_FEATURE_ZSTD | SESSION_FEATURE_RESUME)
 
 typedef struct {
     SessionSide side;
@@ -141,6 +147,10 @@ typedef enum {
     SESSION_DO_CLOSE_QEMU = 1 << 3,      /* close QEMU's socket, and any way to get one */
     SESSION_DO_FINISH_CHANNEL = 1 << 4,  /* send what is left, then close when the peer does */
     SESSION_DO_CLOSE_CHANNEL = 1 << 5,   /* close it now */
+    SESSION_DO_REJOIN = 1 << 6,          /* close it, and get another: the source dials, the
+                                          * destination waits; session_on_channel_gone() when
+                                          * that is given up */
+    SESSION_DO_REJOINED = 1 << 7,        /* another is there: the session goes on */
 } SessionActions;
 
 SessionActions session_take_actions(Session *session);
@@ -158,14 +168,22 @@ void session_settle(Session *session);
 
 /* ---- events from the channel ---- */
 
-/* Source: TLS is up; HELLO is the output now. */
-gboolean session_on_channel_up(Session *session, GError **error);
+/* Source: TLS is up; HELLO is the output now. proof (tls/proof.h, not kept): once the session has
+ * been agreed on, which session_wants_proof() says; else NULL. */
+gboolean session_on_channel_up(Session *session, const guint8 *proof, GError **error);
+/* Source: the next HELLO is of a session that was agreed on: it resumes. */
+gboolean session_wants_proof(const Session *session);
 
 /* Destination: what to tell a channel that has sent this HELLO: TRUE if it may become the main
- * channel; else a HELLO_ERROR for its ERROR frame. Changes nothing. */
-gboolean session_judge_hello(const Session *session, const HelloBody *hello, GError **error);
+ * channel; else a HELLO_ERROR for its ERROR frame. Changes nothing. proof: what a HELLO that
+ * resumes must have, NULL while there is no key for one. A HELLO with the token is good for as long
+ * as the source has not shown, by any frame, that it has got HELLO_ACK; one with a proof from
+ * HELLO_ACK on, whether the connection before is known to be lost or not. */
+gboolean session_judge_hello(const Session *session, const HelloBody *hello, const guint8 *proof,
+                             GError **error);
 
-/* Destination: the channel that sent it (judged well) is the main channel from here on. */
+/* Destination: the channel that sent it (judged well) is the main channel from here on; the one
+ * before, if there still is one, is to be dropped (do not tell session_on_channel_lost()). */
 gboolean session_on_hello(Session *session, const HelloBody *hello, GError **error);
 
 /* A whole frame on the main channel; the body is only referenced. What is wrong with it shows
@@ -173,8 +191,15 @@ gboolean session_on_hello(Session *session, const HelloBody *hello, GError **err
 void session_on_frame(Session *session, const Frame *frame);
 /* The bytes on the main channel are no frames. */
 void session_on_bad_frame(Session *session, const GError *cause);
-/* The main channel has ended or could not be set up. */
+/* The connection of the main channel has ended or could not be set up. If both sides can resume (or
+ * could: a source that is not answered yet) that is SESSION_DO_REJOIN, and what is sent waits;
+ * else, and in a session that has failed, the same as the next. A completed session waits as well
+ * until BYE has come: the peer may have lost the last ACK. */
 void session_on_channel_lost(Session *session, const char *reason);
+/* And no other will take its place: the session fails, unless it has ended already. */
+void session_on_channel_gone(Session *session, const char *reason);
+/* It had a connection and waits for another; also while that one's HELLO is not answered. */
+gboolean session_is_lost(const Session *session);
 
 /* ---- QEMU's end ---- */
 
@@ -218,7 +243,8 @@ gboolean session_start(Session *session, GError **error);
 /* In an ended session this changes nothing and is no error. */
 gboolean session_on_cancel(Session *session, const char *reason, GError **error);
 
-/* Asks for a PONG; at most one PING is under way. FALSE if one is, or no channel is up. */
+/* Asks for a PONG; at most one PING is under way on a connection. FALSE if one is, or no channel is
+ * up (a source may ask from HELLO_ACK on, a destination when it has sent it). */
 gboolean session_ping(Session *session, guint64 cookie);
 /* TRUE once for each answered PING. */
 gboolean session_take_pong(Session *session, guint64 *ret_cookie);
@@ -230,6 +256,8 @@ typedef struct {
     guint64 frames_received;
     guint64 in_flight_high;  /* most bytes ever sent and not acknowledged */
     guint64 held_high;       /* most bytes ever waiting for our QEMU */
+    guint64 resumes;         /* connections that took the place of a lost one */
+    guint64 bytes_sent_again; /* of bodies, after those */
 } SessionStats;
 
 void session_get_stats(const Session *session, SessionStats *ret_stats);

@@ -3,7 +3,6 @@
 #include "config.h"
 
 #include <glib/gi18n.h>
-#include <string.h>
 
 #include "tls/session_priv.h"
 
@@ -13,83 +12,20 @@ static const char *peer_name(const Session *s)
 }
 
 /* The one way into failed and cancelled: QEMU's end is closed at once, so that the guest goes
- * on where it is; the peer is told what `frame` says (taken, may be NULL). */
+ * on where it is; the peer is told what `frame` says (taken, may be NULL), if it can be. */
 static void end_with(Session *s, char *reason, GBytes *frame)
 {
     g_free(s->reason);
     s->reason = reason;
-    outbox_drop_all(&s->out);
     inbox_clear(&s->in);
-    if (frame)
-        outbox_put(&s->out.opening, frame);
-    s->actions |= SESSION_DO_CLOSE_QEMU | SESSION_DO_FINISH_CHANNEL;
+    s->actions &= ~(SESSION_DO_REJOIN | SESSION_DO_REJOINED);
+    s->actions |= SESSION_DO_CLOSE_QEMU;
+    s->actions |=
+        outbox_end(&s->out, frame) ? SESSION_DO_FINISH_CHANNEL : SESSION_DO_CLOSE_CHANNEL;
 }
 
 gboolean act_nothing(Session *s, const SessionInput *in, GError **error)
 {
-    return TRUE;
-}
-
-/* ---- handshake ---- */
-
-/* What this side has, with a window it can be used in: a full PAGES must fit. */
-static guint64 own_features(const Session *s, guint64 peer_window)
-{
-    return MIN(s->config.window, peer_window) >= FRAME_PAGES_MAX ? s->config.features : 0;
-}
-
-gboolean act_send_hello(Session *s, const SessionInput *in, GError **error)
-{
-    g_auto(HelloBody) hello = {
-        .version_min = HELLO_VERSION,
-        .version_max = HELLO_VERSION,
-        .features = own_features(s, HELLO_WINDOW_MAX),
-        .kind = CHANNEL_MAIN,
-        .window = s->config.window,
-        .auth_len = HELLO_TOKEN_LEN,
-    };
-
-    memcpy(hello.session, s->config.id, sizeof hello.session);
-    memcpy(hello.auth, s->config.token, HELLO_TOKEN_LEN);
-    outbox_put(&s->out.opening, frame_new_hello(&hello));
-    return TRUE;
-}
-
-gboolean act_take_hello(Session *s, const SessionInput *in, GError **error)
-{
-    s->out.window = MIN(s->config.window, in->hello->window);
-    s->features = in->hello->features & own_features(s, in->hello->window);
-    s->actions |= SESSION_DO_FETCH_QEMU;
-    return TRUE;
-}
-
-gboolean act_send_hello_ack(Session *s, const SessionInput *in, GError **error)
-{
-    HelloAckBody ack = {
-        .version = HELLO_VERSION,
-        .features = s->features,
-        .window = s->config.window,
-    };
-
-    outbox_put(&s->out.opening, frame_new_hello_ack(&ack));
-    return TRUE;
-}
-
-gboolean act_take_hello_ack(Session *s, const SessionInput *in, GError **error)
-{
-    HelloAckBody ack;
-
-    if (!hello_ack_judge(in->frame->body, own_features(s, HELLO_WINDOW_MAX), &ack, error))
-        return FALSE;
-    if (ack.features & ~own_features(s, ack.window)) {
-        g_set_error(error, SESSION_ERROR, SESSION_ERROR_PROTOCOL,
-                    _("HELLO_ACK window %" G_GUINT64_FORMAT " is too small for its features, "
-                      "which need %d"),
-                    ack.window, FRAME_PAGES_MAX);
-        return FALSE;
-    }
-    s->out.window = MIN(s->config.window, ack.window);
-    s->features = ack.features;
     return TRUE;
 }
 
@@ -122,8 +58,9 @@ gboolean act_send_reset(Session *s, const SessionInput *in, GError **error)
 {
     char *reason = g_strdup_printf(_("the connection to QEMU broke: %s"), in->reason);
 
-    if (s->out.opening) {
-        /* HELLO_ACK is not out yet: the peer has no stream that could be reset. */
+    if (s->out.opening || s->out.joint != JOINT_UP) {
+        /* The handshake is not over: the peer has no stream that could be reset, or ERROR is the
+         * shorter way. */
         end_with(s, reason, frame_new_error(HELLO_ERROR_QEMU, reason));
     } else {
         /* What was not sent yet gives way, or the news would come after all of it. */
@@ -219,16 +156,8 @@ gboolean act_answer_ping(Session *s, const SessionInput *in, GError **error)
 
 gboolean act_take_pong(Session *s, const SessionInput *in, GError **error)
 {
-    guint64 cookie;
-
-    if (!frame_ping_decode(in->frame->body, &cookie, error))
+    if (!outbox_take_pong(&s->out, in->frame->body, error))
         return FALSE;
-    if (!s->ping_is_out || cookie != s->ping_cookie) {
-        g_set_error(error, SESSION_ERROR, SESSION_ERROR_PROTOCOL,
-                    _("PONG cookie 0x%016" G_GINT64_MODIFIER "x answers no PING"), cookie);
-        return FALSE;
-    }
-    s->ping_is_out = FALSE;
     s->pong_is_in = TRUE;
     return TRUE;
 }
@@ -243,7 +172,7 @@ gboolean act_take_error(Session *s, const SessionInput *in, GError **error)
         return FALSE;
     if (in->type == SESSION_EV_FRAME_CANCELLED)
         reason = g_strdup_printf(_("the %s cancelled the migration: %s"), peer_name(s), body.text);
-    else if (session_state_is_active(s->state))
+    else if (session_state_is_active(s->state) && s->out.joint == JOINT_UP)
         reason = g_strdup_printf(_("error at the %s: %s"), peer_name(s), body.text);
     else
         reason = g_strdup_printf(_("the %s refused: %s"), peer_name(s), body.text);
@@ -253,7 +182,7 @@ gboolean act_take_error(Session *s, const SessionInput *in, GError **error)
 
 /* ---- ends ---- */
 
-gboolean act_lose_channel(Session *s, const SessionInput *in, GError **error)
+gboolean act_give_channel_up(Session *s, const SessionInput *in, GError **error)
 {
     end_with(s, g_strdup(in->reason), NULL);
     s->actions |= SESSION_DO_CLOSE_CHANNEL;
@@ -278,18 +207,29 @@ void session_acknowledge(Session *s)
     outbox_put(&s->out.ack, inbox_take_ack(&s->in));
 }
 
+void session_say_bye(Session *s)
+{
+    outbox_put(&s->out.closing, frame_new(FRAME_BYE, 0, NULL, 0));
+    s->actions |= SESSION_DO_FINISH_CHANNEL;
+}
+
 gboolean act_complete(Session *s, const SessionInput *in, GError **error)
 {
-    /* The peer cannot complete without it, and BYE is the last frame. */
-    if (inbox_ack_is_due(&s->in))
-        session_acknowledge(s);
-    outbox_put(&s->out.closing, frame_new(FRAME_BYE, 0, NULL, 0));
-    s->actions |= SESSION_DO_CLOSE_QEMU | SESSION_DO_FINISH_CHANNEL;
+    s->actions |= SESSION_DO_CLOSE_QEMU;
+    /* Else both are said on the next connection. */
+    if (s->out.joint == JOINT_UP) {
+        /* The peer cannot complete without it, and BYE is the last frame. */
+        if (inbox_ack_is_due(&s->in))
+            session_acknowledge(s);
+        session_say_bye(s);
+    }
     return TRUE;
 }
 
 gboolean act_close_channel(Session *s, const SessionInput *in, GError **error)
 {
+    s->is_through = TRUE;
+    s->actions &= ~(SESSION_DO_REJOIN | SESSION_DO_REJOINED);
     s->actions |= SESSION_DO_CLOSE_CHANNEL;
     return TRUE;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Inside of the session machine: its state, and what the rows of its table do
- * (tls/session_actions.c). For tls/session*.c only. */
+ * (tls/session_actions.c, tls/session_opening.c). For tls/session*.c only. */
 #pragma once
 
 #include "tls/inbox.h"
@@ -18,8 +18,8 @@ struct Session {
     Inbox in;
     guint64 features; /* what both sides have, once it is known */
 
-    gboolean ping_is_out;
-    guint64 ping_cookie;
+    gboolean peer_has_ack; /* destination: the source has shown that it has got HELLO_ACK */
+    gboolean is_through;   /* nothing comes from the peer any more */
     gboolean pong_is_in;
 
     guint64 frames_received;
@@ -30,6 +30,7 @@ typedef struct {
     SessionEvent type;
     const Frame *frame;
     const HelloBody *hello;
+    const guint8 *proof;
     const char *reason;
     FrameType type_to_send;
     guint8 *buf; /* taken if there is a row */
@@ -59,12 +60,24 @@ gboolean session_event(Session *s, const SessionInput *in, GError **error);
 
 /* Makes everything handed on so far the content of the next ACK. */
 void session_acknowledge(Session *s);
+/* A completed session's last words. */
+void session_say_bye(Session *s);
+/* The features this side has that can be used with such a window at the other. */
+guint64 session_own_features(const Session *s, guint64 peer_window);
 
-gboolean act_nothing(Session *s, const SessionInput *in, GError **error);
+/* tls/session_opening.c */
 gboolean act_send_hello(Session *s, const SessionInput *in, GError **error);
+gboolean act_send_hello_resume(Session *s, const SessionInput *in, GError **error);
 gboolean act_take_hello(Session *s, const SessionInput *in, GError **error);
-gboolean act_take_hello_ack(Session *s, const SessionInput *in, GError **error);
+gboolean act_take_hello_again(Session *s, const SessionInput *in, GError **error);
+gboolean act_take_hello_resume(Session *s, const SessionInput *in, GError **error);
 gboolean act_send_hello_ack(Session *s, const SessionInput *in, GError **error);
+gboolean act_take_hello_ack(Session *s, const SessionInput *in, GError **error);
+gboolean act_take_resumed(Session *s, const SessionInput *in, GError **error);
+gboolean act_lose_channel(Session *s, const SessionInput *in, GError **error);
+
+/* tls/session_actions.c */
+gboolean act_nothing(Session *s, const SessionInput *in, GError **error);
 gboolean act_refuse_qemu(Session *s, const SessionInput *in, GError **error);
 gboolean act_send(Session *s, const SessionInput *in, GError **error);
 gboolean act_send_eof(Session *s, const SessionInput *in, GError **error);
@@ -78,7 +91,7 @@ gboolean act_take_ack(Session *s, const SessionInput *in, GError **error);
 gboolean act_answer_ping(Session *s, const SessionInput *in, GError **error);
 gboolean act_take_pong(Session *s, const SessionInput *in, GError **error);
 gboolean act_take_error(Session *s, const SessionInput *in, GError **error);
-gboolean act_lose_channel(Session *s, const SessionInput *in, GError **error);
+gboolean act_give_channel_up(Session *s, const SessionInput *in, GError **error);
 gboolean act_refuse_frame(Session *s, const SessionInput *in, GError **error);
 gboolean act_cancel(Session *s, const SessionInput *in, GError **error);
 gboolean act_complete(Session *s, const SessionInput *in, GError **error);

@@ -9,6 +9,8 @@
 #define IN_OPEN (IN(ACTIVE) | IN(LOCAL_ENDED))
 #define FLOWING (IN(ACTIVE) | IN(LOCAL_ENDED) | IN(PEER_ENDED) | IN(DRAINING))
 #define JOINED (IN(HELLO_SENT) | IN(AWAIT_QEMU) | FLOWING)
+/* What another connection of the channel finds at a side that has agreed on it. */
+#define AGREED (IN(AWAIT_QEMU) | FLOWING | IN(COMPLETED))
 #define STOPPED (IN(FAILED) | IN(CANCELLED))
 #define ENDED (IN(COMPLETED) | STOPPED)
 
@@ -28,11 +30,23 @@ static const SessionRow rows[] = {
     { IN(AWAIT_QEMU), SESSION_EV_QEMU_ATTACHED, DST, SESSION_ACTIVE, act_send_hello_ack },
     { IN(AWAIT_QEMU), SESSION_EV_QEMU_REFUSED, BOTH, SESSION_FAILED, act_refuse_qemu },
 
+    /* a lost connection, and another in its place (what of it may happen when also depends on
+     * whether there is one: tls/session_opening.c) */
+    { IN(SETUP), SESSION_EV_CHANNEL_LOST, SRC, SAME, act_lose_channel },
+    { IN(HELLO_SENT), SESSION_EV_CHANNEL_LOST, SRC, SESSION_SETUP, act_lose_channel },
+    { AGREED, SESSION_EV_CHANNEL_LOST, BOTH, SAME, act_lose_channel },
+    { AGREED, SESSION_EV_CHANNEL_UP, SRC, SAME, act_send_hello_resume },
+    { AGREED, SESSION_EV_FRAME_RESUMED, SRC, SAME, act_take_resumed },
+    { IN(AWAIT_QEMU) | IN(ACTIVE) | IN(LOCAL_ENDED), SESSION_EV_HELLO_AGAIN, DST, SAME,
+      act_take_hello_again },
+    { FLOWING | IN(COMPLETED), SESSION_EV_HELLO_RESUME, DST, SAME, act_take_hello_resume },
+
     /* from QEMU, or made of what it said, to the channel */
     { OUT_OPEN, SESSION_EV_SEND, BOTH, SAME, act_send },
     { IN(ACTIVE), SESSION_EV_QEMU_EOF, BOTH, SESSION_LOCAL_ENDED, act_send_eof },
     { IN(PEER_ENDED), SESSION_EV_QEMU_EOF, BOTH, SESSION_DRAINING, act_send_eof },
     { FLOWING, SESSION_EV_FRAME_ACK, BOTH, SAME, act_take_ack },
+    { IN(AWAIT_QEMU), SESSION_EV_FRAME_ACK, SRC, SAME, act_take_ack },
 
     /* from the channel to QEMU, or whoever speaks to it; the source's QEMU may come later than the
      * first bytes for it */
@@ -50,6 +64,7 @@ static const SessionRow rows[] = {
     { FLOWING, SESSION_EV_FRAME_PING, BOTH, SAME, act_answer_ping },
     { IN(AWAIT_QEMU), SESSION_EV_FRAME_PING, SRC, SAME, act_answer_ping },
     { FLOWING, SESSION_EV_FRAME_PONG, BOTH, SAME, act_take_pong },
+    { IN(AWAIT_QEMU), SESSION_EV_FRAME_PONG, SRC, SAME, act_take_pong },
 
     /* ends before the end */
     { FLOWING, SESSION_EV_QEMU_BROKEN, BOTH, SESSION_FAILED, act_send_reset },
@@ -58,13 +73,13 @@ static const SessionRow rows[] = {
     { JOINED, SESSION_EV_FRAME_ERROR, BOTH, SESSION_FAILED, act_take_error },
     { JOINED, SESSION_EV_FRAME_CANCELLED, BOTH, SESSION_CANCELLED, act_take_error },
     { JOINED, SESSION_EV_BAD_FRAME, BOTH, SESSION_FAILED, act_refuse_frame },
-    { JOINED, SESSION_EV_CHANNEL_LOST, BOTH, SESSION_FAILED, act_lose_channel },
-    { IN(SETUP), SESSION_EV_CHANNEL_LOST, SRC, SESSION_FAILED, act_lose_channel },
+    { JOINED, SESSION_EV_CHANNEL_GONE, BOTH, SESSION_FAILED, act_give_channel_up },
+    { IN(SETUP), SESSION_EV_CHANNEL_GONE, SRC, SESSION_FAILED, act_give_channel_up },
     { IN(NONE) | IN(SETUP) | JOINED, SESSION_EV_CANCEL, BOTH, SESSION_CANCELLED, act_cancel },
 
     /* after the end: what still comes was under way and means nothing now */
     { ENDED, SESSION_EV_CANCEL, BOTH, SAME, act_nothing },
-    { ENDED, SESSION_EV_CHANNEL_LOST, BOTH, SAME, act_close_channel },
+    { ENDED, SESSION_EV_CHANNEL_GONE, BOTH, SAME, act_close_channel },
     { ENDED, SESSION_EV_BAD_FRAME, BOTH, SAME, act_close_channel },
     { ENDED, SESSION_EV_FRAME_ERROR, BOTH, SAME, act_close_channel },
     { ENDED, SESSION_EV_FRAME_CANCELLED, BOTH, SAME, act_close_channel },

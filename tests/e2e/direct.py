@@ -22,12 +22,14 @@ class Direct:
     capabilities  of both QEMUs, beside postcopy-ram
     helpers       False: one QEMU speaks to the other
     hugepages     the guest's memory is in pages of 2 MiB, which must be there
+    pair          options for the program that stands in for the daemons
     guest         the arguments of a Guest
 
     builddir and hosts are what a Guest asks of a rig."""
 
-    def __init__(self, rig, *capabilities, helpers=True, hugepages=False, **guest):
+    def __init__(self, rig, *capabilities, helpers=True, hugepages=False, pair=(), **guest):
         self.builddir, self.capabilities, self.helpers = rig.builddir, capabilities, helpers
+        self.pair_options = pair
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="postcopy-direct-"))
         self.source, self.target = self.hosts = [Place(self.directory, name) for name in ("source", "destination")]
         self.source.newer, self.target.newer = map(rig.newer.get, "ab")
@@ -66,7 +68,8 @@ class Direct:
         wait_for(lambda: self.guest.reports(self.source), "the guest running", 30)
         if self.helpers:
             self.outgoing = self.directory / "out.sock"
-            self.pair = Pair(self.builddir, self.directory, self.outgoing, self.incoming, certificates(*self.hosts))
+            self.pair = Pair(self.builddir, self.directory, self.outgoing, self.incoming, certificates(*self.hosts),
+                             *self.pair_options)
             wait_for(lambda: self.pair.find("ready") or self.pair.process.poll() is not None, "the helpers ready", 20)
             assert self.pair.process.poll() is None, self.pair.complaints()
 

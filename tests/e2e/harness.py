@@ -28,6 +28,12 @@ def own_rig(function):
     return function
 
 
+def soak(function):
+    """Decorator: a long form of other tests, which runs if it is asked for (`run --soak`)."""
+    function.soak = True
+    return function
+
+
 def note(text):
     """Prints a line below the test's own, for numbers that are shown and not asserted."""
     _notes.append(text)

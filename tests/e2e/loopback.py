@@ -85,13 +85,13 @@ class Place:
 
 
 class Pair:
-    """The two helpers, started by a program that does the daemons' part for them."""
+    """The two helpers, started by a program that does the daemons' part for them. more: options for it."""
 
-    def __init__(self, builddir, directory, listen, connect, certificates):
+    def __init__(self, builddir, directory, listen, connect, certificates, *more):
         self.out, self.log = directory / "helpers.json", directory / "helpers.log"
         argv = [builddir / PAIR, "--helper", builddir / "virt-postcopy-helper", "--listen", listen,
                 "--connect", connect, "--pki-source", certificates[0], "--pki-destination", certificates[1],
-                "--host", PEER]
+                "--host", PEER, *more]
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
             argv += ["--user", f"{nobody.pw_uid}:{nobody.pw_gid}"]
@@ -111,6 +111,11 @@ class Pair:
         """What that side's helper had to say in the end: state, TLS, counters."""
         results = self.find("result")
         return results[-1][side] if results else {}
+
+    def cuts(self):
+        """How many connections were cut on purpose (option --cuts)."""
+        results = self.find("result")
+        return results[-1]["cuts"] if results else 0
 
     def complaints(self):
         """The reasons of what went wrong, as one text."""

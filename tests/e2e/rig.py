@@ -139,11 +139,11 @@ class Rig:
 
     # -- the link ---------------------------------------------------------------------
 
-    def shape(self, rate):
-        """Limits both directions, for instance to "1gbit"."""
+    def shape(self, rate, burst=BURST, queue=QUEUE):
+        """Limits both directions, for instance to "1gbit". burst: what may go faster than that."""
         for host in self.hosts:
             host.run(["tc", "qdisc", "replace", "dev", "eth0", "root", "tbf",
-                      "rate", rate, "burst", BURST, "limit", QUEUE])
+                      "rate", rate, "burst", burst, "limit", queue])
 
     def unshape(self):
         for host in self.hosts:

@@ -25,8 +25,9 @@ class Interrupted(BaseException):
     """SIGTERM or SIGINT: end, but clean up."""
 
 
-def discover(filters):
-    """[(name, module, function)] in the order they stand in the files."""
+def discover(filters, soak=False):
+    """[(name, module, function)] in the order they stand in the files: those that are marked as soak
+    tests, or all others."""
     found = []
     for file in sorted(HERE.glob("test_*.py")):
         module = importlib.import_module(file.stem)
@@ -34,7 +35,8 @@ def discover(filters):
                      if n.startswith("test_") and getattr(f, "__module__", None) == file.stem]
         for function in sorted(functions, key=lambda f: f.__code__.co_firstlineno):
             name = f"{file.stem}.{function.__name__}"
-            if not filters or any(f in name for f in filters):
+            wanted = not filters or any(f in name for f in filters)
+            if wanted and getattr(function, "soak", False) == soak:
                 found.append((name, module, function))
     return found
 
@@ -154,6 +156,7 @@ def parse_arguments(argv):
     parser.add_argument("names", nargs="*",
                         help="only tests whose name (test_file.test_function) contains one of these")
     parser.add_argument("--builddir", help="where the programs were built [$BUILD, or the current directory]")
+    parser.add_argument("--soak", action="store_true", help="the long tests in place of the others")
     parser.add_argument("--list", action="store_true", help="print the names of the tests and end")
     parser.add_argument("--keep-logs", metavar="DIR", help="copy the logs of every test below this directory")
     parser.add_argument("--daemon", metavar="COMMAND", help="start this instead of the built virtpostcopyd "
@@ -174,7 +177,7 @@ def newer_hosts(text):
 
 def main(argv):
     options = parse_arguments(argv)
-    tests = discover(options.names)
+    tests = discover(options.names, options.soak)
     if options.list:
         print("\n".join(name for name, _, _ in tests))
         return 0

@@ -139,6 +139,19 @@ def test_qemus_without_libvirt(rig):
 
 
 @deadline(60)
+def test_connections_that_are_cut_all_the_time(rig):
+    """And new keys all the time as well."""
+    options = ("--cuts", "40", "--cut-interval", "60", "--rekey-records", "100")
+    with Direct(rig, memory=256, vcpus=2, pair=options, **BUSY) as direct:
+        direct.migrate()
+        verdict = direct.arrived()
+        source = direct.pair.result("source")
+        note(f"{direct.pair.cuts()} cuts, {source['resumes']} resumes, {source['bytes-sent-again'] >> 10} KiB sent again, "
+             f"{source['key-updates']} new keys; {verdict['pages']} pages verified, {verdict['bad']} wrong")
+        assert direct.pair.cuts() > 10 and source["resumes"] > 10 and source["key-updates"] > 0
+
+
+@deadline(60)
 def test_preempt_channel_of_both_qemus(rig):
     """QEMU 7.2 opens it right after the main one, and its destination reads nothing before."""
     goes_directly(rig, PREEMPT, memory=128, vcpus=2, **BUSY)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Migrations that somebody or something interrupts: aborted, clients and daemons killed, links cut."""
+"""Migrations that somebody or something interrupts: aborted, clients and daemons killed, links cut.
+Nothing is mended here by itself: what libvirt shows, and what its own recovery makes of it."""
 import os
 import signal
 
@@ -7,6 +8,8 @@ from guest import Guest
 from harness import deadline, note, own_rig
 from migrating import POSTCOPY, arrived, begin_in_postcopy, precopy_under_way, stayed
 from wait import wait_for
+
+RIG = {"daemon_conf": {"reconnect_timeout": 2, "auto_recover": 0}}
 
 
 def test_abort_in_precopy(rig):

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What an authenticated peer may send on the main channel: bytes into the frame reader, frames
- * into an active session. The first byte chooses the side, whether the RAM feature was agreed on
- * and how QEMU behaves. */
+/* What an authenticated peer may send on the main channel: bytes into the frame reader, frames into
+ * an active session. The first byte chooses the side, whether the features were agreed on, how QEMU
+ * behaves, and whether a HELLO is another connection: at the destination it is that one's, and at
+ * the source, which gets none, the moment when it has lost the one before and dials. */
 #include "config.h"
 
 #include <stdint.h>
@@ -23,17 +24,43 @@ static Session *active_session(gboolean source, guint64 features)
 
     session_start(s, NULL);
     if (source) {
-        g_autoptr(GBytes) whole = frame_new_hello_ack(&(HelloAckBody){ 1, features, WINDOW });
+        HelloAckBody body = { 1, features, WINDOW, FALSE, 0 };
+        g_autoptr(GBytes) whole = frame_new_hello_ack(&body);
         g_auto(Frame) ack = { { FRAME_HELLO_ACK, 0, 20 },
                               g_bytes_new_from_bytes(whole, FRAME_HEADER_LEN, 20) };
 
-        session_on_channel_up(s, NULL);
+        session_on_channel_up(s, NULL, NULL);
         session_on_frame(s, &ack);
     } else {
         session_on_hello(s, &hello, NULL);
     }
     session_on_qemu_attached(s, NULL);
     return s;
+}
+
+/* Of somebody who has the token or can make the proof. */
+static void another_connection(Session *s, const Frame *frame)
+{
+    static const guint8 proof[HELLO_PROOF_LEN];
+    g_auto(HelloBody) hello = { 0 };
+
+    if (session_side(s) == SESSION_SOURCE) {
+        session_on_channel_lost(s, "lost");
+        if (session_is_lost(s))
+            g_assert(session_on_channel_up(s, session_wants_proof(s) ? proof : NULL, NULL));
+        return;
+    }
+    if (!hello_body_decode(frame->body, &hello, NULL))
+        return;
+    memset(hello.session, 0, sizeof hello.session);
+    memset(hello.auth, 0, sizeof hello.auth);
+    hello.auth_len = HELLO_PROOF_LEN;
+    hello.kind = CHANNEL_MAIN;
+    hello.channel = 0;
+    if (session_judge_hello(s, &hello, proof, NULL)) {
+        g_assert(session_on_hello(s, &hello, NULL));
+        g_assert(!session_is_lost(s));
+    }
 }
 
 static void qemu_says(Session *s)
@@ -95,6 +122,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (!frame_reader_advance(&reader, n, &frame, &complete, &error)) {
             session_on_bad_frame(s, error);
             deaf = TRUE;
+        } else if (complete && (mode & 64) && frame.header.type == FRAME_HELLO) {
+            another_connection(s, &frame);
         } else if (complete) {
             session_on_frame(s, &frame);
         }
@@ -109,6 +138,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
         session_get_stats(s, &stats);
         g_assert(stats.held_high <= WINDOW);
+        g_assert(stats.in_flight_high <= WINDOW);
+        g_assert(session_unsent_bytes(s) <= WINDOW);
         if (session_state(s) == SESSION_FAILED)
             g_assert(*session_reason(s));
         if (deaf)

@@ -47,7 +47,8 @@ static void try_hello_ack(GBytes *body)
     written = body_of(frame_new_hello_ack(&ack));
     g_assert(hello_ack_body_decode(written, &again, NULL));
     g_assert(ack.version == again.version && ack.features == again.features &&
-             ack.window == again.window);
+             ack.window == again.window && ack.resume == again.resume &&
+             ack.resume_seq == again.resume_seq);
 }
 
 static void try_error(GBytes *body)

@@ -8,8 +8,6 @@
 
 #define WORKER_WAIT_MS 10000
 
-static const guint8 proof[HELLO_PROOF_LEN] = "the proof both ends can compute";
-
 /* ---- pipes ---- */
 
 static gsize pipe_len(const MemoryPipe *pipe)
@@ -39,7 +37,7 @@ static void end_init(EnginePair *pair, EngineEnd *end, SessionSide side)
     SessionConfig config = {
         .side = side,
         .window = setup->window,
-        .features = setup->no_lane ? 0 : SESSION_FEATURES_ALL,
+        .features = setup->no_lane ? SESSION_FEATURE_RESUME : SESSION_FEATURES_ALL,
     };
     LaneConfig lane = {
         .side = side,
@@ -93,9 +91,7 @@ static void begin(EnginePair *pair)
 {
     end_init(pair, &pair->source, SESSION_SOURCE);
     end_init(pair, &pair->destination, SESSION_DESTINATION);
-    session_on_channel_up(pair->source.session, NULL);
-    if (pair->source.lane)
-        lane_on_channel_up(pair->source.lane, proof, NULL);
+    engine_pair_dial(pair);
     engine_pair_move_links(pair);
     session_on_qemu_attached(pair->destination.session, NULL);
     engine_pair_move_links(pair);
@@ -160,7 +156,8 @@ static gboolean channel_send(EngineEnd *from, EngineEnd *to, gboolean lane, gsiz
     len = MIN(len, most);
     if (len == 0)
         return act(from);
-    pipe_put(&to->in[lane], bytes, len);
+    if (!from->cut[lane])
+        pipe_put(&to->in[lane], bytes, len);
     if (lane)
         lane_output_done(from->lane, len);
     else
@@ -169,30 +166,17 @@ static gboolean channel_send(EngineEnd *from, EngineEnd *to, gboolean lane, gsiz
     return TRUE;
 }
 
-static void take_hello(EngineEnd *at, gboolean lane, const Frame *frame)
-{
-    g_auto(HelloBody) hello = { 0 };
-    GError *error = NULL;
-
-    if (!hello_body_decode(frame->body, &hello, &error) ||
-        !(lane ? lane_judge_hello(at->lane, &hello, proof, &error) &&
-                     lane_on_hello(at->lane, &hello, &error)
-               : session_judge_hello(at->session, &hello, &error) &&
-                     session_on_hello(at->session, &hello, &error)))
-        g_error("HELLO: %s", error->message);
-}
-
-static void take_frame(EngineEnd *at, gboolean lane, const Frame *frame)
+static void take_frame(EnginePair *pair, EngineEnd *at, gboolean lane, const Frame *frame)
 {
     if (frame->header.type == FRAME_HELLO)
-        take_hello(at, lane, frame);
+        engine_pair_greet(pair, lane, frame);
     else if (lane)
         lane_on_frame(at->lane, frame);
     else
         session_on_frame(at->session, frame);
 }
 
-static gboolean channel_receive(EngineEnd *at, gboolean lane, gsize most)
+static gboolean channel_receive(EnginePair *pair, EngineEnd *at, gboolean lane, gsize most)
 {
     MemoryPipe *pipe = &at->in[lane];
     gsize left = MIN(pipe_len(pipe), most);
@@ -212,7 +196,7 @@ static gboolean channel_receive(EngineEnd *at, gboolean lane, gsize most)
         if (!frame_reader_advance(&at->reader[lane], len, &frame, &complete, &error))
             g_error("frame: %s", error->message);
         if (complete)
-            take_frame(at, lane, &frame);
+            take_frame(pair, at, lane, &frame);
     }
     act(at);
     return TRUE;
@@ -389,10 +373,10 @@ gboolean engine_pair_step(EnginePair *pair, EngineStep step, gsize most)
         return channel_send(destination, source, step == STEP_SEND_BACK_LANE, most);
     case STEP_RECEIVE:
     case STEP_RECEIVE_LANE:
-        return channel_receive(destination, step == STEP_RECEIVE_LANE, most);
+        return channel_receive(pair, destination, step == STEP_RECEIVE_LANE, most);
     case STEP_RECEIVE_BACK:
     case STEP_RECEIVE_BACK_LANE:
-        return channel_receive(source, step == STEP_RECEIVE_BACK_LANE, most);
+        return channel_receive(pair, source, step == STEP_RECEIVE_BACK_LANE, most);
     case STEP_RUN_SOURCE:
         return run(pair, source);
     case STEP_RUN_DESTINATION:
@@ -451,6 +435,8 @@ static gboolean random_steps(EnginePair *pair)
                                                      : (guint)g_rand_int_range(pair->rand, 1, 100);
     gboolean any = FALSE;
 
+    if (pair->cuts_left > 0 || pair->cuts > 0)
+        any = engine_pair_link_step(pair);
     while (times-- && engine_pair_step(pair, step, most))
         any = TRUE;
     pair->now_us += g_rand_int_range(pair->rand, 1, 300);
@@ -471,7 +457,8 @@ void engine_pair_run(EnginePair *pair, gboolean (*until)(EnginePair *pair))
         }
         /* What an engine makes in the first is moved in the second. */
         moved = engine_pair_turn(pair, pair->setup.most) ||
-                engine_pair_turn(pair, pair->setup.most) || wait_for_worker(pair);
+                engine_pair_turn(pair, pair->setup.most) || engine_pair_dial(pair) ||
+                wait_for_worker(pair);
     }
 }
 
@@ -479,7 +466,7 @@ void engine_pair_run(EnginePair *pair, gboolean (*until)(EnginePair *pair))
 
 static void lose(EngineEnd *end, gint64 now_us)
 {
-    session_on_channel_lost(end->session, "the link is gone");
+    session_on_channel_gone(end->session, "the link is gone");
     engine_on_session_end(end->engine, session_state(end->session), now_us);
 }
 

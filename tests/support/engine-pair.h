@@ -19,6 +19,7 @@ typedef struct {
     Engine *engine;
     FrameReader reader[2]; /* main, preempt */
     MemoryPipe in[2];      /* from the peer */
+    gboolean cut[2];       /* what it sends gets nowhere */
     gboolean greeted;      /* destination: HELLO has come */
     gboolean has_lane;
     gboolean qemu_eof[2];  /* of QEMU's connections, told to the engine */
@@ -49,6 +50,8 @@ typedef struct {
     GRand *rand;
     gint64 now_us;
     gsize stage_high; /* of all engines so far */
+    guint cuts_left;  /* connections that will be cut, at random */
+    guint cuts;
 } EnginePair;
 
 /* guest must outlive it. The channels are open, the stream has not begun. */
@@ -88,6 +91,14 @@ gboolean engine_pair_step(EnginePair *pair, EngineStep step, gsize most);
 void engine_pair_run(EnginePair *pair, gboolean (*until)(EnginePair *pair));
 /* One of each, as the relay does it: what is waited for first. TRUE: something moved. */
 gboolean engine_pair_turn(EnginePair *pair, gsize most);
+
+/* What may happen to connections at random while there are cuts left: one of either channel is cut
+ * behind a random byte, an end notices that, the source dials again. */
+gboolean engine_pair_link_step(EnginePair *pair);
+/* The source dials what it has lost. */
+gboolean engine_pair_dial(EnginePair *pair);
+/* Whether the destination's channel takes this HELLO; a refusal is what the source hears. */
+gboolean engine_pair_greet(EnginePair *pair, gboolean lane, const Frame *frame);
 
 /* Moves all that is sent to where it goes; the engines and both QEMUs stand still. */
 void engine_pair_move_links(EnginePair *pair);

@@ -8,7 +8,11 @@
  *     helper-pair --helper ./virt-postcopy-helper --pki-source DIR --pki-destination DIR \
  *                 --host NAME --listen /run/src.sock --connect /run/dst.sock \
  *                 [--stage BYTES] [--compression auto|on|off] [--compression-level N]
+ *                 [--rekey-records N] [--cuts N --cut-interval MS]
  *     (QEMU) migrate unix:/run/src.sock
+ *
+ * A connection that is lost is made again at once. With --cuts it makes that happen: once the migration is
+ * active, so many times, about so far apart, to either channel or both.
  *
  * DIR is in libvirt's layout: CA/cacert.pem, libvirt/clientcert.pem and private/clientkey.pem for
  * the source, servercert.pem and serverkey.pem for the destination. Prints a JSON object per line:
@@ -17,6 +21,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <gio/gunixfdlist.h>
 #include <glib-unix.h>
 #include <signal.h>
 #include <stdio.h>
@@ -42,13 +47,23 @@ typedef struct {
     gint64 stage;      /* these three: 0 or NULL, the helper's default */
     char *compression;
     int compression_level;
+    int rekey_records;
+    int cuts;
+    int cut_interval; /* milliseconds, on average */
 } PairOptions;
+
+enum { MAIN, PREEMPT, CHANNELS };
+
+static const char *const channel_names[CHANNELS] = { "main", "preempt" };
 
 typedef struct {
     const PairOptions *options;
     HelperChild *source;
     HelperChild *destination;
     GMainLoop *loop; /* NULL while they are joined */
+    int wires[CHANNELS]; /* the source's end of each connection, once more, to cut it with; or -1 */
+    int cuts;            /* made */
+    guint cut_timer;
 } HelperPair;
 
 /* ---- JSON ---- */
@@ -122,6 +137,58 @@ static void json_add_side(GString *out, const char *side, HelperChild *child)
     g_string_append_printf(out, ",\"%s\":{%s}", side, inner->str + 1);
 }
 
+/* ---- connections, and how they end ---- */
+
+/* One TCP connection between the two; the source's end is returned. */
+static int accept_one(HelperPair *pair, guint channel)
+{
+    int tcp[2];
+
+    sockets_tcp_pair(tcp);
+    autofd_clear(&pair->wires[channel]);
+    pair->wires[channel] = dup(tcp[0]);
+    helper_child_accept_peer(pair->destination, tcp[1], "127.0.0.1");
+    return tcp[0];
+}
+
+static void on_channel_lost(PostcopyMigration *source, const char *kind, const char *reason,
+                            HelperPair *pair)
+{
+    guint channel = g_str_equal(kind, channel_names[MAIN]) ? MAIN : PREEMPT;
+    int fd = accept_one(pair, channel);
+    g_autoptr(GUnixFDList) fds = g_unix_fd_list_new_from_array(&fd, 1);
+
+    postcopy_migration_call_reconnect_channel(source, g_variant_new_handle(0), pair->options->host,
+                                              kind, fds, NULL, NULL, NULL);
+}
+
+static gboolean cut_something(gpointer data);
+
+static void cut_later(HelperPair *pair)
+{
+    gint ms = pair->options->cut_interval;
+
+    if (!pair->cut_timer && pair->cuts < pair->options->cuts)
+        pair->cut_timer =
+            g_timeout_add((guint)g_random_int_range(ms / 2 + 1, ms * 3 / 2 + 2), cut_something,
+                          pair);
+}
+
+static gboolean cut_something(gpointer data)
+{
+    HelperPair *pair = data;
+    guint which = (guint)g_random_int_range(0, 3);
+
+    pair->cut_timer = 0;
+    pair->cuts++;
+    for (guint i = 0; i < CHANNELS; i++) {
+        if ((which == i || which == CHANNELS) && pair->wires[i] >= 0)
+            shutdown(pair->wires[i], SHUT_RDWR);
+    }
+    cut_later(pair);
+    return G_SOURCE_REMOVE;
+}
+
 /* ---- what the helpers say ---- */
 
 static void fetch_qemu(HelperPair *pair)
@@ -159,6 +226,8 @@ static void on_change(HelperChild *child, const char *what, gpointer data)
         json_add_string(out, "state", child->state);
         json_add_string(out, "reason", child->reason);
         json_print(out);
+        if (g_str_equal(child->state, "active"))
+            cut_later(pair);
     } else if (g_str_equal(what, "phase")) {
         print_event(side, what, "phase", child->phase);
     } else if (g_str_equal(what, "qemu-needed")) {
@@ -251,17 +320,10 @@ static GVariant *session_options(const PairOptions *o)
     if (o->compression_level)
         g_variant_builder_add(&builder, "{sv}", "compression-level",
                               g_variant_new_int32(o->compression_level));
+    if (o->rekey_records)
+        g_variant_builder_add(&builder, "{sv}", "rekey-records",
+                              g_variant_new_uint32((guint32)o->rekey_records));
     return g_variant_builder_end(&builder);
-}
-
-/* One TCP connection between the two; the source's end is returned. */
-static int accept_one(HelperPair *pair)
-{
-    int tcp[2];
-
-    sockets_tcp_pair(tcp);
-    helper_child_accept_peer(pair->destination, tcp[1], "127.0.0.1");
-    return tcp[0];
 }
 
 /* As virtpostcopyd of the source: main channel, preempt channel if it is wanted, and only then
@@ -271,11 +333,11 @@ static gboolean join(HelperPair *pair)
     HelperChild *source = pair->source;
     const char *host = pair->options->host;
 
-    helper_child_connect_peer(source, accept_one(pair), host);
+    helper_child_connect_peer(source, accept_one(pair, MAIN), host);
     if (helper_child_wait_answer(source, source->calls))
         return FALSE;
     if (helper_child_wants_channel(source, "preempt")) {
-        helper_child_connect_channel(source, accept_one(pair), host, "preempt");
+        helper_child_connect_channel(source, accept_one(pair, PREEMPT), host, "preempt");
         if (helper_child_wait_answer(source, source->calls))
             return FALSE;
     }
@@ -297,13 +359,14 @@ static gboolean start_both(HelperPair *pair, GError **error)
 
 static int run(const PairOptions *options, GError **error)
 {
-    HelperPair pair = { .options = options };
+    HelperPair pair = { .options = options, .wires = { -1, -1 } };
     g_autoptr(GString) out = g_string_new(NULL);
     int status = EXIT_FAILURE;
 
     if (start_both(&pair, error)) {
         g_unix_signal_add(SIGINT, on_signal, &pair);
         g_unix_signal_add(SIGTERM, on_signal, &pair);
+        g_signal_connect(pair.source->proxy, "channel-lost", G_CALLBACK(on_channel_lost), &pair);
         if (join(&pair))
             print_event(NULL, "ready", "listen", options->listen);
         else
@@ -314,10 +377,15 @@ static int run(const PairOptions *options, GError **error)
         g_main_loop_unref(pair.loop);
         status = MAX(pair.source->status, pair.destination->status);
         json_add_string(out, "event", "result");
+        g_string_append_printf(out, ",\"cuts\":%d", pair.cuts);
         json_add_side(out, "source", pair.source);
         json_add_side(out, "destination", pair.destination);
         json_print(out);
     }
+    if (pair.cut_timer)
+        g_source_remove(pair.cut_timer);
+    for (guint i = 0; i < CHANNELS; i++)
+        autofd_clear(&pair.wires[i]);
     helper_child_free(pair.source);
     helper_child_free(pair.destination);
     unlink(options->listen);
@@ -339,6 +407,9 @@ static gboolean parse(int argc, char **argv, PairOptions *o, GError **error)
         { "stage", 0, 0, G_OPTION_ARG_INT64, &o->stage, "the helpers' option", "BYTES" },
         { "compression", 0, 0, G_OPTION_ARG_STRING, &o->compression, "the same", "auto|on|off" },
         { "compression-level", 0, 0, G_OPTION_ARG_INT, &o->compression_level, "the same", "N" },
+        { "rekey-records", 0, 0, G_OPTION_ARG_INT, &o->rekey_records, "the same", "N" },
+        { "cuts", 0, 0, G_OPTION_ARG_INT, &o->cuts, "how often connections are cut", "N" },
+        { "cut-interval", 0, 0, G_OPTION_ARG_INT, &o->cut_interval, "time between two", "MS" },
         { NULL },
     };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);

@@ -55,6 +55,19 @@ static void on_qemu_connected(PostcopyMigration *proxy, HelperChild *child)
     tell(child, "qemu-connected");
 }
 
+static void on_channel_lost(PostcopyMigration *proxy, const char *kind, const char *reason,
+                            HelperChild *child)
+{
+    g_ptr_array_add(child->lost, g_strdup_printf("%s: %s", kind, reason));
+    tell(child, "channel-lost");
+}
+
+static void on_channel_resumed(PostcopyMigration *proxy, const char *kind, HelperChild *child)
+{
+    g_ptr_array_add(child->resumed, g_strdup(kind));
+    tell(child, "channel-resumed");
+}
+
 static void on_channel_refused(PostcopyMigration *proxy, const char *address, const char *reason,
                                HelperChild *child)
 {
@@ -84,6 +97,31 @@ static void on_process_end(GObject *source, GAsyncResult *result, gpointer data)
 
 /* ---- life ---- */
 
+static void connect_proxy(HelperChild *child)
+{
+    const struct {
+        const char *signal;
+        GCallback handler;
+    } handlers[] = {
+        { "state-changed", G_CALLBACK(on_state_changed) },
+        { "phase-changed", G_CALLBACK(on_phase_changed) },
+        { "qemu-needed", G_CALLBACK(on_qemu_needed) },
+        { "qemu-connected", G_CALLBACK(on_qemu_connected) },
+        { "channel-lost", G_CALLBACK(on_channel_lost) },
+        { "channel-resumed", G_CALLBACK(on_channel_resumed) },
+        { "channel-refused", G_CALLBACK(on_channel_refused) },
+    };
+
+    child->proxy = postcopy_migration_proxy_new_sync(
+        child->connection, G_DBUS_PROXY_FLAGS_NONE, NULL, OBJECT_PATH, NULL, NULL);
+    if (!child->proxy)
+        return;
+    g_dbus_proxy_set_default_timeout(G_DBUS_PROXY(child->proxy), CALL_TIMEOUT_MS);
+    for (gsize i = 0; i < G_N_ELEMENTS(handlers); i++)
+        g_signal_connect(child->proxy, handlers[i].signal, handlers[i].handler, child);
+}
+
+/* Without a connection or a proxy afterwards it has ended already, or does not want us. */
 static void connect_bus(HelperChild *child, int fd)
 {
     g_autoptr(GError) error = NULL;
@@ -95,26 +133,44 @@ static void connect_bus(HelperChild *child, int fd)
     stream = g_socket_connection_factory_create_connection(socket);
     child->connection = g_dbus_connection_new_sync(
         G_IO_STREAM(stream), guid, G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_SERVER, NULL, NULL,
-        &error);
+        NULL);
     if (!child->connection)
-        return; /* it has ended already: exited tells */
-    g_signal_connect(child->connection, "closed", G_CALLBACK(on_bus_closed), child);
-    child->proxy = postcopy_migration_proxy_new_sync(
-        child->connection, G_DBUS_PROXY_FLAGS_NONE, NULL, OBJECT_PATH, NULL, &error);
-    if (!child->proxy)
         return;
-    g_dbus_proxy_set_default_timeout(G_DBUS_PROXY(child->proxy), CALL_TIMEOUT_MS);
-    g_signal_connect(child->proxy, "state-changed", G_CALLBACK(on_state_changed), child);
-    g_signal_connect(child->proxy, "phase-changed", G_CALLBACK(on_phase_changed), child);
-    g_signal_connect(child->proxy, "qemu-needed", G_CALLBACK(on_qemu_needed), child);
-    g_signal_connect(child->proxy, "qemu-connected", G_CALLBACK(on_qemu_connected), child);
-    g_signal_connect(child->proxy, "channel-refused", G_CALLBACK(on_channel_refused), child);
+    g_signal_connect(child->connection, "closed", G_CALLBACK(on_bus_closed), child);
+    connect_proxy(child);
+}
+
+static void leave_bus(HelperChild *child)
+{
+    if (child->proxy)
+        g_signal_handlers_disconnect_by_data(child->proxy, child);
+    if (child->connection)
+        g_signal_handlers_disconnect_by_data(child->connection, child);
+    g_clear_object(&child->proxy);
+    g_clear_object(&child->connection);
 }
 
 HelperChild *helper_child_new(const char *program, const char *const *options)
 {
+    const HelperChildKept none = { -1, -1 };
+
+    return helper_child_new_kept(program, options, &none);
+}
+
+static void add_descriptor(GSubprocessLauncher *launcher, GPtrArray *argv, const char *option,
+                           int fd, int target)
+{
+    if (fd < 0)
+        return;
+    g_subprocess_launcher_take_fd(launcher, fd, target);
+    g_ptr_array_add(argv, g_strdup_printf("%s=%d", option, target));
+}
+
+HelperChild *helper_child_new_kept(const char *program, const char *const *options,
+                                   const HelperChildKept *kept)
+{
     g_autoptr(GSubprocessLauncher) launcher = g_subprocess_launcher_new(G_SUBPROCESS_FLAGS_NONE);
-    g_autoptr(GPtrArray) argv = g_ptr_array_new();
+    g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GError) error = NULL;
     HelperChild *child = g_new0(HelperChild, 1);
     int pair[2];
@@ -122,10 +178,12 @@ HelperChild *helper_child_new(const char *program, const char *const *options)
     (void)JOB_ERROR; /* errors come back in this domain once it is known */
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         g_error("socketpair: %s", g_strerror(errno));
-    g_ptr_array_add(argv, (gpointer)program);
-    g_ptr_array_add(argv, (gpointer) "--dbus-fd=3");
+    g_ptr_array_add(argv, g_strdup(program));
+    add_descriptor(launcher, argv, "--dbus-fd", pair[1], 3);
+    add_descriptor(launcher, argv, "--listen-fd", kept->listen_fd, 4);
+    add_descriptor(launcher, argv, "--outcome-fd", kept->outcome_fd, 5);
     while (options && *options)
-        g_ptr_array_add(argv, (gpointer)*options++);
+        g_ptr_array_add(argv, g_strdup(*options++));
     g_ptr_array_add(argv, NULL);
 
     child->state = g_strdup("none");
@@ -133,8 +191,9 @@ HelperChild *helper_child_new(const char *program, const char *const *options)
     child->phase = g_strdup("none");
     child->history = g_string_new(NULL);
     child->phases = g_string_new(NULL);
+    child->lost = g_ptr_array_new_with_free_func(g_free);
+    child->resumed = g_ptr_array_new_with_free_func(g_free);
     child->refused = g_ptr_array_new_with_free_func(g_free);
-    g_subprocess_launcher_take_fd(launcher, pair[1], 3);
     child->process =
         g_subprocess_launcher_spawnv(launcher, (const char *const *)argv->pdata, &error);
     if (!child->process)
@@ -144,6 +203,26 @@ HelperChild *helper_child_new(const char *program, const char *const *options)
     g_subprocess_wait_async(child->process, NULL, on_process_end, child);
     connect_bus(child, pair[0]);
     return child;
+}
+
+gboolean helper_child_find(HelperChild *child, const char *path)
+{
+    /* Open until it is replaced: a helper in set-up ends otherwise. */
+    GDBusConnection *before = child->connection ? g_object_ref(child->connection) : NULL;
+
+    leave_bus(child);
+    child->bus_closed = FALSE;
+    connect_bus(child, sockets_unix_connect(path));
+    g_clear_object(&before);
+    if (!child->proxy)
+        return FALSE;
+    g_free(child->state);
+    g_free(child->phase);
+    g_free(child->reason);
+    child->state = postcopy_migration_dup_state(child->proxy);
+    child->phase = postcopy_migration_dup_phase(child->proxy);
+    child->reason = postcopy_migration_dup_last_error(child->proxy);
+    return TRUE;
 }
 
 /* What it said last, and answers that never come, may still be on their way through GDBus when
@@ -164,18 +243,15 @@ void helper_child_free(HelperChild *child)
     if (!child->exited)
         g_subprocess_force_exit(child->process);
     wait_until(is_through, child, "the helper's end");
-    if (child->proxy)
-        g_signal_handlers_disconnect_by_data(child->proxy, child);
-    if (child->connection)
-        g_signal_handlers_disconnect_by_data(child->connection, child);
-    g_clear_object(&child->proxy);
-    g_clear_object(&child->connection);
+    leave_bus(child);
     g_object_unref(child->process);
     g_free(child->state);
     g_free(child->reason);
     g_free(child->phase);
     g_string_free(child->history, TRUE);
     g_string_free(child->phases, TRUE);
+    g_ptr_array_unref(child->lost);
+    g_ptr_array_unref(child->resumed);
     g_ptr_array_unref(child->refused);
     g_clear_error(&child->answer);
     g_free(child->answer_name);
@@ -269,6 +345,16 @@ void helper_child_connect_channel(HelperChild *child, int fd, const char *host, 
     call_with_fd(child, "ConnectChannel", g_variant_new("(hss)", 0, host, kind), fd);
 }
 
+void helper_child_reconnect(HelperChild *child, int fd, const char *host, const char *kind)
+{
+    call_with_fd(child, "ReconnectChannel", g_variant_new("(hss)", 0, host, kind), fd);
+}
+
+void helper_child_abandon(HelperChild *child, const char *reason)
+{
+    call(child, "AbandonPeer", g_variant_new("(s)", reason), NULL);
+}
+
 void helper_child_accept_peer(HelperChild *child, int fd, const char *address)
 {
     call_with_fd(child, "AcceptPeer", g_variant_new("(hs)", 0, address), fd);
@@ -333,6 +419,20 @@ static gboolean qemu_is_connected(gpointer data)
     return ((HelperChild *)data)->qemu_connected > 0;
 }
 
+static gboolean lost_reached(gpointer data)
+{
+    Goal *goal = data;
+
+    return goal->child->lost->len >= goal->n;
+}
+
+static gboolean resumed_reached(gpointer data)
+{
+    Goal *goal = data;
+
+    return goal->child->resumed->len >= goal->n;
+}
+
 static gboolean refused_reached(gpointer data)
 {
     Goal *goal = data;
@@ -372,6 +472,20 @@ void helper_child_wait_qemu_connected(HelperChild *child)
     wait_until(qemu_is_connected, child, "QemuConnected");
 }
 
+void helper_child_wait_lost(HelperChild *child, guint n)
+{
+    Goal goal = { child, NULL, n };
+
+    wait_until(lost_reached, &goal, "ChannelLost");
+}
+
+void helper_child_wait_resumed(HelperChild *child, guint n)
+{
+    Goal goal = { child, NULL, n };
+
+    wait_until(resumed_reached, &goal, "ChannelResumed");
+}
+
 void helper_child_wait_refused(HelperChild *child, guint n)
 {
     Goal goal = { child, NULL, n };
@@ -390,6 +504,13 @@ gboolean helper_child_wants_channel(HelperChild *child, const char *kind)
     const char *const *wanted = postcopy_migration_get_channels_wanted(child->proxy);
 
     return wanted && g_strv_contains(wanted, kind);
+}
+
+gboolean helper_child_has_lost(HelperChild *child, const char *kind)
+{
+    const char *const *lost = postcopy_migration_get_channels_lost(child->proxy);
+
+    return lost && g_strv_contains(lost, kind);
 }
 
 guint64 helper_child_counter(HelperChild *child, const char *name)

@@ -14,7 +14,8 @@
 typedef struct HelperChild HelperChild;
 
 /* Called for each change; `what` is "state", "phase", "qemu-needed", "qemu-connected",
- * "channel-refused", "answer" (of the last call), "bus-closed" or "exited". */
+ * "channel-lost", "channel-resumed", "channel-refused", "answer" (of the last call),
+ * "bus-closed" or "exited". */
 typedef void (*HelperChildFunc)(HelperChild *child, const char *what, gpointer data);
 
 struct HelperChild {
@@ -31,6 +32,8 @@ struct HelperChild {
     GString *phases;  /* the same of PhaseChanged */
     guint qemu_needed;
     guint qemu_connected;
+    GPtrArray *lost;       /* of "kind: reason" */
+    GPtrArray *resumed;    /* of kinds */
     GPtrArray *refused;    /* of "address: reason" */
     guint calls;           /* calls made */
     guint answers;         /* calls answered */
@@ -43,6 +46,16 @@ struct HelperChild {
 
 /* options: for instance "--user=65534:65534", NULL-terminated, may be NULL itself. */
 HelperChild *helper_child_new(const char *program, const char *const *options);
+
+/* What it outlives its daemon with. */
+typedef struct {
+    int listen_fd;
+    int outcome_fd;
+} HelperChildKept;
+
+/* Takes both descriptors, of which each may be -1. */
+HelperChild *helper_child_new_kept(const char *program, const char *const *options,
+                                   const HelperChildKept *kept);
 /* Kills what still runs. */
 void helper_child_free(HelperChild *child);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HelperChild, helper_child_free)
@@ -63,8 +76,16 @@ void helper_child_attach_qemu(HelperChild *child, int fd);
 void helper_child_refuse_qemu(HelperChild *child, const char *reason);
 void helper_child_cancel(HelperChild *child, const char *reason);
 
+/* Source: the answer to ChannelLost. */
+void helper_child_reconnect(HelperChild *child, int fd, const char *host, const char *kind);
+void helper_child_abandon(HelperChild *child, const char *reason);
+
 /* Closes the D-Bus connection, as a daemon that dies does. */
 void helper_child_drop_bus(HelperChild *child);
+/* Connects to the helper's socket, as a daemon that comes later. The proxy is a new one; the
+ * state, phase and reason are what its properties say, what was counted is kept. FALSE: it was
+ * not served. */
+gboolean helper_child_find(HelperChild *child, const char *path);
 
 /* Until the n-th answer since the child was made is there; returns the last answer's error. */
 const GError *helper_child_wait_answer(HelperChild *child, guint n);
@@ -72,11 +93,16 @@ void helper_child_wait_state(HelperChild *child, const char *state);
 void helper_child_wait_phase(HelperChild *child, const char *phase);
 void helper_child_wait_qemu_needed(HelperChild *child);
 void helper_child_wait_qemu_connected(HelperChild *child);
+void helper_child_wait_lost(HelperChild *child, guint n);
+void helper_child_wait_resumed(HelperChild *child, guint n);
 void helper_child_wait_refused(HelperChild *child, guint n);
 int helper_child_wait_exit(HelperChild *child);
 
 /* Whether the property ChannelsWanted names that kind. */
 gboolean helper_child_wants_channel(HelperChild *child, const char *kind);
+
+/* Whether the property ChannelsLost names that kind. */
+gboolean helper_child_has_lost(HelperChild *child, const char *kind);
 
 /* A counter of the Statistics property, 0 if it is not there. */
 guint64 helper_child_counter(HelperChild *child, const char *name);

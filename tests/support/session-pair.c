@@ -100,7 +100,7 @@ static void take_hello(PairEnd *at, const Frame *frame)
     g_auto(HelloBody) hello = { 0 };
 
     if (hello_body_decode(frame->body, &hello, &at->refused) &&
-        session_judge_hello(at->session, &hello, &at->refused) &&
+        session_judge_hello(at->session, &hello, NULL, &at->refused) &&
         session_on_hello(at->session, &hello, &at->refused))
         at->greeted = TRUE;
 }
@@ -252,7 +252,7 @@ void session_pair_drain(SessionPair *pair)
 
 void session_pair_activate(SessionPair *pair)
 {
-    session_on_channel_up(pair->source.session, NULL);
+    session_on_channel_up(pair->source.session, NULL, NULL);
     session_pair_drain(pair);
     session_on_qemu_attached(pair->destination.session, NULL);
     session_pair_drain(pair);

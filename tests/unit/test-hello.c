@@ -69,13 +69,71 @@ static void hello_survives_the_wire(void **state)
     assert_memory_equal(back.session, hello.session, HELLO_SESSION_LEN);
     assert_int_equal(back.auth_len, HELLO_TOKEN_LEN);
     assert_memory_equal(back.auth, hello.auth, HELLO_TOKEN_LEN);
+    assert_false(back.resume);
+    assert_true(back.resume_seq == 0);
+}
+
+static void resume_survives_the_wire_between_other_extensions(void **state)
+{
+    static const guint8 unknown[] = { 0, 9, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 2, 0, 0 };
+    static const guint64 seqs[] = { 0, 1, G_GUINT64_CONSTANT(0x0123456789abcdef), G_MAXUINT64 };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(seqs); i++) {
+        HelloBody hello = sample_hello(), back;
+        HelloAckBody ack = { 1, 0, HELLO_WINDOW_MIN, TRUE, seqs[i] }, ack_back;
+        g_autoptr(GBytes) ack_body = body_of(frame_new_hello_ack(&ack), unknown, sizeof unknown);
+        g_autoptr(GBytes) body = NULL;
+
+        hello.resume = TRUE;
+        hello.resume_seq = seqs[i];
+        body = body_of(frame_new_hello(&hello), unknown, sizeof unknown);
+        assert_true(hello_body_decode(body, &back, NULL));
+        assert_true(back.resume && back.resume_seq == seqs[i]);
+        assert_true(hello_ack_body_decode(ack_body, &ack_back, NULL));
+        assert_true(ack_back.resume && ack_back.resume_seq == seqs[i]);
+    }
+}
+
+static void bad_resume_is_refused_and_named(void **state)
+{
+    static const struct {
+        gsize len;
+        const char *bytes;
+        const char *names;
+    } rows[] = {
+        { 4, "\0\1\0\0", "length of extension resume is 0, must be 8" },
+        { 11, "\0\1\0\7abcdefg", "length of extension resume is 7, must be 8" },
+        { 13, "\0\1\0\11abcdefghi", "length of extension resume is 9, must be 8" },
+        { 24, "\0\1\0\10abcdefgh\0\1\0\10abcdefgh", "extension resume comes twice" },
+        { 11, "\0\1\0\10abcdefg", "extension" },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        HelloBody hello = sample_hello(), back = { .channel = 4711 };
+        HelloAckBody ack = { 1, 0, HELLO_WINDOW_MIN, FALSE, 0 }, ack_back = { .version = 4711 };
+        g_autoptr(GBytes) body = body_of(frame_new_hello(&hello), rows[i].bytes, rows[i].len);
+        g_autoptr(GBytes) ack_body =
+            body_of(frame_new_hello_ack(&ack), rows[i].bytes, rows[i].len);
+        g_autoptr(GError) error = NULL;
+        g_autoptr(GError) ack_error = NULL;
+
+        assert_false(hello_body_decode(body, &back, &error));
+        assert_true(g_error_matches(error, HELLO_ERROR, HELLO_ERROR_PROTOCOL));
+        assert_non_null(strstr(error->message, rows[i].names));
+        assert_int_equal(back.channel, 4711);
+        assert_false(hello_ack_body_decode(ack_body, &ack_back, &ack_error));
+        assert_true(g_error_matches(ack_error, HELLO_ERROR, HELLO_ERROR_PROTOCOL));
+        assert_non_null(strstr(ack_error->message, "HELLO_ACK"));
+        assert_non_null(strstr(ack_error->message, rows[i].names));
+        assert_int_equal(ack_back.version, 4711);
+    }
 }
 
 static void unknown_extensions_are_skipped(void **state)
 {
     static const guint8 extensions[] = { 0, 9, 0, 3, 'a', 'b', 'c', 0xff, 0xff, 0, 0 };
     HelloBody hello = sample_hello();
-    HelloAckBody ack = { 1, 0, HELLO_WINDOW_MIN }, ack_back;
+    HelloAckBody ack = { 1, 0, HELLO_WINDOW_MIN, FALSE, 0 }, ack_back;
     g_autoptr(GBytes) body = body_of(frame_new_hello(&hello), extensions, sizeof extensions);
     g_autoptr(GBytes) ack_body =
         body_of(frame_new_hello_ack(&ack), extensions, sizeof extensions);
@@ -156,7 +214,7 @@ static void bad_hello_ack_field_is_named(void **state)
         { 12, 8, "\0\0\0\0\0\0\0\0", "HELLO_ACK window 0" },
         { 12, 8, "\x80\0\0\0\0\0\0\0", "HELLO_ACK window" },
     };
-    HelloAckBody ack = { 1, 0, HELLO_WINDOW_MIN }, back;
+    HelloAckBody ack = { 1, 0, HELLO_WINDOW_MIN, FALSE, 0 }, back;
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_autoptr(GError) error = NULL;
@@ -276,21 +334,25 @@ static void answer_may_choose_only_what_was_offered(void **state)
 {
     static const struct {
         guint64 offered;
+        gboolean resume;
         HelloAckBody ack;
         const char *names; /* NULL: fine */
     } rows[] = {
-        { 0, { 1, 0, HELLO_WINDOW_MIN }, NULL },
-        { 3, { 1, 2, HELLO_WINDOW_MIN }, NULL },
-        { 3, { 1, 7, HELLO_WINDOW_MIN }, "HELLO_ACK features 0x4 were not offered" },
-        { 0, { 2, 0, HELLO_WINDOW_MIN }, "HELLO_ACK version 2 was not offered" },
-        { 0, { 1, 0, HELLO_WINDOW_MIN - 1 }, "HELLO_ACK window 65535" },
+        { 0, FALSE, { 1, 0, HELLO_WINDOW_MIN, FALSE, 0 }, NULL },
+        { 3, FALSE, { 1, 2, HELLO_WINDOW_MIN, FALSE, 0 }, NULL },
+        { 3, FALSE, { 1, 7, HELLO_WINDOW_MIN, FALSE, 0 }, "HELLO_ACK features 0x4 were not" },
+        { 0, FALSE, { 2, 0, HELLO_WINDOW_MIN, FALSE, 0 }, "HELLO_ACK version 2 was not offered" },
+        { 0, FALSE, { 1, 0, HELLO_WINDOW_MIN - 1, FALSE, 0 }, "HELLO_ACK window 65535" },
+        { 4, TRUE, { 1, 4, HELLO_WINDOW_MIN, TRUE, 7 }, NULL },
+        { 4, FALSE, { 1, 4, HELLO_WINDOW_MIN, TRUE, 7 }, "resumes, which HELLO did not" },
+        { 4, TRUE, { 1, 4, HELLO_WINDOW_MIN, FALSE, 0 }, "does not resume, which HELLO did" },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_autoptr(GBytes) body = body_of(frame_new_hello_ack(&rows[i].ack), NULL, 0);
         g_autoptr(GError) error = NULL;
         HelloAckBody back = { .version = 4711 };
-        gboolean ok = hello_ack_judge(body, rows[i].offered, &back, &error);
+        gboolean ok = hello_ack_judge(body, rows[i].offered, rows[i].resume, &back, &error);
 
         assert_int_equal(ok, rows[i].names == NULL);
         assert_int_equal(back.version, ok ? 1 : 4711);
@@ -305,6 +367,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hello_survives_the_wire),
+        cmocka_unit_test(resume_survives_the_wire_between_other_extensions),
+        cmocka_unit_test(bad_resume_is_refused_and_named),
         cmocka_unit_test(unknown_extensions_are_skipped),
         cmocka_unit_test(truncated_hello_is_refused_at_every_byte),
         cmocka_unit_test(bad_hello_field_is_named),

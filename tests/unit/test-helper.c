@@ -18,52 +18,14 @@
 #include <unistd.h>
 
 #include "ram/job_error.h"
-#include "tests/support/helper-process.h"
+#include "tests/support/helper-world.h"
 #include "tests/support/pki-gen.h"
 #include "tests/support/psk.h"
 #include "tests/support/sockets.h"
 
-#define MIB (1024 * 1024)
-#define NOBODY "65534"
-
-/* What the helpers of this file are given. */
-typedef struct {
-    const char *program;
-    const char *options[3];
-    char *dir; /* of PEM files */
-    PkiIdentity *ca;
-} World;
-
-typedef struct {
-    HelperChild *source;
-    HelperChild *destination;
-    int source_qemu; /* the test's ends */
-    int destination_qemu;
-} Pair;
-
-static HelperChild *spawn(void **state)
-{
-    World *world = *state;
-
-    return helper_child_new(world->program, world->options);
-}
-
-static void configure_psk(HelperChild *child, const char *side, guint8 token)
-{
-    g_auto(TlsFiles) files = TLS_FILES_INIT;
-    GVariantBuilder options;
-
-    psk_files(1, &files);
-    helper_options_init(&options, 0xab, token);
-    g_variant_builder_add(&options, "{sv}", "auth", g_variant_new_string("psk"));
-    helper_child_configure(child, side, g_variant_builder_end(&options), &files);
-    assert_null(helper_child_wait_answer(child, child->answers + 1));
-    assert_string_equal(child->state, "setup");
-}
-
 /* ---- X.509 ---- */
 
-static void open_pem(World *world, TlsFiles *files, TlsFileKind kind, const char *host,
+static void open_pem(HelperWorld *world, TlsFiles *files, TlsFileKind kind, const char *host,
                      const char *pem)
 {
     g_autofree char *name = g_strdup_printf("%s-%s.pem", host, tls_file_kind_name(kind));
@@ -73,7 +35,7 @@ static void open_pem(World *world, TlsFiles *files, TlsFileKind kind, const char
 }
 
 /* A certificate for that host by issuer; cas: PEM text of who is trusted. */
-static void configure_x509_by(World *world, HelperChild *child, const char *side,
+static void configure_x509_by(HelperWorld *world, HelperChild *child, const char *side,
                               const PkiIdentity *issuer, const char *cas, const char *host)
 {
     gboolean server = g_str_equal(side, "destination");
@@ -98,133 +60,30 @@ static void configure_x509_by(World *world, HelperChild *child, const char *side
 
 static void configure_x509(void **state, HelperChild *child, const char *side, const char *host)
 {
-    World *world = *state;
+    HelperWorld *world = *state;
     g_autofree char *ca = pki_cert_pem(world->ca);
 
     configure_x509_by(world, child, side, world->ca, ca, host);
-}
-
-/* ---- steps ---- */
-
-static void join(HelperChild *source, HelperChild *destination, const char *host)
-{
-    int tcp[2];
-
-    sockets_tcp_pair(tcp);
-    helper_child_accept_peer(destination, tcp[1], "127.0.0.1");
-    helper_child_connect_peer(source, tcp[0], host);
-}
-
-static int attach(HelperChild *destination)
-{
-    int pair[2];
-
-    sockets_unix_pair(pair);
-    helper_child_wait_qemu_needed(destination);
-    helper_child_attach_qemu(destination, pair[0]);
-    return pair[1];
-}
-
-static int listen_and_connect(void **state, HelperChild *source)
-{
-    World *world = *state;
-    g_autofree char *path = g_build_filename(world->dir, "qemu.sock", NULL);
-    int fd;
-
-    helper_child_listen_qemu(source, sockets_unix_listen(path));
-    fd = sockets_unix_connect(path);
-    g_unlink(path);
-    return fd;
-}
-
-/* Both helpers are this version: they have a preempt channel. */
-static void join_preempt(Pair *pair)
-{
-    int tcp[2];
-
-    assert_true(helper_child_wants_channel(pair->source, "preempt"));
-    sockets_tcp_pair(tcp);
-    helper_child_accept_peer(pair->destination, tcp[1], "127.0.0.1");
-    helper_child_connect_channel(pair->source, tcp[0], "localhost", "preempt");
-    assert_null(helper_child_wait_answer(pair->source, pair->source->calls));
-}
-
-static void activate(void **state, Pair *pair)
-{
-    guint answers = pair->source->answers;
-
-    join(pair->source, pair->destination, "localhost");
-    pair->destination_qemu = attach(pair->destination);
-    assert_null(helper_child_wait_answer(pair->source, answers + 1));
-    join_preempt(pair);
-    pair->source_qemu = listen_and_connect(state, pair->source);
-    helper_child_wait_qemu_connected(pair->source);
-    helper_child_wait_state(pair->source, "active");
-    helper_child_wait_state(pair->destination, "active");
-}
-
-static void pair_init(void **state, Pair *pair)
-{
-    *pair = (Pair){ spawn(state), spawn(state), -1, -1 };
-    configure_psk(pair->source, "source", 1);
-    configure_psk(pair->destination, "destination", 1);
-}
-
-static void pair_clear(Pair *pair)
-{
-    helper_child_free(pair->source);
-    helper_child_free(pair->destination);
-    if (pair->source_qemu >= 0)
-        close(pair->source_qemu);
-    if (pair->destination_qemu >= 0)
-        close(pair->destination_qemu);
-}
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Pair, pair_clear)
-
-static void assert_contains(const char *text, const char *part)
-{
-    if (!text || !strstr(text, part))
-        fail_msg("\"%s\" does not contain \"%s\"", text ? text : "(null)", part);
-}
-
-static void start_streams(Pair *pair, guint64 forth, guint64 back, StreamEnd *ret_ends[2])
-{
-    ret_ends[0] = stream_end_start(pair->source_qemu, 1, forth, 2);
-    ret_ends[1] = stream_end_start(pair->destination_qemu, 2, back, 1);
-    pair->source_qemu = pair->destination_qemu = -1;
-}
-
-static void assert_streams_good(StreamEnd *ends[2])
-{
-    stream_end_wait(ends[0]);
-    stream_end_wait(ends[1]);
-    assert_true(stream_end_is_good(ends[0], ends[1]->len));
-    assert_true(stream_end_is_good(ends[1], ends[0]->len));
-}
-
-static void free_streams(StreamEnd *ends[2])
-{
-    stream_end_free(ends[0]);
-    stream_end_free(ends[1]);
 }
 
 /* ---- the ordinary way ---- */
 
 static void hundred_mebibytes_pass_unchanged_over_x509(void **state)
 {
-    g_auto(Pair) pair = { spawn(state), spawn(state), -1, -1 };
+    g_auto(HelperCouple) pair;
     StreamEnd *ends[2];
 
+    helper_couple_spawn(state, &pair);
     configure_x509(state, pair.source, "source", "hostA");
     configure_x509(state, pair.destination, "destination", "localhost");
-    activate(state, &pair);
+    helper_couple_activate(state, &pair);
     assert_string_equal(postcopy_migration_get_tls_version(pair.source->proxy), "TLS1.3");
     assert_non_null(strstr(postcopy_migration_get_tls_cipher(pair.source->proxy), "GCM"));
     assert_string_equal(postcopy_migration_get_peer_name(pair.source->proxy), "CN=localhost");
     assert_string_equal(postcopy_migration_get_peer_name(pair.destination->proxy), "CN=hostA");
     assert_false(postcopy_migration_get_return_path_opened(pair.source->proxy));
 
-    start_streams(&pair, 128 * MIB + 3, 16 * MIB, ends);
+    helper_couple_start_streams(&pair, 128 * MIB + 3, 16 * MIB, ends);
     assert_int_equal(helper_child_wait_exit(pair.source), 0);
     assert_int_equal(helper_child_wait_exit(pair.destination), 0);
     assert_streams_good(ends);
@@ -241,7 +100,7 @@ static void hundred_mebibytes_pass_unchanged_over_x509(void **state)
     assert_true(helper_child_counter(pair.source, "frames-sent") >= 128 * 16);
     assert_true(helper_child_counter(pair.source, "window-high-water") <= 4 * MIB);
     assert_true(helper_child_counter(pair.source, "elapsed-us") > 0);
-    free_streams(ends);
+    helper_streams_free(ends);
 }
 
 static char *channels_text(HelperChild *child)
@@ -251,15 +110,15 @@ static char *channels_text(HelperChild *child)
 
 static void both_sides_tell_of_both_channels(void **state)
 {
-    g_auto(Pair) pair;
+    g_auto(HelperCouple) pair;
     g_autofree char *before = NULL, *source = NULL, *destination = NULL;
 
-    pair_init(state, &pair);
+    helper_couple_init(state, &pair);
     before = channels_text(pair.source);
     assert_string_equal(before, "[]");
     assert_false(helper_child_wants_channel(pair.source, "preempt"));
     assert_string_equal(postcopy_migration_get_phase(pair.source->proxy), "none");
-    activate(state, &pair);
+    helper_couple_activate(state, &pair);
     source = channels_text(pair.source);
     destination = channels_text(pair.destination);
     assert_contains(source, "[('main', 'TLS1.3', '");
@@ -268,20 +127,47 @@ static void both_sides_tell_of_both_channels(void **state)
     assert_true(helper_child_counter(pair.source, "wire-preempt-bytes-sent") > 0);
 }
 
-/* What comes of the migration then is the daemon's to say. */
-static void preempt_channel_that_is_cut_is_an_error_of_the_call_alone(void **state)
+/* A preempt channel to a peer that hangs up at once. */
+static void connect_preempt_in_vain(HelperCouple *pair)
 {
-    g_auto(Pair) pair;
     int tcp[2];
 
-    pair_init(state, &pair);
-    join(pair.source, pair.destination, "localhost");
-    pair.destination_qemu = attach(pair.destination);
-    assert_null(helper_child_wait_answer(pair.source, 2));
+    helper_couple_join_main(pair);
+    pair->destination_qemu = helper_give_qemu(pair->destination);
+    assert_null(helper_child_wait_answer(pair->source, pair->source->calls));
     sockets_tcp_pair(tcp);
     close(tcp[1]);
-    helper_child_connect_channel(pair.source, tcp[0], "localhost", "preempt");
-    assert_non_null(helper_child_wait_answer(pair.source, 3));
+    helper_child_connect_channel(pair->source, tcp[0], "localhost", "preempt");
+    helper_child_wait_lost(pair->source, 1);
+    assert_contains(pair->source->lost->pdata[0], "preempt: ");
+}
+
+static void preempt_channel_that_breaks_as_it_is_opened_is_dialled_again(void **state)
+{
+    g_auto(HelperCouple) pair;
+
+    helper_couple_init(state, &pair);
+    connect_preempt_in_vain(&pair);
+    assert_int_equal(pair.source->answers, pair.source->calls - 1);
+    helper_couple_rejoin(&pair, CHANNEL_PREEMPT);
+    assert_null(helper_child_wait_answer(pair.source, pair.source->calls));
+    pair.source_qemu = helper_connect_qemu(state, pair.source);
+    helper_child_wait_state(pair.source, "active");
+    assert_int_equal(helper_child_counter(pair.source, "resumes"), 0);
+}
+
+/* What comes of the migration then is the daemon's to say. */
+static void preempt_channel_that_cannot_be_opened_is_an_error_of_the_call_alone(void **state)
+{
+    g_auto(HelperCouple) pair;
+    const GError *error;
+
+    helper_couple_spawn(state, &pair);
+    helper_configure_psk(pair.source, "source", 1, "{'reconnect-timeout': <uint32 1>}");
+    helper_configure_psk(pair.destination, "destination", 1, NULL);
+    connect_preempt_in_vain(&pair);
+    error = helper_child_wait_answer(pair.source, pair.source->calls);
+    assert_contains(error ? error->message : NULL, "it did not come back within 1 second");
     assert_string_equal(pair.source->state, "setup");
     helper_child_cancel(pair.source, "no preempt channel");
     assert_int_equal(helper_child_wait_exit(pair.source), 3);
@@ -307,15 +193,15 @@ static char *status_line(int pid, const char *tid, const char *key)
 
 static void every_thread_is_confined(void **state)
 {
-    g_auto(Pair) pair;
+    g_auto(HelperCouple) pair;
     g_autofree char *path = NULL;
     g_autoptr(GDir) dir = NULL;
     const char *tid;
     guint threads = 0;
     int pid;
 
-    pair_init(state, &pair);
-    activate(state, &pair);
+    helper_couple_init(state, &pair);
+    helper_couple_activate(state, &pair);
     pid = helper_child_pid(pair.source);
     path = g_strdup_printf("/proc/%d/task", pid);
     dir = g_dir_open(path, 0, NULL);
@@ -344,12 +230,13 @@ static void every_thread_is_confined(void **state)
 
 static void wrong_host_name_is_refused_by_the_source(void **state)
 {
-    g_auto(Pair) pair = { spawn(state), spawn(state), -1, -1 };
+    g_auto(HelperCouple) pair;
     const GError *error;
 
+    helper_couple_spawn(state, &pair);
     configure_x509(state, pair.source, "source", "hostA");
     configure_x509(state, pair.destination, "destination", "hostB");
-    join(pair.source, pair.destination, "hostC");
+    helper_join(pair.source, pair.destination, "hostC");
     error = helper_child_wait_answer(pair.source, 2);
     assert_true(g_error_matches(error, JOB_ERROR, JOB_ERROR_TLS));
     assert_contains(error->message, "hostC");
@@ -361,19 +248,20 @@ static void wrong_host_name_is_refused_by_the_source(void **state)
 
 static void client_of_an_unknown_ca_is_refused_by_the_destination(void **state)
 {
-    World *world = *state;
+    HelperWorld *world = *state;
     const PkiSpec spec = { .common_name = "Other CA", .ca = TRUE };
     g_autoptr(PkiIdentity) other = pki_identity_new(&spec);
     g_autofree char *known = pki_cert_pem(world->ca);
     g_autofree char *unknown = pki_cert_pem(other);
     g_autofree char *both = g_strconcat(known, unknown, NULL);
-    g_auto(Pair) pair = { spawn(state), spawn(state), -1, -1 };
+    g_auto(HelperCouple) pair;
     const GError *error;
 
+    helper_couple_spawn(state, &pair);
     /* The source trusts both, or it would refuse the destination first. */
     configure_x509_by(world, pair.source, "source", other, both, "hostX");
     configure_x509(state, pair.destination, "destination", "localhost");
-    join(pair.source, pair.destination, "localhost");
+    helper_join(pair.source, pair.destination, "localhost");
     helper_child_wait_refused(pair.destination, 1);
     assert_contains(pair.destination->refused->pdata[0], "127.0.0.1: ");
     error = helper_child_wait_answer(pair.source, 2);
@@ -386,24 +274,24 @@ static void client_of_an_unknown_ca_is_refused_by_the_destination(void **state)
 
 static void wrong_and_reused_tokens_are_refused_with_a_reason(void **state)
 {
-    g_auto(Pair) pair;
-    g_autoptr(HelperChild) wrong = spawn(state);
-    g_autoptr(HelperChild) again = spawn(state);
+    g_auto(HelperCouple) pair;
+    g_autoptr(HelperChild) wrong = helper_world_spawn(state);
+    g_autoptr(HelperChild) again = helper_world_spawn(state);
     const GError *error;
 
-    pair_init(state, &pair);
-    configure_psk(wrong, "source", 2);
-    configure_psk(again, "source", 1);
+    helper_couple_init(state, &pair);
+    helper_configure_psk(wrong, "source", 2, NULL);
+    helper_configure_psk(again, "source", 1, NULL);
 
-    join(wrong, pair.destination, "localhost");
+    helper_join(wrong, pair.destination, "localhost");
     error = helper_child_wait_answer(wrong, 2);
     assert_true(g_error_matches(error, JOB_ERROR, JOB_ERROR_REFUSED));
     assert_string_equal(wrong->answer_name, "org.libvirt.Postcopy1.Error.Refused");
     assert_string_equal(error->message, "the destination refused: wrong token");
     assert_int_equal(helper_child_wait_exit(wrong), 1);
 
-    activate(state, &pair);
-    join(again, pair.destination, "localhost");
+    helper_couple_activate(state, &pair);
+    helper_join(again, pair.destination, "localhost");
     error = helper_child_wait_answer(again, 2);
     assert_string_equal(error->message, "the destination refused: token already used");
     assert_int_equal(helper_child_wait_exit(again), 1);
@@ -414,11 +302,11 @@ static void wrong_and_reused_tokens_are_refused_with_a_reason(void **state)
 
 static void missing_qemu_is_told_to_the_source(void **state)
 {
-    g_auto(Pair) pair;
+    g_auto(HelperCouple) pair;
     const GError *error;
 
-    pair_init(state, &pair);
-    join(pair.source, pair.destination, "localhost");
+    helper_couple_init(state, &pair);
+    helper_join(pair.source, pair.destination, "localhost");
     helper_child_wait_qemu_needed(pair.destination);
     helper_child_refuse_qemu(pair.destination, "cannot connect to QEMU");
     error = helper_child_wait_answer(pair.source, 2);
@@ -469,13 +357,29 @@ static const struct {
       "option \"compression-level\" is 20" },
     { "source", "compression-level", "uint32 3", FALSE, JOB_ERROR_INVALID_ARGUMENT,
       "option \"compression-level\" has type \"u\", must have \"i\"" },
+    { "source", "reconnect-timeout", "uint32 604801", FALSE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"reconnect-timeout\" is 604801, must be from 0 to 604800" },
+    { "source", "reconnect-timeout", "60", FALSE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"reconnect-timeout\" has type \"i\", must have \"u\"" },
+    { "source", "heartbeat-interval", "uint32 0", FALSE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"heartbeat-interval\" is 0, must be from 1 to 32767" },
+    { "destination", "heartbeat-interval", "uint32 32768", FALSE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"heartbeat-interval\" is 32768" },
+    { "source", "heartbeat-count", "uint32 0", FALSE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"heartbeat-count\" is 0, must be from 1 to 127" },
+    { "destination", "heartbeat-count", "uint32 128", FALSE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"heartbeat-count\" is 128" },
+    { "source", "heartbeat-count", "uint64 4", FALSE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"heartbeat-count\" has type \"t\", must have \"u\"" },
+    { "source", "rekey-records", "uint32 16777217", FALSE, JOB_ERROR_INVALID_ARGUMENT,
+      "option \"rekey-records\" is 16777217, must be from 0 to 16777216" },
     { "source", "auth", "'x509'", FALSE, JOB_ERROR_TLS, "" },
     { "destination", "auth", "'x509'", FALSE, JOB_ERROR_TLS, "" },
 };
 
 static void bad_configuration_is_named_and_can_be_repeated(void **state)
 {
-    g_autoptr(HelperChild) child = spawn(state);
+    g_autoptr(HelperChild) child = helper_world_spawn(state);
 
     for (gsize i = 0; i < G_N_ELEMENTS(bad_arguments); i++) {
         g_auto(TlsFiles) files = TLS_FILES_INIT;
@@ -498,12 +402,12 @@ static void bad_configuration_is_named_and_can_be_repeated(void **state)
         assert_contains(error->message, bad_arguments[i].names);
         assert_string_equal(child->state, "none");
     }
-    configure_psk(child, "source", 1);
+    helper_configure_psk(child, "source", 1, NULL);
 }
 
 static void calls_out_of_order_are_refused(void **state)
 {
-    g_autoptr(HelperChild) child = spawn(state);
+    g_autoptr(HelperChild) child = helper_world_spawn(state);
     int pair[2];
     int file;
 
@@ -514,7 +418,7 @@ static void calls_out_of_order_are_refused(void **state)
     assert_string_equal(child->answer->message, "Configure must come first");
     close(pair[1]);
 
-    configure_psk(child, "source", 1);
+    helper_configure_psk(child, "source", 1, NULL);
     sockets_unix_pair(pair);
     helper_child_attach_qemu(child, pair[0]);
     helper_child_wait_answer(child, 3);
@@ -534,9 +438,17 @@ static void calls_out_of_order_are_refused(void **state)
     assert_true(g_error_matches(child->answer, JOB_ERROR, JOB_ERROR_WRONG_STATE));
     close(pair[1]);
 
+    sockets_unix_pair(pair);
+    helper_child_reconnect(child, pair[0], "localhost", "spare");
+    helper_child_wait_answer(child, 6);
+    assert_true(g_error_matches(child->answer, JOB_ERROR, JOB_ERROR_INVALID_ARGUMENT));
+    assert_string_equal(child->answer->message,
+                        "kind is \"spare\", must be \"main\" or \"preempt\"");
+    close(pair[1]);
+
     file = memfd_create("not-a-socket", 0);
     helper_child_connect_peer(child, file, "localhost");
-    helper_child_wait_answer(child, 6);
+    helper_child_wait_answer(child, 7);
     assert_true(g_error_matches(child->answer, JOB_ERROR, JOB_ERROR_INVALID_ARGUMENT));
     assert_string_equal(child->answer->message, "the descriptor is no stream socket");
     assert_string_equal(child->state, "setup");
@@ -544,7 +456,7 @@ static void calls_out_of_order_are_refused(void **state)
 
 static void bad_command_line_is_a_usage_error(void **state)
 {
-    World *world = *state;
+    HelperWorld *world = *state;
     static const char *const rows[][3] = {
         { NULL },
         { "--dbus-fd=x" },
@@ -552,6 +464,8 @@ static void bad_command_line_is_a_usage_error(void **state)
         { "--dbus-fd=3", "--user=0:0" },
         { "--dbus-fd=3", "--user=1:4294967295" },
         { "--dbus-fd=3", "--log-level=9" },
+        { "--dbus-fd=3", "--listen-fd=x" },
+        { "--dbus-fd=3", "--outcome-fd=x" },
         { "--dbus-fd=3", "extra" },
         { "--unknown" },
     };
@@ -571,30 +485,14 @@ static void bad_command_line_is_a_usage_error(void **state)
 
 /* ---- what goes away ---- */
 
-static void killed_helper_closes_the_other_qemu(void **state)
-{
-    for (int which = 0; which < 2; which++) {
-        g_auto(Pair) pair;
-        HelperChild *killed, *left;
-
-        pair_init(state, &pair);
-        activate(state, &pair);
-        killed = which ? pair.source : pair.destination;
-        left = which ? pair.destination : pair.source;
-        kill(helper_child_pid(killed), SIGKILL);
-        assert_true(socket_ends_within(which ? pair.destination_qemu : pair.source_qemu, 1000));
-        assert_int_equal(helper_child_wait_exit(left), 1);
-        assert_string_equal(left->history->str, "setup active failed");
-        assert_contains(left->reason, "lost the peer");
-    }
-}
-
 static void helper_killed_in_setup_is_noticed_by_its_peer(void **state)
 {
-    g_auto(Pair) pair;
+    g_auto(HelperCouple) pair;
 
-    pair_init(state, &pair);
-    join(pair.source, pair.destination, "localhost");
+    helper_couple_spawn(state, &pair);
+    helper_configure_psk(pair.source, "source", 1, NULL);
+    helper_configure_psk(pair.destination, "destination", 1, "{'reconnect-timeout': <uint32 1>}");
+    helper_join(pair.source, pair.destination, "localhost");
     helper_child_wait_qemu_needed(pair.destination);
     kill(helper_child_pid(pair.source), SIGKILL);
     assert_int_equal(helper_child_wait_exit(pair.destination), 1);
@@ -603,26 +501,26 @@ static void helper_killed_in_setup_is_noticed_by_its_peer(void **state)
 
 static void active_stream_outlives_the_daemon(void **state)
 {
-    g_auto(Pair) pair;
+    g_auto(HelperCouple) pair;
     StreamEnd *ends[2];
 
-    pair_init(state, &pair);
-    activate(state, &pair);
+    helper_couple_init(state, &pair);
+    helper_couple_activate(state, &pair);
     helper_child_drop_bus(pair.source);
     helper_child_drop_bus(pair.destination);
-    start_streams(&pair, 32 * MIB, MIB, ends);
+    helper_couple_start_streams(&pair, 32 * MIB, MIB, ends);
     assert_int_equal(helper_child_wait_exit(pair.source), 0);
     assert_int_equal(helper_child_wait_exit(pair.destination), 0);
     assert_streams_good(ends);
-    free_streams(ends);
+    helper_streams_free(ends);
 }
 
 static void helper_in_setup_ends_with_its_daemon(void **state)
 {
-    g_auto(Pair) pair;
+    g_auto(HelperCouple) pair;
 
-    pair_init(state, &pair);
-    join(pair.source, pair.destination, "localhost");
+    helper_couple_init(state, &pair);
+    helper_join(pair.source, pair.destination, "localhost");
     helper_child_wait_qemu_needed(pair.destination);
     helper_child_drop_bus(pair.source);
     assert_int_equal(helper_child_wait_exit(pair.source), 3);
@@ -633,7 +531,7 @@ static void helper_in_setup_ends_with_its_daemon(void **state)
 
 static void unconfigured_helper_ends_with_its_daemon(void **state)
 {
-    g_autoptr(HelperChild) child = spawn(state);
+    g_autoptr(HelperChild) child = helper_world_spawn(state);
 
     helper_child_drop_bus(child);
     assert_int_equal(helper_child_wait_exit(child), 3);
@@ -641,23 +539,23 @@ static void unconfigured_helper_ends_with_its_daemon(void **state)
 
 static void sigterm_ends_what_is_not_active(void **state)
 {
-    g_auto(Pair) pair;
+    g_auto(HelperCouple) pair;
     StreamEnd *ends[2];
 
-    pair_init(state, &pair);
-    activate(state, &pair);
+    helper_couple_init(state, &pair);
+    helper_couple_activate(state, &pair);
     kill(helper_child_pid(pair.source), SIGTERM);
     kill(helper_child_pid(pair.source), SIGINT);
     kill(helper_child_pid(pair.source), SIGHUP);
-    start_streams(&pair, 8 * MIB, MIB, ends);
+    helper_couple_start_streams(&pair, 8 * MIB, MIB, ends);
     assert_int_equal(helper_child_wait_exit(pair.source), 0);
     assert_streams_good(ends);
-    free_streams(ends);
+    helper_streams_free(ends);
 
     {
-        g_autoptr(HelperChild) idle = spawn(state);
+        g_autoptr(HelperChild) idle = helper_world_spawn(state);
 
-        configure_psk(idle, "source", 1);
+        helper_configure_psk(idle, "source", 1, NULL);
         kill(helper_child_pid(idle), SIGTERM);
         assert_int_equal(helper_child_wait_exit(idle), 3);
         assert_string_equal(idle->history->str, "setup cancelled");
@@ -667,10 +565,10 @@ static void sigterm_ends_what_is_not_active(void **state)
 
 static void cancel_closes_both_qemus(void **state)
 {
-    g_auto(Pair) pair;
+    g_auto(HelperCouple) pair;
 
-    pair_init(state, &pair);
-    activate(state, &pair);
+    helper_couple_init(state, &pair);
+    helper_couple_activate(state, &pair);
     helper_child_cancel(pair.destination, "aborted");
     assert_true(socket_ends_within(pair.source_qemu, 1000));
     assert_true(socket_ends_within(pair.destination_qemu, 1000));
@@ -697,16 +595,16 @@ static gboolean connection_ends(const char *path)
 /* Two are QEMU's stream and its preempt connection; there is no third. */
 static void third_qemu_connection_is_not_taken(void **state)
 {
-    World *world = *state;
-    g_auto(Pair) pair;
+    HelperWorld *world = *state;
+    g_auto(HelperCouple) pair;
     g_autofree char *path = g_build_filename(world->dir, "third.sock", NULL);
     int listener, second;
 
-    pair_init(state, &pair);
-    join(pair.source, pair.destination, "localhost");
-    pair.destination_qemu = attach(pair.destination);
+    helper_couple_init(state, &pair);
+    helper_join(pair.source, pair.destination, "localhost");
+    pair.destination_qemu = helper_give_qemu(pair.destination);
     assert_null(helper_child_wait_answer(pair.source, 2));
-    join_preempt(&pair);
+    helper_couple_join_preempt(&pair);
     listener = sockets_unix_listen(path);
     pair.source_qemu = sockets_unix_connect(path);
     second = sockets_unix_connect(path);
@@ -718,38 +616,13 @@ static void third_qemu_connection_is_not_taken(void **state)
     g_unlink(path);
 }
 
-static int world_setup(void **state)
-{
-    const PkiSpec ca = { .common_name = "Test CA", .ca = TRUE };
-    World *world = g_new0(World, 1);
-    const char *program = g_getenv("VIRT_POSTCOPY_HELPER");
-
-    world->program = program ? program : HELPER_PROGRAM;
-    world->options[0] = "--log-level=4";
-    if (geteuid() == 0)
-        world->options[1] = "--user=" NOBODY ":" NOBODY;
-    world->dir = pki_dir_new();
-    world->ca = pki_identity_new(&ca);
-    *state = world;
-    return 0;
-}
-
-static int world_teardown(void **state)
-{
-    World *world = *state;
-
-    pki_identity_free(world->ca);
-    pki_dir_remove(world->dir);
-    g_free(world);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hundred_mebibytes_pass_unchanged_over_x509),
         cmocka_unit_test(both_sides_tell_of_both_channels),
-        cmocka_unit_test(preempt_channel_that_is_cut_is_an_error_of_the_call_alone),
+        cmocka_unit_test(preempt_channel_that_breaks_as_it_is_opened_is_dialled_again),
+        cmocka_unit_test(preempt_channel_that_cannot_be_opened_is_an_error_of_the_call_alone),
         cmocka_unit_test(every_thread_is_confined),
         cmocka_unit_test(wrong_host_name_is_refused_by_the_source),
         cmocka_unit_test(client_of_an_unknown_ca_is_refused_by_the_destination),
@@ -758,7 +631,6 @@ int main(void)
         cmocka_unit_test(bad_configuration_is_named_and_can_be_repeated),
         cmocka_unit_test(calls_out_of_order_are_refused),
         cmocka_unit_test(bad_command_line_is_a_usage_error),
-        cmocka_unit_test(killed_helper_closes_the_other_qemu),
         cmocka_unit_test(helper_killed_in_setup_is_noticed_by_its_peer),
         cmocka_unit_test(active_stream_outlives_the_daemon),
         cmocka_unit_test(helper_in_setup_ends_with_its_daemon),
@@ -769,5 +641,5 @@ int main(void)
     };
 
     signal(SIGPIPE, SIG_IGN);
-    return cmocka_run_group_tests(tests, world_setup, world_teardown);
+    return cmocka_run_group_tests(tests, helper_world_setup, helper_world_teardown);
 }

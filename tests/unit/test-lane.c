@@ -51,7 +51,7 @@ static HelloBody good_hello(void)
 
 static GBytes *good_hello_ack(void)
 {
-    return frame_new_hello_ack(&(HelloAckBody){ 1, FEATURES, WINDOW });
+    return frame_new_hello_ack(&(HelloAckBody){ 1, FEATURES, WINDOW, FALSE, 0 });
 }
 
 static void assert_lane(const Lane *lane, LaneState expected)
@@ -220,7 +220,8 @@ static void smaller_window_of_both_counts(void **state)
         hello.window = FRAME_PAGES_MAX;
         if (side == SESSION_SOURCE) {
             lane_on_channel_up(lane, proof, NULL);
-            feed(lane, frame_new_hello_ack(&(HelloAckBody){ 1, FEATURES, FRAME_PAGES_MAX }));
+            feed(lane, frame_new_hello_ack(
+                           &(HelloAckBody){ 1, FEATURES, FRAME_PAGES_MAX, FALSE, 0 }));
         } else {
             lane_on_hello(lane, &hello, NULL);
         }
@@ -269,7 +270,7 @@ static void bad_hello_is_judged_and_changes_nothing(void **state)
         { G_STRUCT_OFFSET(HelloBody, channel), 2, "\0\0", HELLO_ERROR_KIND,
           "the preempt channel is 1" },
         { G_STRUCT_OFFSET(HelloBody, features), 8, "\0\0\0\0\0\0\0\0", HELLO_ERROR_PROTOCOL,
-          "HELLO features 0x0 are not those of the main channel, 0x3" },
+          "HELLO features 0x0 are not those of the main channel, 0x7" },
         { G_STRUCT_OFFSET(HelloBody, window), 8, "\0\0\0\0\0\0\0\0", HELLO_ERROR_PROTOCOL,
           "HELLO window 0" },
         { G_STRUCT_OFFSET(HelloBody, auth), 1, "\xff", HELLO_ERROR_TOKEN, "wrong proof" },
@@ -303,6 +304,8 @@ static void second_channel_is_refused_even_with_its_proof(void **state)
 
     assert_true(lane_on_hello(lane, &hello, NULL));
     assert_lane(lane, LANE_OPEN);
+    /* That shows that the source has its answer. */
+    feed(lane, frame_new_ping(FRAME_PING, 1));
     assert_false(lane_judge_hello(lane, &hello, proof, &error));
     assert_true(g_error_matches(error, HELLO_ERROR, HELLO_ERROR_TOKEN_USED));
 
@@ -320,10 +323,11 @@ static void answer_must_agree_to_what_was_offered(void **state)
         HelloAckBody ack;
         const char *names;
     } rows[] = {
-        { { 2, FEATURES, WINDOW }, "HELLO_ACK version 2" },
-        { { 1, FEATURES | 4, WINDOW }, "HELLO_ACK features 0x4 were not offered" },
-        { { 1, SESSION_FEATURE_RAM, WINDOW }, "HELLO_ACK features 0x1 are not those" },
-        { { 1, FEATURES, FRAME_PAGES_MAX - 1 }, "HELLO_ACK window 67583 is too small" },
+        { { 2, FEATURES, WINDOW, FALSE, 0 }, "HELLO_ACK version 2" },
+        { { 1, FEATURES | 8, WINDOW, FALSE, 0 }, "HELLO_ACK features 0x8 were not offered" },
+        { { 1, SESSION_FEATURE_RAM, WINDOW, FALSE, 0 }, "HELLO_ACK features 0x1 are not those" },
+        { { 1, FEATURES, FRAME_PAGES_MAX - 1, FALSE, 0 }, "HELLO_ACK window 67583 is too small" },
+        { { 1, FEATURES, WINDOW, TRUE, 0 }, "HELLO_ACK resumes, which HELLO did not" },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -395,7 +399,7 @@ static void violation_fails_the_lane_and_names_the_field(void **state)
         { SESSION_DESTINATION, FRAME_QEMU_CHANNEL, 0, 1, "QEMU_CHANNEL is not expected" },
         { SESSION_DESTINATION, FRAME_EOF, 0, 0, "EOF is not expected" },
         { SESSION_SOURCE, FRAME_RESET, 0, 0, "RESET is not expected" },
-        { SESSION_SOURCE, FRAME_PONG, 0, 8, "PONG is not expected" },
+        { SESSION_SOURCE, FRAME_PONG, 0, 8, "answers no PING" },
         { SESSION_SOURCE, FRAME_HELLO, 0, 9, "HELLO is not expected" },
         { SESSION_SOURCE, FRAME_HELLO_ACK, 0, 20, "HELLO_ACK is not expected" },
         { SESSION_SOURCE, FRAME_ERROR, 0, 4, "ERROR code is 0" },
@@ -459,13 +463,13 @@ static void more_requests_than_allowed_are_refused(void **state)
     assert_contains(lane_reason(lane), "4097 frames in flight");
 }
 
-static void loss_of_the_channel_fails_the_lane(void **state)
+static void channel_that_is_gone_fails_the_lane(void **state)
 {
     g_auto(LanePair) pair;
     g_autoptr(Lane) early = lane_of(SESSION_SOURCE, WINDOW);
 
     pair_open(&pair, WINDOW);
-    lane_on_channel_lost(pair.source, "connection reset by peer");
+    lane_on_channel_gone(pair.source, "connection reset by peer");
     assert_lane(pair.source, LANE_FAILED);
     assert_string_equal(lane_reason(pair.source), "connection reset by peer");
     assert_true(lane_is_through(pair.source));
@@ -473,7 +477,7 @@ static void loss_of_the_channel_fails_the_lane(void **state)
     send_zeros(pair.source, FRAME_PAGES, 10);
     assert_true(lane_sent_bytes(pair.source) == 0);
 
-    lane_on_channel_lost(early, "no route to host");
+    lane_on_channel_gone(early, "no route to host");
     assert_lane(early, LANE_FAILED);
     assert_string_equal(lane_reason(early), "no route to host");
 }
@@ -579,7 +583,7 @@ static Lane *lane_in_state(SessionSide side, LaneState wanted)
     if (wanted == LANE_ENDED)
         lane_finish(lane);
     else if (wanted == LANE_FAILED)
-        lane_on_channel_lost(lane, "test");
+        lane_on_channel_gone(lane, "test");
     return lane;
 }
 
@@ -592,6 +596,8 @@ static GBytes *frame_of_event(SessionSide side, LaneEvent event)
         return frame_new(FRAME_HELLO, 0, zeros, 1);
     case LANE_EV_FRAME_HELLO_ACK:
         return good_hello_ack();
+    case LANE_EV_FRAME_RESUMED:
+        return frame_new_hello_ack(&(HelloAckBody){ 1, FEATURES, WINDOW, TRUE, 0 });
     case LANE_EV_FRAME_ERROR:
         return frame_new_error(HELLO_ERROR_INTERNAL, "test");
     case LANE_EV_FRAME_CARRIED:
@@ -608,6 +614,15 @@ static GBytes *frame_of_event(SessionSide side, LaneEvent event)
     }
 }
 
+/* What comes next is for a connection that was lost. */
+static gboolean lose_if_open(Lane *lane)
+{
+    if (lane_state(lane) != LANE_OPEN)
+        return FALSE;
+    lane_on_channel_lost(lane, "test");
+    return TRUE;
+}
+
 static void feed_event(Lane *lane, SessionSide side, LaneEvent event)
 {
     g_autoptr(GError) cause = g_error_new_literal(FRAME_ERROR_DOMAIN, FRAME_ERROR_HEADER, "test");
@@ -615,9 +630,13 @@ static void feed_event(Lane *lane, SessionSide side, LaneEvent event)
 
     switch (event) {
     case LANE_EV_CHANNEL_UP:
+        lose_if_open(lane);
         lane_on_channel_up(lane, proof, NULL);
         break;
     case LANE_EV_HELLO:
+    case LANE_EV_HELLO_AGAIN:
+    case LANE_EV_HELLO_RESUME:
+        hello.resume = event == LANE_EV_HELLO_RESUME;
         lane_on_hello(lane, &hello, NULL);
         break;
     case LANE_EV_SEND:
@@ -631,6 +650,14 @@ static void feed_event(Lane *lane, SessionSide side, LaneEvent event)
         break;
     case LANE_EV_CHANNEL_LOST:
         lane_on_channel_lost(lane, "test");
+        break;
+    case LANE_EV_CHANNEL_GONE:
+        lane_on_channel_gone(lane, "test");
+        break;
+    case LANE_EV_FRAME_RESUMED:
+        if (side == SESSION_SOURCE && lose_if_open(lane))
+            lane_on_channel_up(lane, proof, NULL);
+        feed(lane, frame_of_event(side, event));
         break;
     case LANE_EV_BAD_FRAME:
         lane_on_bad_frame(lane, cause);
@@ -653,6 +680,9 @@ static void every_event_is_a_row_or_refused(void **state)
 
                 if (at == LANE_HELLO_SENT && side == SESSION_DESTINATION)
                     continue;
+                /* The same HELLO is HELLO_AGAIN when it is not the first. */
+                if (event == LANE_EV_HELLO_AGAIN && at == LANE_NONE)
+                    continue;
                 lane = lane_in_state(side, at);
                 assert_lane(lane, at);
                 if (lane_has_row(side, at, event, &next))
@@ -661,6 +691,9 @@ static void every_event_is_a_row_or_refused(void **state)
                     next = LANE_FAILED; /* a protocol error */
                 else
                     refused++;
+                /* A PONG without a PING breaks the rule of its row. */
+                if (event == LANE_EV_FRAME_PONG && at == LANE_OPEN)
+                    next = LANE_FAILED;
                 feed_event(lane, side, event);
                 if (lane_state(lane) != next)
                     fail_msg("%s, %s in %s: %s, expected %s", session_side_name(side),
@@ -702,7 +735,7 @@ int main(void)
         cmocka_unit_test(wrong_acks_are_refused),
         cmocka_unit_test(more_than_the_window_is_refused),
         cmocka_unit_test(more_requests_than_allowed_are_refused),
-        cmocka_unit_test(loss_of_the_channel_fails_the_lane),
+        cmocka_unit_test(channel_that_is_gone_fails_the_lane),
         cmocka_unit_test(bad_bytes_fail_the_lane_and_the_peer_is_told),
         cmocka_unit_test(ping_is_answered),
         cmocka_unit_test(finished_lane_sends_what_is_left_and_bye),

@@ -174,6 +174,125 @@ static void test_limit_of_postcopy_is_read(void **state)
     assert_true(migrate_call_postcopy_speed(plain) == 0);
 }
 
+/* ---- a recovery's Perform ---- */
+
+#define RECOVERY_FLAGS \
+    (VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_CHANGE_PROTECTION | \
+     VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_POSTCOPY_RESUME)
+
+/* The call that recovers what this one has begun, decoded. */
+static void recovery_of(gint32 procedure, const GByteArray *payload, remote_perform3_params *ret)
+{
+    g_autoptr(RpcFrame) frame = frame_of(procedure, payload);
+    g_autoptr(MigrateCall) call = migrate_call_decode(frame, NULL);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GBytes) args = NULL;
+    gsize len;
+
+    assert_non_null(call);
+    args = migrate_call_recovery(call, &error);
+    assert_non_null(args);
+    assert_true(rpc_xdr_decode(g_bytes_get_data(args, &len), g_bytes_get_size(args),
+                               (xdrproc_t)xdr_remote_perform3_params, ret, sizeof *ret, "", NULL));
+    assert_string_equal(ret->dom.name, "vm1");
+    assert_memory_equal(ret->dom.uuid, uuid, sizeof uuid);
+    assert_int_equal(ret->dom.id, 7);
+    assert_null(ret->dconnuri);
+    assert_int_equal(ret->cookie_in.remote_cookie_len, 0);
+}
+
+static const remote_param *param_of(const remote_perform3_params *args, const char *field)
+{
+    for (u_int i = 0; i < args->params.remote_params_len; i++) {
+        if (g_str_equal(args->params.remote_params_val[i].field, field))
+            return &args->params.remote_params_val[i];
+    }
+    return NULL;
+}
+
+static void test_recovery_keeps_the_params_and_drops_what_was_that_calls_own(void **state)
+{
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    RPC_XDR_AUTO(remote_perform3_params, args) = { 0 };
+
+    put_dom(out, "vm1");
+    put_opt_text(out, "postcopy://b/system");
+    bytes_put_u32(out, 7);
+    put_text(out, "bandwidth");
+    bytes_put_u32(out, 4);
+    bytes_put_u64(out, 77);
+    put_param_text(out, "migrate_uri", "postcopy:///?peer=b:1&token=secret");
+    put_param_text(out, "destination_name", "vm2");
+    put_param_text(out, "listen_address", "::");
+    put_param_text(out, "destination_xml", "<domain/>");
+    put_param_text(out, "tls.destination", "b.test");
+    put_param_text(out, "persistent_xml", "<domain id='p'/>");
+    put_text(out, "cookie!");
+    bytes_put_u32(out, VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_TLS | VIR_MIGRATE_ABORT_ON_ERROR |
+                           VIR_MIGRATE_UNDEFINE_SOURCE);
+    recovery_of(305, out, &args);
+    assert_int_equal(args.flags, RECOVERY_FLAGS | VIR_MIGRATE_UNDEFINE_SOURCE);
+    assert_int_equal(args.params.remote_params_len, 4);
+    assert_true(param_of(&args, "bandwidth")->value.remote_param_value_u.ul == 77);
+    assert_string_equal(param_of(&args, "destination_name")->value.remote_param_value_u.s, "vm2");
+    assert_string_equal(param_of(&args, "destination_xml")->value.remote_param_value_u.s,
+                        "<domain/>");
+    assert_string_equal(param_of(&args, "persistent_xml")->value.remote_param_value_u.s,
+                        "<domain id='p'/>");
+}
+
+static void test_recovery_of_a_call_without_params_has_its_values_as_params(void **state)
+{
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    RPC_XDR_AUTO(remote_perform3_params, args) = { 0 };
+
+    put_dom(out, "vm1");
+    put_opt_text(out, "<domain/>");
+    put_text(out, "cookie!");
+    put_opt_text(out, "postcopy://b/system");
+    put_opt_text(out, "postcopy:///?peer=b:1&token=secret");
+    bytes_put_u64(out, VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_PERSIST_DEST);
+    put_opt_text(out, "vm2");
+    bytes_put_u64(out, 77);
+    recovery_of(216, out, &args);
+    assert_int_equal(args.flags, RECOVERY_FLAGS | VIR_MIGRATE_PERSIST_DEST);
+    assert_int_equal(args.params.remote_params_len, 3);
+    assert_int_equal(param_of(&args, "bandwidth")->value.type, REMOTE_PARAM_ULLONG);
+    assert_true(param_of(&args, "bandwidth")->value.remote_param_value_u.ul == 77);
+    assert_string_equal(param_of(&args, "destination_name")->value.remote_param_value_u.s, "vm2");
+    assert_string_equal(param_of(&args, "destination_xml")->value.remote_param_value_u.s,
+                        "<domain/>");
+}
+
+static void test_recovery_of_a_call_without_values_has_no_params(void **state)
+{
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    RPC_XDR_AUTO(remote_perform3_params, args) = { 0 };
+
+    put_dom(out, "vm1");
+    put_opt_text(out, NULL);
+    put_text(out, "");
+    put_opt_text(out, NULL);
+    put_opt_text(out, "postcopy:///?peer=b:1");
+    bytes_put_u64(out, VIR_MIGRATE_POSTCOPY);
+    put_opt_text(out, NULL);
+    bytes_put_u64(out, 0);
+    recovery_of(216, out, &args);
+    assert_int_equal(args.flags, RECOVERY_FLAGS);
+    assert_int_equal(args.params.remote_params_len, 0);
+}
+
+static void test_call_is_made_again_from_its_header(void **state)
+{
+    g_autoptr(GByteArray) payload = perform_params(1);
+    g_autoptr(RpcFrame) frame = frame_of(305, payload);
+    g_autoptr(MigrateCall) call = migrate_call_decode(frame, NULL);
+    g_autoptr(RpcFrame) again = migrate_call_encode_again(call, &frame->header, NULL);
+
+    assert_int_equal(again->wire->len, frame->wire->len);
+    assert_memory_equal(again->wire->data, frame->wire->data, frame->wire->len);
+}
+
 static void test_unchanged_call_encodes_to_the_same_bytes(void **state)
 {
     g_autoptr(GByteArray) params = perform_params(1);
@@ -312,6 +431,10 @@ int main(void)
         cmocka_unit_test(test_perform_with_params_is_read_and_changed),
         cmocka_unit_test(test_perform_without_params_is_read_and_changed),
         cmocka_unit_test(test_limit_of_postcopy_is_read),
+        cmocka_unit_test(test_recovery_keeps_the_params_and_drops_what_was_that_calls_own),
+        cmocka_unit_test(test_recovery_of_a_call_without_params_has_its_values_as_params),
+        cmocka_unit_test(test_recovery_of_a_call_without_values_has_no_params),
+        cmocka_unit_test(test_call_is_made_again_from_its_header),
         cmocka_unit_test(test_unchanged_call_encodes_to_the_same_bytes),
         cmocka_unit_test(test_every_param_of_a_name_is_removed),
         cmocka_unit_test(test_every_truncation_is_refused),

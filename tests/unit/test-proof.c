@@ -36,10 +36,12 @@ static Proof proof_of(TlsChannel *main_channel, TlsChannel *channel, ChannelKind
                       guint16 number)
 {
     g_autoptr(GError) error = NULL;
+    guint8 key[CHANNEL_KEY_LEN];
     Proof proof;
 
     memset(&proof, 0, sizeof proof);
-    if (!channel_proof(main_channel, channel, kind, number, proof.bytes, &error))
+    if (!channel_key(main_channel, key, &error) ||
+        !channel_proof(key, channel, kind, number, proof.bytes, &error))
         fail_msg("%s", error->message);
     return proof;
 }
@@ -94,23 +96,39 @@ static void proof_differs_if_anything_does(void **state)
         assert_memory_not_equal(&good, &proofs[i], sizeof good);
 }
 
+/* The session goes on, and each connection of it has a proof of its own. */
+static void key_outlives_the_connection_it_is_from(void **state)
+{
+    g_auto(TlsPair) main_pair, again;
+    guint8 client_key[CHANNEL_KEY_LEN], server_key[CHANNEL_KEY_LEN];
+    Proof client, server, before;
+
+    pair_open(&main_pair);
+    assert_true(channel_key(main_pair.client, client_key, NULL));
+    assert_true(channel_key(main_pair.server, server_key, NULL));
+    assert_true(channel_proof(client_key, main_pair.client, CHANNEL_MAIN, 0, before.bytes, NULL));
+    tls_pair_clear(&main_pair);
+    pair_open(&again);
+    assert_true(channel_proof(client_key, again.client, CHANNEL_MAIN, 0, client.bytes, NULL));
+    assert_true(channel_proof(server_key, again.server, CHANNEL_MAIN, 0, server.bytes, NULL));
+    assert_memory_equal(&client, &server, sizeof client);
+    assert_memory_not_equal(&client, &before, sizeof client);
+}
+
 static void proof_needs_open_channels(void **state)
 {
     g_autoptr(TlsCredentials) client = tls_pair_psk(TLS_ENDPOINT_CLIENT, PSK_LINES);
     g_autoptr(TlsCredentials) server = tls_pair_psk(TLS_ENDPOINT_SERVER, PSK_LINES);
-    g_auto(TlsPair) open, closed;
+    g_autoptr(GError) no_key = NULL;
+    g_autoptr(GError) no_proof = NULL;
+    guint8 key[CHANNEL_KEY_LEN] = { 1 }, proof[HELLO_PROOF_LEN];
+    g_auto(TlsPair) closed;
 
-    pair_open(&open);
     tls_pair_init(&closed, client, (TlsChannelConfig){ 0 }, server, (TlsChannelConfig){ 0 });
-    for (int i = 0; i < 2; i++) {
-        g_autoptr(GError) error = NULL;
-        guint8 proof[HELLO_PROOF_LEN];
-
-        assert_false(channel_proof(i ? open.client : closed.client,
-                                   i ? closed.client : open.client, CHANNEL_PREEMPT, 1, proof,
-                                   &error));
-        assert_int_equal(error->domain, TLS_ERROR);
-    }
+    assert_false(channel_key(closed.client, key, &no_key));
+    assert_int_equal(no_key->domain, TLS_ERROR);
+    assert_false(channel_proof(key, closed.client, CHANNEL_PREEMPT, 1, proof, &no_proof));
+    assert_int_equal(no_proof->domain, TLS_ERROR);
 }
 
 int main(void)
@@ -119,6 +137,7 @@ int main(void)
         cmocka_unit_test(both_ends_have_the_same_proof),
         cmocka_unit_test(proof_is_the_one_of_the_protocol),
         cmocka_unit_test(proof_differs_if_anything_does),
+        cmocka_unit_test(key_outlives_the_connection_it_is_from),
         cmocka_unit_test(proof_needs_open_channels),
     };
 

@@ -19,203 +19,14 @@
 #include "ram/link.h"
 #include "ram/relay.h"
 #include "tests/support/psk.h"
+#include "tests/support/relay-end.h"
 #include "tests/support/sockets.h"
 
-#define WINDOW (4 * 1024 * 1024)
+#define WINDOW END_WINDOW
 #define MIB (1024 * 1024)
 
-/* Not even a gigabyte in a second would make these wait, except where a test says so. */
-static const RelayTimeouts patient = { 10000, 10000, 2000 };
-static const RelayTimeouts hasty = { 200, 200, 200 };
-
-typedef struct {
-    Relay *relay;
-    SessionState state;
-    GString *history; /* "setup active ..." */
-    char *reason;
-    GPtrArray *refused;
-    guint replies;
-    GError *last_error; /* of the last reply, NULL: done */
-    gboolean qemu_needed;
-    gboolean qemu_connected;
-    gboolean return_path;
-    gboolean ended;
-    char *peer;
-    RelayStats stats;
-    int qemu; /* the test's end of QEMU's socket */
-} End;
-
-static void on_report(const RelayReport *report, gpointer data)
-{
-    End *end = data;
-
-    switch (report->type) {
-    case RELAY_REPORT_STATE:
-        end->state = report->state;
-        g_free(end->reason);
-        end->reason = g_strdup(report->reason);
-        end->stats = report->stats;
-        g_string_append_printf(end->history, "%s%s", end->history->len ? " " : "",
-                               session_state_status(report->state));
-        break;
-    case RELAY_REPORT_REPLY:
-        end->replies++;
-        g_clear_error(&end->last_error);
-        end->last_error = report->error ? g_error_copy(report->error) : NULL;
-        break;
-    case RELAY_REPORT_CHANNEL_UP:
-        g_free(end->peer);
-        end->peer = g_strdup_printf("%s %s", report->tls_version, report->peer_name);
-        break;
-    case RELAY_REPORT_CHANNEL_REFUSED:
-        g_ptr_array_add(end->refused, g_strdup(report->reason));
-        break;
-    case RELAY_REPORT_QEMU_NEEDED:
-        end->qemu_needed = TRUE;
-        break;
-    case RELAY_REPORT_QEMU_CONNECTED:
-        end->qemu_connected = TRUE;
-        break;
-    case RELAY_REPORT_PHASE:
-    case RELAY_REPORT_WARNING:
-    case RELAY_REPORT_SOURCE_RATE:
-        break;
-    case RELAY_REPORT_RETURN_PATH:
-        end->return_path = TRUE;
-        break;
-    case RELAY_REPORT_STATS:
-        end->stats = report->stats;
-        break;
-    case RELAY_REPORT_ENDED:
-        end->ended = TRUE;
-        break;
-    }
-}
-
-typedef struct {
-    guint8 key;
-    guint8 token;
-    RelayTimeouts timeouts;
-} EndSpec;
-
-static End *end_new(SessionSide side, const EndSpec *spec)
-{
-    g_autoptr(TlsCredentials) creds = psk_credentials(
-        side == SESSION_SOURCE ? TLS_ENDPOINT_CLIENT : TLS_ENDPOINT_SERVER, spec->key);
-    g_autoptr(GError) error = NULL;
-    RelayConfig config = {
-        .session = { .side = side, .window = WINDOW },
-        .creds = creds,
-        .timeouts = spec->timeouts,
-    };
-    End *end = g_new0(End, 1);
-
-    memset(config.session.token, spec->token, HELLO_TOKEN_LEN);
-    end->qemu = -1;
-    end->history = g_string_new(NULL);
-    end->reason = g_strdup("");
-    end->refused = g_ptr_array_new_with_free_func(g_free);
-    end->relay = relay_new(&config, on_report, end, &error);
-    if (!end->relay)
-        g_error("%s", error->message);
-    return end;
-}
-
-static void end_free(End *end)
-{
-    relay_free(end->relay);
-    if (end->qemu >= 0)
-        close(end->qemu);
-    g_string_free(end->history, TRUE);
-    g_free(end->reason);
-    g_free(end->peer);
-    g_ptr_array_unref(end->refused);
-    g_clear_error(&end->last_error);
-    g_free(end);
-}
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(End, end_free)
-
-static End *good_end(SessionSide side)
-{
-    const EndSpec spec = { 1, 1, patient };
-
-    return end_new(side, &spec);
-}
-
-/* ---- waiting ---- */
-
-static gboolean has_ended(gpointer data)
-{
-    return ((End *)data)->ended;
-}
-
-static gboolean needs_qemu(gpointer data)
-{
-    return ((End *)data)->qemu_needed;
-}
-
-static gboolean has_connected(gpointer data)
-{
-    return ((End *)data)->qemu_connected;
-}
-
-static gboolean is_active(gpointer data)
-{
-    return session_state_is_active(((End *)data)->state);
-}
-
-static gboolean was_answered(gpointer data)
-{
-    return ((End *)data)->replies > 0;
-}
-
-static gboolean has_refused(gpointer data)
-{
-    return ((End *)data)->refused->len > 0;
-}
-
-/* ---- steps ---- */
-
-static void join(End *source, End *destination)
-{
-    int tcp[2];
-
-    sockets_tcp_pair(tcp);
-    source->replies = 0;
-    relay_command(destination->relay, RELAY_ACCEPT_PEER, tcp[1], "127.0.0.1", NULL);
-    relay_command(source->relay, RELAY_CONNECT_PEER, tcp[0], "localhost", source);
-}
-
-static void attach_destination(End *destination)
-{
-    int pair[2];
-
-    sockets_unix_pair(pair);
-    destination->qemu = pair[1];
-    relay_command(destination->relay, RELAY_ATTACH_QEMU, pair[0], NULL, destination);
-}
-
-static void attach_source(End *source)
-{
-    g_autofree char *path = g_strdup_printf("%s/relay-test-%d", g_get_tmp_dir(), (int)getpid());
-
-    relay_command(source->relay, RELAY_LISTEN_QEMU, sockets_unix_listen(path), NULL, NULL);
-    source->qemu = sockets_unix_connect(path);
-    unlink(path);
-}
-
-static void activate(End *source, End *destination)
-{
-    join(source, destination);
-    wait_until(needs_qemu, destination, "QemuNeeded");
-    attach_destination(destination);
-    wait_until(was_answered, source, "ConnectPeer's answer");
-    assert_null(source->last_error);
-    attach_source(source);
-    wait_until(has_connected, source, "QemuConnected");
-    wait_until(is_active, source, "source active");
-    wait_until(is_active, destination, "destination active");
-}
+static const RelayTimeouts patient = END_PATIENT;
+static const RelayTimeouts hasty = { 200, 200, 200, 10000, 4, 20000 };
 
 static void assert_contains(const char *text, const char *part)
 {
@@ -311,7 +122,7 @@ static void slow_reader_costs_one_window(void **state)
 
 static void wrong_token_is_told_to_both_sides(void **state)
 {
-    const EndSpec other = { 1, 99, patient };
+    const EndSpec other = { 1, 99, patient, 0 };
     g_autoptr(End) source = end_new(SESSION_SOURCE, &other);
     g_autoptr(End) destination = good_end(SESSION_DESTINATION);
     g_autoptr(End) right = good_end(SESSION_SOURCE);
@@ -343,7 +154,7 @@ static void second_channel_with_the_token_is_refused(void **state)
 
 static void wrong_key_fails_the_handshake(void **state)
 {
-    const EndSpec other = { 2, 1, patient };
+    const EndSpec other = { 2, 1, patient, 0 };
     g_autoptr(End) source = end_new(SESSION_SOURCE, &other);
     g_autoptr(End) destination = good_end(SESSION_DESTINATION);
 
@@ -408,7 +219,7 @@ static void giving_up_leaves_an_active_migration_alone(void **state)
 
 static void silent_peer_is_dropped_at_its_deadline(void **state)
 {
-    const EndSpec spec = { 1, 1, hasty };
+    const EndSpec spec = { 1, 1, hasty, 0 };
     g_autoptr(End) destination = end_new(SESSION_DESTINATION, &spec);
     int tcp[2];
 
@@ -423,7 +234,7 @@ static void silent_peer_is_dropped_at_its_deadline(void **state)
 
 static void silent_destination_fails_the_source(void **state)
 {
-    const EndSpec spec = { 1, 1, hasty };
+    const EndSpec spec = { 1, 1, hasty, 0 };
     g_autoptr(End) source = end_new(SESSION_SOURCE, &spec);
     int tcp[2];
 
@@ -437,7 +248,7 @@ static void silent_destination_fails_the_source(void **state)
 
 static void answer_to_hello_has_a_deadline(void **state)
 {
-    const EndSpec spec = { 1, 1, { 10000, 200, 200 } };
+    const EndSpec spec = { 1, 1, { 10000, 200, 200, 10000, 4, 20000 }, 0 };
     g_autoptr(End) source = end_new(SESSION_SOURCE, &spec);
     g_autoptr(End) destination = good_end(SESSION_DESTINATION);
 

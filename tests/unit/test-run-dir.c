@@ -87,29 +87,131 @@ static void test_socket_is_private_and_removable(void **state)
     run_dir_remove(*state, path); /* a second time is no error */
 }
 
+/* A socket in the directory, and what is to be kept. */
+static char *add_socket(const char *dir, const char *prefix)
+{
+    char *path = run_dir_socket_path(dir, prefix);
+    autofd fd = run_dir_listen(path, NULL);
+
+    assert_true(fd >= 0);
+    return path;
+}
+
+static char *add_file(const char *dir, const char *name)
+{
+    char *path = g_build_filename(dir, name, NULL);
+
+    assert_true(g_file_set_contents(path, "text", -1, NULL));
+    return path;
+}
+
 static void test_leftovers_are_swept_and_others_kept(void **state)
 {
     QemuOwner owner = { .uid = getuid(), .gid = getgid() };
-    g_autofree char *out = run_dir_socket_path(*state, "out-");
-    g_autofree char *p2p = run_dir_socket_path(*state, "p2p-");
-    g_autofree char *other = g_build_filename(*state, "notes", NULL);
+    g_autoptr(GPtrArray) keep = g_ptr_array_new();
+    g_autofree char *out = NULL;
+    g_autofree char *p2p = NULL;
     g_autofree char *in = NULL;
-    autofd fd_out = -1, fd_p2p = -1, fd_in = -1;
+    g_autofree char *other = NULL;
+    autofd fd_in = -1;
 
     assert_true(run_dir_prepare(*state, NULL));
+    out = add_socket(*state, "out-");
+    p2p = add_socket(*state, "p2p-");
+    other = add_file(*state, "notes");
     in = run_dir_make_for_qemu(*state, &owner, NULL);
-    fd_out = run_dir_listen(out, NULL);
-    fd_p2p = run_dir_listen(p2p, NULL);
     fd_in = run_dir_listen(in, NULL);
-    assert_true(fd_out >= 0 && fd_p2p >= 0 && fd_in >= 0);
-    assert_true(g_file_set_contents(other, "kept", -1, NULL));
+    assert_true(fd_in >= 0);
 
-    assert_true(run_dir_prepare(*state, NULL));
+    run_dir_sweep(*state, keep);
     assert_int_equal(access(out, F_OK), -1);
     assert_int_equal(access(p2p, F_OK), -1);
     assert_int_equal(access(in, F_OK), -1);
     assert_int_equal(access(other, F_OK), 0);
     assert_int_equal(g_unlink(other), 0);
+}
+
+static void test_sockets_that_are_needed_are_kept(void **state)
+{
+    QemuOwner owner = { .uid = getuid(), .gid = getgid() };
+    g_autoptr(GPtrArray) keep = g_ptr_array_new();
+    g_autofree char *out = NULL;
+    g_autofree char *in = NULL;
+    g_autofree char *other = NULL;
+    autofd fd_in = -1;
+
+    assert_true(run_dir_prepare(*state, NULL));
+    out = add_socket(*state, "out-");
+    other = add_socket(*state, "out-");
+    in = run_dir_make_for_qemu(*state, &owner, NULL);
+    fd_in = run_dir_listen(in, NULL);
+    assert_true(fd_in >= 0);
+
+    g_ptr_array_add(keep, out);
+    g_ptr_array_add(keep, in);
+    run_dir_sweep(*state, keep);
+    assert_int_equal(access(out, F_OK), 0);
+    assert_int_equal(access(in, F_OK), 0);
+    assert_int_equal(access(other, F_OK), -1);
+    run_dir_remove(*state, out);
+    run_dir_remove(*state, in);
+}
+
+#define SESSION_A "0123456789abcdef0123456789abcdef"
+#define SESSION_B "fedcba9876543210fedcba9876543210"
+
+static void test_files_of_a_session_are_kept_while_it_has_a_record(void **state)
+{
+    static const struct {
+        const char *name;
+        gboolean kept;
+    } rows[] = {
+        { "job-" SESSION_A ".conf", TRUE },
+        { "job-" SESSION_A ".sock", TRUE },
+        { "job-" SESSION_A ".outcome", TRUE },
+        { "job-" SESSION_A ".conf.X4Y2Z1", FALSE },
+        { "job-" SESSION_B ".sock", FALSE },
+        { "job-" SESSION_B ".outcome", FALSE },
+        { "job-0123.outcome", FALSE },
+        { "job-", FALSE },
+    };
+    g_autoptr(GPtrArray) keep = g_ptr_array_new();
+
+    assert_true(run_dir_prepare(*state, NULL));
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++)
+        g_free(add_file(*state, rows[i].name));
+    run_dir_sweep(*state, keep);
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *path = g_build_filename(*state, rows[i].name, NULL);
+
+        if ((access(path, F_OK) == 0) != rows[i].kept)
+            fail_msg("%s", rows[i].name);
+        g_unlink(path);
+    }
+}
+
+static void test_only_names_made_here_are_its_own(void **state)
+{
+    static const struct {
+        const char *path;
+        gboolean own;
+    } rows[] = {
+        { "/run/x/out-" SESSION_A ".sock", TRUE },
+        { "/run/x/in-" SESSION_A "/qemu", TRUE },
+        { "/run/x/p2p-" SESSION_A ".sock", FALSE },
+        { "/run/xy/out-" SESSION_A ".sock", FALSE },
+        { "/run/x/out-../passwd", FALSE },
+        { "/run/x/in-" SESSION_A "/../../passwd", FALSE },
+        { "/run/x/in-" SESSION_A, FALSE },
+        { "/run/x/", FALSE },
+        { "/run/x", FALSE },
+        { "", FALSE },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        if (run_dir_owns("/run/x", rows[i].path) != rows[i].own)
+            fail_msg("%s", rows[i].path);
+    }
 }
 
 static void test_too_long_a_path_is_an_error_with_a_remedy(void **state)
@@ -141,6 +243,9 @@ int main(void)
         WITH_DIR(test_qemu_gets_a_directory_of_its_own),
         WITH_DIR(test_socket_is_private_and_removable),
         WITH_DIR(test_leftovers_are_swept_and_others_kept),
+        WITH_DIR(test_sockets_that_are_needed_are_kept),
+        WITH_DIR(test_files_of_a_session_are_kept_while_it_has_a_record),
+        cmocka_unit_test(test_only_names_made_here_are_its_own),
         cmocka_unit_test(test_too_long_a_path_is_an_error_with_a_remedy),
         cmocka_unit_test(test_a_directory_that_cannot_be_made_is_named),
     };

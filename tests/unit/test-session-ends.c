@@ -80,7 +80,7 @@ static void cancel_reaches_the_peer_from_every_state(void **state)
 
         session_pair_init(&pair, WINDOW, WINDOW, 1);
         if (phase > 0)
-            session_on_channel_up(pair.source.session, NULL);
+            session_on_channel_up(pair.source.session, NULL, NULL);
         if (phase > 1)
             session_pair_drain(&pair);
         if (phase > 2)
@@ -161,7 +161,7 @@ static GBytes *ack_frame(guint64 next_seq, guint64 bytes)
 
 static GBytes *violation(guint which)
 {
-    static const HelloAckBody ack = { 1, 0, WINDOW };
+    static const HelloAckBody ack = { 1, 0, WINDOW, FALSE, 0 };
 
     switch (which) {
     case 0:

@@ -56,8 +56,12 @@ static void an_empty_file_gives_the_defaults(void **state)
     assert_int_equal(s->migration_compression_level, 1);
     assert_false(s->migration_pace_qemu);
     assert_int_equal(s->connect_timeout, 10);
-    assert_int_equal(s->keepalive_interval, 5);
-    assert_int_equal(s->keepalive_count, 5);
+    assert_int_equal(s->keepalive_interval, 2);
+    assert_int_equal(s->keepalive_count, 4);
+    assert_int_equal(s->reconnect_timeout, 60);
+    assert_true(s->auto_recover);
+    assert_int_equal(s->recover_timeout, 600);
+    assert_int_equal(s->migration_rekey_records, 0);
     assert_false(s->allow_plain_destination);
     assert_string_equal(s->helper_path, LIBEXECDIR "/virt-postcopy-helper");
     assert_string_equal(s->helper_user, HELPER_USER);
@@ -86,6 +90,10 @@ static void values_of_the_file_replace_the_defaults(void **state)
                                   "migration_compression = 'off'\n"
                                   "migration_compression_level = 19\n"
                                   "migration_pace_qemu = 1\n"
+                                  "reconnect_timeout = 0\n"
+                                  "auto_recover = 0\n"
+                                  "recover_timeout = 604800\n"
+                                  "migration_rekey_records = 16777216\n"
                                   "log_level = 4\n",
                                   &error);
 
@@ -112,6 +120,10 @@ static void values_of_the_file_replace_the_defaults(void **state)
     assert_int_equal(s->migration_compression, MIGRATION_COMPRESSION_OFF);
     assert_int_equal(s->migration_compression_level, 19);
     assert_true(s->migration_pace_qemu);
+    assert_int_equal(s->reconnect_timeout, 0);
+    assert_false(s->auto_recover);
+    assert_int_equal(s->recover_timeout, 604800);
+    assert_int_equal(s->migration_rekey_records, 16777216);
     assert_int_equal(s->log_level, 4);
 }
 
@@ -173,6 +185,12 @@ static const struct {
     { "connect_timeout = 0", SETTINGS_ERROR_VALUE, "0 is not from 1 to 600" },
     { "keepalive_interval = 32768", SETTINGS_ERROR_VALUE, "32768 is not from 1 to 32767" },
     { "keepalive_count = 128", SETTINGS_ERROR_VALUE, "128 is not from 1 to 127" },
+    { "reconnect_timeout = -1", SETTINGS_ERROR_VALUE, "-1 is not from 0 to 604800" },
+    { "reconnect_timeout = 604801", SETTINGS_ERROR_VALUE, "604801 is not from 0 to 604800" },
+    { "auto_recover = 2", SETTINGS_ERROR_VALUE, "2 is not from 0 to 1" },
+    { "recover_timeout = 604801", SETTINGS_ERROR_VALUE, "604801 is not from 0 to 604800" },
+    { "migration_rekey_records = 16777217", SETTINGS_ERROR_VALUE,
+      "16777217 is not from 0 to 16777216" },
     { "log_level = 0", SETTINGS_ERROR_VALUE, "0 is not from 1 to 4" },
     { "log_level = 5", SETTINGS_ERROR_VALUE, "5 is not from 1 to 4" },
     { "tls_port = ''", SETTINGS_ERROR_VALUE, "\"\" is not a port from 1 to 65535" },

@@ -211,6 +211,25 @@ static void descriptors_are_read_from_the_start_and_stay_open(void **state)
     assert_true(fcntl(files.fds[TLS_FILE_KEY], F_GETFD) & FD_CLOEXEC);
 }
 
+/* With it one could read the other's tickets. */
+static void secrets_are_no_two_alike(void **state)
+{
+    g_auto(TlsFiles) files = TLS_FILES_INIT;
+    g_autoptr(TlsCredentials) one = NULL;
+    g_autoptr(TlsCredentials) two = NULL;
+    const gnutls_datum_t *secret;
+
+    add_file(&files, TLS_FILE_PSK, *state, "keys.psk", "host:00112233445566778899aabbccddeeff\n");
+    one = tls_credentials_new_psk(TLS_ENDPOINT_SERVER, &files, NULL, NULL);
+    two = tls_credentials_new_psk(TLS_ENDPOINT_SERVER, &files, NULL, NULL);
+    assert_non_null(one);
+    assert_non_null(two);
+    secret = tls_credentials_secret(one);
+    assert_true(secret->size >= 32);
+    assert_int_equal(secret->size, tls_credentials_secret(two)->size);
+    assert_memory_not_equal(secret->data, tls_credentials_secret(two)->data, secret->size);
+}
+
 static void unnamed_descriptors_are_called_by_their_kind(void **state)
 {
     g_auto(TlsFiles) files = TLS_FILES_INIT;
@@ -644,6 +663,7 @@ int main(void)
         test(bad_certificates_are_named),
         test(good_certificates_are_taken),
         test(descriptors_are_read_from_the_start_and_stay_open),
+        test(secrets_are_no_two_alike),
         test(unnamed_descriptors_are_called_by_their_kind),
         test(own_chain_may_hold_an_intermediate_authority),
         test(old_authority_beside_the_new_one_is_only_a_warning),

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What a daemon that comes later has to know of a migration, on disk.
+ *
+ *     RUN_DIR/job-SESSION.conf     the record: a key file, mode 0600 (it holds the token)
+ *     RUN_DIR/job-SESSION.sock     where the helper listens for a daemon that comes later
+ *     RUN_DIR/job-SESSION.outcome  what the helper says of itself at each change; it has the descriptor
+ *
+ * SESSION is the session id, 32 hex digits. A record is there from before the helper starts until the
+ * migration has completed, or failed before the switch-over, or its guest needs it no more. Each save
+ * replaces the file as a whole. Main thread only. */
+#pragma once
+
+#include "driver/migration.h"
+
+struct JobRecord {
+    MigrationSide side;
+    char *domain;
+    MigrationUri uri; /* session, token, and the destination's host and port */
+    char *tls_name;   /* source: as migration_connect() has it; or NULL */
+    pid_t helper_pid; /* 0: none was started */
+    char *socket_path; /* of QEMU's connections, while its name is needed; or NULL */
+    guint qemu_connections;
+    gboolean streaming;
+    gboolean postcopy; /* the switch-over has begun: from here on a failure is libvirt's post-copy failure */
+    gboolean on_purpose; /* somebody has cancelled or paused it */
+    SpeedLimit speed_limit;
+    gint32 perform_procedure; /* source: the call that began it, 0: none */
+    GBytes *perform_args;     /* its arguments in XDR, without TLS flags; or NULL */
+    gint64 begun;  /* seconds since the epoch */
+    gint64 broken; /* the same of its end, if that is still to be recovered from; 0: it goes on */
+};
+
+/* What the helper has said last. */
+typedef struct {
+    char *state; /* as the property State */
+    char *phase;
+    char *ended_by;
+    char *reason;
+} JobOutcomeText;
+
+JobRecord *job_record_new(void);
+JobRecord *job_record_copy(const JobRecord *record);
+void job_record_free(JobRecord *record);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(JobRecord, job_record_free)
+
+char *job_record_control_path(const char *run_dir, const guint8 session[MIGRATION_SESSION_LEN]);
+char *job_record_outcome_path(const char *run_dir, const guint8 session[MIGRATION_SESSION_LEN]);
+
+/* An empty file, mode 0600, for the helper to say its outcome in; must not exist yet. -1 on error. */
+int job_record_make_outcome(const char *run_dir, const guint8 session[MIGRATION_SESSION_LEN],
+                            GError **error);
+
+gboolean job_record_save(const JobRecord *record, const char *run_dir, GError **error);
+/* Removes all three files. */
+void job_record_remove(const char *run_dir, const guint8 session[MIGRATION_SESSION_LEN]);
+
+/* All that can be read (of JobRecord), oldest first; each that cannot is logged and left where it
+ * is. Only regular files of this process's user that nobody else may read or write are believed. */
+GPtrArray *job_record_load_all(const char *run_dir);
+
+/* FALSE: there is none, or it is not complete. To be asked when the helper is gone. */
+gboolean job_record_load_outcome(const char *run_dir, const guint8 session[MIGRATION_SESSION_LEN],
+                                 JobOutcomeText *ret_outcome);
+void job_outcome_text_clear(JobOutcomeText *outcome);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(JobOutcomeText, job_outcome_text_clear)

@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The helper of a migration: started, or found; what it says; its end. */
+#include "config.h"
+
+#include <glib/gi18n.h>
+#include <signal.h>
+
+#include "driver/migration_priv.h"
+#include "driver/run_dir.h"
+#include "util/autofd.h"
+
+/* ---- what it says ---- */
+
+/* Its QEMU needs nothing any more. */
+static void stop_serving(Migration *migration)
+{
+    migration_remove_socket(migration);
+    g_clear_pointer(&migration->speed, qemu_speed_free);
+}
+
+static void hear_state(Migration *migration, const char *state, const char *reason,
+                       const char *ended_by)
+{
+    gboolean failed = g_str_equal(state, "failed");
+
+    log_message(&migration->log, failed ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "state %s%s%s", state,
+                *reason ? ": " : "", reason);
+    if (g_str_equal(state, "active") && !migration->record->streaming) {
+        migration->record->streaming = TRUE;
+        migration_save(migration);
+    }
+    if (failed && !migration->error)
+        migration->error = g_strdup(reason);
+    if (*ended_by)
+        migration->ended_by = g_str_equal(ended_by, "qemu") ? MIGRATION_ENDED_BY_QEMU
+                                                            : MIGRATION_ENDED_BY_OTHERS;
+    migration->completed = g_str_equal(state, "completed");
+    migration->over = failed || migration->completed || g_str_equal(state, "cancelled");
+    if (!migration->over)
+        return;
+    stop_serving(migration);
+    /* One that has completed may still have to tell its peer. */
+    if (!migration->completed)
+        migration_stop_redialling(migration);
+    /* What broke before has been recovered from. */
+    if (migration->completed)
+        migration_set_forget(migration->set, migration_side(migration),
+                             migration_domain(migration));
+}
+
+static void on_state_changed(HelperProcess *helper, const char *state, const char *reason,
+                             const char *ended_by, gpointer data)
+{
+    Migration *migration = data;
+    g_autofree char *summary = NULL;
+
+    hear_state(migration, state, reason, ended_by);
+    if (!migration->over)
+        return;
+    summary = helper_process_summary(helper);
+    log_info(&migration->log, "summary domain=%s state=%s %s", migration_domain(migration), state,
+             summary);
+}
+
+static void on_qemu_needed(HelperProcess *helper, gpointer data)
+{
+    migration_attach_qemu(data);
+}
+
+static void hear_phase(Migration *migration, const char *phase)
+{
+    if (migration->record->postcopy || !migration_phase_is_postcopy(migration, phase))
+        return;
+    migration->record->postcopy = TRUE;
+    migration_save(migration);
+}
+
+static void on_phase_changed(HelperProcess *helper, const char *phase, gpointer data)
+{
+    Migration *migration = data;
+
+    log_info(&migration->log, "QEMU's migration: %s", phase);
+    hear_phase(migration, phase);
+    if (g_str_equal(phase, "device") || g_str_equal(phase, "postcopy-active"))
+        migration_switched_over(migration);
+}
+
+static void on_qemu_connected(HelperProcess *helper, gpointer data)
+{
+    Migration *migration = data;
+    const JobRecord *record = migration->record;
+
+    log_info(&migration->log, record->qemu_connections == 0
+                                  ? "the source QEMU's stream has connected"
+                                  : "the source QEMU's preempt connection is there");
+    migration_count_connection(migration);
+    /* What the try before has set for its link may be too slow for the helper to notice this one. */
+    if (record->speed_limit.again && record->qemu_connections == 1)
+        migration_want_speed(migration, 0);
+}
+
+static void on_return_path_opened(HelperProcess *helper, gpointer data)
+{
+    Migration *migration = data;
+
+    migration->return_path = TRUE;
+    migration_wake_waiters(migration);
+}
+
+static void on_source_rate_wanted(HelperProcess *helper, guint64 bytes_per_second, gpointer data)
+{
+    migration_want_speed(data, bytes_per_second);
+}
+
+/* ---- its channels ---- */
+
+static Channel *find_channel(Migration *migration, const char *kind)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(migration->channels); i++) {
+        if (g_str_equal(migration->channels[i].kind, kind))
+            return &migration->channels[i];
+    }
+    log_warning(&migration->log, "the helper names a channel that is not known: %s", kind);
+    return NULL;
+}
+
+static LogContext channel_log(const Migration *migration, const Channel *channel)
+{
+    LogContext log = migration->log;
+
+    log.channel = channel->kind;
+    return log;
+}
+
+static void on_channel_lost(HelperProcess *helper, const char *kind, const char *reason,
+                            gpointer data)
+{
+    Migration *migration = data;
+    Channel *channel = find_channel(migration, kind);
+    LogContext log;
+
+    if (!channel || (migration->over && !migration->completed))
+        return;
+    log = channel_log(migration, channel);
+    if (channel->lost_at == 0) {
+        channel->lost_at = g_get_monotonic_time();
+        log_warning(&log, "the connection to the other host is lost: %s", reason);
+    } else {
+        log_debug(&log, "still without a connection: %s", reason);
+    }
+    if (migration_side(migration) == MIGRATION_SIDE_SOURCE)
+        migration_redial(migration, channel);
+}
+
+static void on_channel_resumed(HelperProcess *helper, const char *kind, gpointer data)
+{
+    Migration *migration = data;
+    Channel *channel = find_channel(migration, kind);
+    LogContext log;
+
+    if (!channel || channel->lost_at == 0)
+        return;
+    log = channel_log(migration, channel);
+    log_info(&log, "the connection to the other host is back after %" G_GINT64_FORMAT " ms",
+             (g_get_monotonic_time() - channel->lost_at) / 1000);
+    channel->lost_at = 0;
+    if (channel->redial)
+        redial_resumed(channel->redial);
+}
+
+static void on_channel_refused(HelperProcess *helper, const char *address, const char *reason,
+                               gpointer data)
+{
+    Migration *migration = data;
+
+    log_warning(&migration->log, "channel from %s refused: %s", address, reason);
+}
+
+/* ---- its end ---- */
+
+/* What it could not tell any more: it was killed, or nobody listened. */
+static void read_outcome(Migration *migration)
+{
+    g_auto(JobOutcomeText) outcome = { 0 };
+
+    if (migration->over || !migration->recorded ||
+        !job_record_load_outcome(migration->set->run_dir, migration->record->uri.session, &outcome))
+        return;
+    hear_phase(migration, outcome.phase);
+    log_info(&migration->log, "the last that the helper has left: state=%s phase=%s",
+             outcome.state, outcome.phase);
+    if (!g_str_equal(outcome.state, "active"))
+        hear_state(migration, outcome.state, outcome.reason, outcome.ended_by);
+}
+
+/* The process is gone. */
+static void end(Migration *migration, gboolean success, const char *how)
+{
+    migration_ref(migration);
+    read_outcome(migration);
+    if (!success && !migration->over && !migration->error && !migration->cancelled)
+        migration->error = g_strdup_printf(_("the %s helper ended unexpectedly (%s)"),
+                                           migration_side_name(migration), how);
+    migration->ended = TRUE;
+    stop_serving(migration);
+    migration_stop_redialling(migration);
+    g_ptr_array_remove(migration->set->migrations, migration);
+    migration_keep_or_remove(migration);
+    migration_wake_waiters(migration);
+    migration_unref(migration);
+}
+
+static void on_exited(HelperProcess *helper, gboolean success, const char *how, gpointer data)
+{
+    Migration *migration = data;
+
+    log_message(&migration->log,
+                success || migration->cancelled ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR,
+                "the helper ended: %s", how);
+    end(migration, success, how);
+}
+
+static const HelperHandlers helper_handlers = {
+    .state_changed = on_state_changed,
+    .phase_changed = on_phase_changed,
+    .qemu_needed = on_qemu_needed,
+    .qemu_connected = on_qemu_connected,
+    .return_path_opened = on_return_path_opened,
+    .source_rate_wanted = on_source_rate_wanted,
+    .channel_lost = on_channel_lost,
+    .channel_resumed = on_channel_resumed,
+    .channel_refused = on_channel_refused,
+    .exited = on_exited,
+};
+
+/* ---- starting the helper ---- */
+
+static gboolean open_credentials(const Migration *migration, TlsFiles *files, GError **error)
+{
+    const Settings *s = migration->set->settings;
+    gboolean server = migration_side(migration) == MIGRATION_SIDE_DESTINATION;
+
+    if (s->migration_auth == MIGRATION_AUTH_PSK)
+        return tls_files_open(files, TLS_FILE_PSK, s->migration_psk_file, FALSE, error);
+    return tls_files_open(files, TLS_FILE_CA_CERT, s->ca_file, FALSE, error) &&
+           tls_files_open(files, TLS_FILE_CA_CRL, s->crl_file, !s->crl_required, error) &&
+           tls_files_open(files, TLS_FILE_CERT, server ? s->cert_file : s->client_cert_file, FALSE,
+                          error) &&
+           tls_files_open(files, TLS_FILE_KEY, server ? s->key_file : s->client_key_file, FALSE,
+                          error);
+}
+
+static GVariant *bytes_variant(const guint8 *bytes, gsize len)
+{
+    return g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, bytes, len, 1);
+}
+
+/* How it notices and endures a link that breaks. */
+static void add_link_options(GVariantBuilder *options, const Settings *s)
+{
+    g_variant_builder_add(options, "{sv}", "heartbeat-interval",
+                          g_variant_new_uint32(s->keepalive_interval));
+    g_variant_builder_add(options, "{sv}", "heartbeat-count",
+                          g_variant_new_uint32(s->keepalive_count));
+    g_variant_builder_add(options, "{sv}", "reconnect-timeout",
+                          g_variant_new_uint32(s->reconnect_timeout));
+    g_variant_builder_add(options, "{sv}", "rekey-records",
+                          g_variant_new_uint32(s->migration_rekey_records));
+}
+
+static GVariant *helper_options(const Migration *migration)
+{
+    static const char *const compression_words[] = {
+        [MIGRATION_COMPRESSION_AUTO] = "auto",
+        [MIGRATION_COMPRESSION_ON] = "on",
+        [MIGRATION_COMPRESSION_OFF] = "off",
+    };
+    const Settings *s = migration->set->settings;
+    const char *auth = s->migration_auth == MIGRATION_AUTH_PSK ? "psk" : "x509";
+    GVariantBuilder options;
+
+    g_variant_builder_init(&options, G_VARIANT_TYPE_VARDICT);
+    g_variant_builder_add(&options, "{sv}", "session",
+                          bytes_variant(migration->record->uri.session, MIGRATION_SESSION_LEN));
+    g_variant_builder_add(&options, "{sv}", "token",
+                          bytes_variant(migration->record->uri.token, MIGRATION_TOKEN_LEN));
+    g_variant_builder_add(&options, "{sv}", "domain",
+                          g_variant_new_string(migration_domain(migration)));
+    g_variant_builder_add(&options, "{sv}", "window", g_variant_new_uint64(s->migration_window));
+    g_variant_builder_add(&options, "{sv}", "stage", g_variant_new_uint64(s->migration_stage));
+    g_variant_builder_add(&options, "{sv}", "paced", g_variant_new_boolean(s->migration_pace_qemu));
+    g_variant_builder_add(&options, "{sv}", "compression",
+                          g_variant_new_string(compression_words[s->migration_compression]));
+    g_variant_builder_add(&options, "{sv}", "compression-level",
+                          g_variant_new_int32((gint32)s->migration_compression_level));
+    add_link_options(&options, s);
+    g_variant_builder_add(&options, "{sv}", "auth", g_variant_new_string(auth));
+    if (s->migration_psk_identity)
+        g_variant_builder_add(&options, "{sv}", "psk-identity",
+                              g_variant_new_string(s->migration_psk_identity));
+    if (s->migration_allowed_dn_list)
+        g_variant_builder_add(
+            &options, "{sv}", "allowed-dns",
+            g_variant_new_strv((const char *const *)s->migration_allowed_dn_list, -1));
+    return g_variant_builder_end(&options);
+}
+
+static void on_configured(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(GTask) task = data;
+    Migration *migration = g_task_get_task_data(task);
+    GError *error = NULL;
+
+    if (!helper_process_finish(migration->helper, result, &error))
+        g_task_return_error(task, error);
+    else
+        g_task_return_boolean(task, TRUE);
+}
+
+/* With the files of its record: they are there before it is. */
+static gboolean spawn(Migration *migration, GError **error)
+{
+    MigrationSet *set = migration->set;
+    int listener = -1, outcome = -1;
+
+    if (!migration_make_record(migration, &listener, &outcome, error))
+        return FALSE;
+    migration->helper = helper_process_spawn(set->settings, set->helper_user, listener, outcome,
+                                             &helper_handlers, migration, error);
+    if (!migration->helper) {
+        migration_remove_record(migration);
+        return FALSE;
+    }
+    migration->record->helper_pid = helper_process_pid(migration->helper);
+    migration_save(migration);
+    migration->ended = FALSE;
+    g_ptr_array_add(set->migrations, migration_ref(migration));
+    return TRUE;
+}
+
+void migration_start_helper(Migration *migration, GAsyncReadyCallback callback, gpointer data)
+{
+    g_autoptr(GTask) task = g_task_new(NULL, NULL, callback, data);
+    g_auto(TlsFiles) files = TLS_FILES_INIT;
+    GError *error = NULL;
+
+    g_task_set_task_data(task, migration_ref(migration), (GDestroyNotify)migration_unref);
+    if (!open_credentials(migration, &files, &error) || !spawn(migration, &error)) {
+        g_task_return_error(task, error);
+        return;
+    }
+    helper_process_configure(migration->helper, migration_side_name(migration),
+                             helper_options(migration), &files, on_configured,
+                             g_steal_pointer(&task));
+}
+
+gboolean migration_start_helper_finish(Migration *migration, GAsyncResult *result, GError **error)
+{
+    return g_task_propagate_boolean(G_TASK(result), error);
+}
+
+/* ---- taking one over ---- */
+
+/* As far as it has come while nobody listened. */
+static void catch_up(Migration *migration)
+{
+    JobRecord *record = migration->record;
+    HelperStatus status;
+
+    helper_process_status(migration->helper, &status);
+    log_info(&migration->log, "found the helper of domain %s again: state=%s phase=%s",
+             record->domain, status.state, status.phase);
+    hear_phase(migration, status.phase);
+    migration->return_path = status.return_path;
+    if (migration_side(migration) == MIGRATION_SIDE_SOURCE)
+        record->qemu_connections = MAX(record->qemu_connections, status.qemu_connections);
+    if (record->qemu_connections >= QEMU_CONNECTIONS_MAX)
+        migration_remove_socket(migration);
+    on_state_changed(migration->helper, status.state, status.reason, status.ended_by, migration);
+    for (gsize i = 0; status.channels_lost && status.channels_lost[i]; i++)
+        on_channel_lost(migration->helper, status.channels_lost[i],
+                        _("while virtpostcopyd was restarted"), migration);
+    if (migration->over)
+        return;
+    if (!record->streaming) {
+        migration_cancel(migration, _("virtpostcopyd was restarted before the migration began"));
+        return;
+    }
+    if (status.qemu_wanted > 0)
+        migration_attach_qemu(migration);
+    if (status.source_rate > 0)
+        migration_want_speed(migration, status.source_rate);
+}
+
+static gboolean is_helper(const Settings *settings, pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", (int)pid);
+    g_autofree char *command = NULL;
+
+    return pid > 0 && g_file_get_contents(path, &command, NULL, NULL) &&
+           g_str_equal(command, settings->helper_path);
+}
+
+/* It still holds the socket, so the process id is its own. What it holds of QEMU would be in the
+ * way of everything that can be done for the guest. */
+static void kill_stuck(Migration *migration)
+{
+    pid_t pid = migration->record->helper_pid;
+
+    if (!is_helper(migration->set->settings, pid))
+        return;
+    log_error(&migration->log, "the helper, process %d, does not answer: killing it", (int)pid);
+    if (kill(pid, SIGKILL) < 0)
+        log_warning(&migration->log, "cannot kill process %d: %m", (int)pid);
+}
+
+static void on_adopted(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(Migration) migration = data;
+    MigrationSet *set = migration->set;
+    g_autoptr(GError) error = NULL;
+
+    if (!set) /* the daemon is stopping already */
+        return;
+    migration->adopting = FALSE;
+    if (helper_process_finish(migration->helper, result, &error)) {
+        catch_up(migration);
+    } else {
+        if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT))
+            kill_stuck(migration);
+        helper_process_disown(migration->helper);
+        log_warning(&migration->log, "the helper of domain %s is not there any more: %s",
+                    migration_domain(migration), error->message);
+        end(migration, FALSE, _("while virtpostcopyd was not there"));
+    }
+    migration_set_adopted(set);
+}
+
+void migration_adopt_helper(Migration *migration)
+{
+    MigrationSet *set = migration->set;
+    g_autofree char *path =
+        job_record_control_path(set->run_dir, migration->record->uri.session);
+
+    migration->adopting = TRUE;
+    migration->recorded = TRUE;
+    migration->ended = FALSE;
+    migration_set_phase(migration, "stream");
+    g_ptr_array_add(set->migrations, migration_ref(migration));
+    set->adopting++;
+    migration->helper = helper_process_adopt(path, &helper_handlers, migration, on_adopted,
+                                             migration_ref(migration));
+}

@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What outlives a helper and a daemon: the records on disk. A session that ended in post-copy stays
+ * known for whoever recovers its guest; a daemon that starts finds everything again. */
+#include "config.h"
+
+#include <glib/gi18n.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "driver/migration_priv.h"
+#include "driver/run_dir.h"
+
+/* Of one domain and side: more than one happens if recoveries break as well. */
+#define BROKEN_MAX 3
+
+/* A recovery may have begun in its last second. */
+#define BROKEN_EXTRA_S (60 * 60)
+
+#define SUPERSEDE_TIMEOUT_MS 5000
+
+static gint64 now_s(void)
+{
+    return g_get_real_time() / G_USEC_PER_SEC;
+}
+
+static gboolean is_session(const JobRecord *record, const guint8 session[MIGRATION_SESSION_LEN])
+{
+    return memcmp(record->uri.session, session, MIGRATION_SESSION_LEN) == 0;
+}
+
+static gboolean is_domain(const JobRecord *record, MigrationSide side, const char *domain)
+{
+    return record->side == side && g_str_equal(record->domain, domain);
+}
+
+/* ---- the record of one ---- */
+
+void migration_save(Migration *migration)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!migration->recorded || !migration->set)
+        return;
+    if (!job_record_save(migration->record, migration->set->run_dir, &error))
+        log_warning(&migration->log, "%s", error->message);
+}
+
+void migration_remove_record(Migration *migration)
+{
+    if (migration->recorded && migration->set)
+        job_record_remove(migration->set->run_dir, migration->record->uri.session);
+    migration->recorded = FALSE;
+}
+
+void migration_set_on_purpose(Migration *migration, gboolean on_purpose)
+{
+    if (migration->record->on_purpose == on_purpose)
+        return;
+    migration->record->on_purpose = on_purpose;
+    migration_save(migration);
+}
+
+void migration_set_perform(Migration *migration, gint32 procedure, GBytes *args)
+{
+    JobRecord *record = migration->record;
+
+    g_clear_pointer(&record->perform_args, g_bytes_unref);
+    record->perform_procedure = procedure;
+    record->perform_args = args ? g_bytes_ref(args) : NULL;
+    migration_save(migration);
+}
+
+static gboolean is_known(MigrationSet *set, const guint8 session[MIGRATION_SESSION_LEN])
+{
+    return migration_set_find_record(set, MIGRATION_SIDE_SOURCE, session) ||
+           migration_set_find_record(set, MIGRATION_SIDE_DESTINATION, session);
+}
+
+static gboolean make_files(Migration *migration, const char *control, int *ret_listener,
+                           int *ret_outcome, GError **error)
+{
+    JobRecord *record = migration->record;
+    const char *run_dir = migration->set->run_dir;
+
+    *ret_outcome = job_record_make_outcome(run_dir, record->uri.session, error);
+    if (*ret_outcome < 0)
+        return FALSE;
+    *ret_listener = run_dir_listen(control, error);
+    return *ret_listener >= 0 && job_record_save(record, run_dir, error);
+}
+
+gboolean migration_make_record(Migration *migration, int *ret_listener, int *ret_outcome,
+                               GError **error)
+{
+    JobRecord *record = migration->record;
+    MigrationSet *set = migration->set;
+    g_autofree char *control = job_record_control_path(set->run_dir, record->uri.session);
+    int listener = -1, outcome = -1;
+
+    if (is_known(set, record->uri.session)) {
+        g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_EXISTS,
+                            _("this migration URI has been used before; begin the migration anew"));
+        return FALSE;
+    }
+    record->begun = now_s();
+    if (make_files(migration, control, &listener, &outcome, error)) {
+        migration->recorded = TRUE;
+        *ret_listener = listener;
+        *ret_outcome = outcome;
+        return TRUE;
+    }
+    if (listener >= 0)
+        close(listener);
+    if (outcome >= 0)
+        close(outcome);
+    job_record_remove(set->run_dir, record->uri.session);
+    return FALSE;
+}
+
+gboolean migration_phase_is_postcopy(const Migration *migration, const char *phase)
+{
+    static const char *const source[] = { "device", "postcopy-active", "postcopy-recover",
+                                          "postcopy-paused", NULL };
+    static const char *const destination[] = { "listening", "running", NULL };
+
+    gboolean leaves = migration_side(migration) == MIGRATION_SIDE_SOURCE;
+
+    return g_strv_contains(leaves ? source : destination, phase);
+}
+
+/* ---- broken ones ---- */
+
+static void drop_broken(MigrationSet *set, guint index)
+{
+    const JobRecord *record = g_ptr_array_index(set->broken, index);
+
+    job_record_remove(set->run_dir, record->uri.session);
+    g_ptr_array_remove_index(set->broken, index);
+}
+
+void migration_set_forget(MigrationSet *set, MigrationSide side, const char *domain)
+{
+    g_autofree char *name = g_strdup(domain); /* it may be one of those that go */
+
+    for (guint i = set->broken->len; i > 0; i--) {
+        if (is_domain(g_ptr_array_index(set->broken, i - 1), side, name))
+            drop_broken(set, i - 1);
+    }
+}
+
+static gboolean is_expired(const MigrationSet *set, const JobRecord *record)
+{
+    guint timeout = set->settings->recover_timeout;
+
+    return timeout > 0 && now_s() - record->broken > (gint64)timeout + BROKEN_EXTRA_S;
+}
+
+/* Newest first, so that the oldest ones are too many. */
+static void prune_broken(MigrationSet *set)
+{
+    for (guint i = set->broken->len; i > 0; i--) {
+        const JobRecord *record = g_ptr_array_index(set->broken, i - 1);
+        guint newer = 0;
+
+        for (guint k = i; k < set->broken->len; k++)
+            newer += is_domain(g_ptr_array_index(set->broken, k), record->side, record->domain);
+        if (newer >= BROKEN_MAX || is_expired(set, record))
+            drop_broken(set, i - 1);
+    }
+}
+
+/* A copy, because whoever is told may say that it is to be forgotten. */
+static void tell_broken(MigrationSet *set, const JobRecord *record)
+{
+    g_autoptr(JobRecord) copy = job_record_copy(record);
+
+    if (set->broken_func && record->side == MIGRATION_SIDE_SOURCE && !record->on_purpose)
+        set->broken_func(set, copy, set->broken_data);
+}
+
+static gboolean is_alive(MigrationSet *set, MigrationSide side, const char *domain)
+{
+    for (guint i = 0; i < set->migrations->len; i++) {
+        const Migration *migration = g_ptr_array_index(set->migrations, i);
+
+        if (is_domain(migration->record, side, domain))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+static void keep_broken(Migration *migration)
+{
+    MigrationSet *set = migration->set;
+    JobRecord *record = migration->record;
+
+    record->broken = now_s();
+    record->helper_pid = 0;
+    migration_save(migration);
+    migration->recorded = FALSE; /* it is the set's now */
+    g_ptr_array_add(set->broken, job_record_copy(record));
+    prune_broken(set);
+    log_warning(&migration->log,
+                "the migration of domain %s has broken after the switch-over%s", record->domain,
+                record->on_purpose ? ", as was asked for" : "");
+    /* While others are only being found, none is known to be the last word on its domain. */
+    if (set->adopting == 0 && !migration->superseded &&
+        !is_alive(set, record->side, record->domain))
+        tell_broken(set, record);
+}
+
+void migration_keep_or_remove(Migration *migration)
+{
+    if (migration->recorded && migration->record->postcopy && !migration->completed)
+        keep_broken(migration);
+    else
+        migration_remove_record(migration);
+}
+
+void migration_set_on_broken(MigrationSet *set, MigrationBrokenFunc func, gpointer data)
+{
+    set->broken_func = func;
+    set->broken_data = data;
+}
+
+const JobRecord *migration_set_find_record(MigrationSet *set, MigrationSide side,
+                                           const guint8 session[MIGRATION_SESSION_LEN])
+{
+    for (guint i = 0; i < set->migrations->len; i++) {
+        const Migration *migration = g_ptr_array_index(set->migrations, i);
+
+        if (migration_side(migration) == side && is_session(migration->record, session))
+            return migration->record;
+    }
+    prune_broken(set);
+    for (guint i = 0; i < set->broken->len; i++) {
+        const JobRecord *record = g_ptr_array_index(set->broken, i);
+
+        if (record->side == side && is_session(record, session))
+            return record;
+    }
+    return NULL;
+}
+
+/* ---- finding everything again ---- */
+
+static gboolean is_newest(MigrationSet *set, guint index)
+{
+    const JobRecord *record = g_ptr_array_index(set->broken, index);
+
+    for (guint i = index + 1; i < set->broken->len; i++) {
+        if (is_domain(g_ptr_array_index(set->broken, i), record->side, record->domain))
+            return FALSE;
+    }
+    return !is_alive(set, record->side, record->domain);
+}
+
+static gboolean on_all_adopted(gpointer data)
+{
+    MigrationSet *set = data;
+    g_autoptr(GPtrArray) news = g_ptr_array_new_with_free_func((GDestroyNotify)job_record_free);
+
+    set->adopted_id = 0;
+    for (guint i = 0; i < set->broken->len; i++) {
+        if (is_newest(set, i))
+            g_ptr_array_add(news, job_record_copy(g_ptr_array_index(set->broken, i)));
+    }
+    for (guint i = 0; i < news->len; i++)
+        tell_broken(set, g_ptr_array_index(news, i));
+    return G_SOURCE_REMOVE;
+}
+
+void migration_set_adopted(MigrationSet *set)
+{
+    if (--set->adopting == 0)
+        set->adopted_id = g_idle_add(on_all_adopted, set);
+}
+
+/* Takes the record. */
+static void find_again(MigrationSet *set, JobRecord *record)
+{
+    g_autoptr(Migration) migration = NULL;
+
+    if (record->broken) {
+        g_ptr_array_add(set->broken, record);
+        return;
+    }
+    /* What stands at libvirtd may be what this daemon has set before. */
+    record->speed_limit.again = TRUE;
+    migration = migration_alloc(set, record);
+    migration_adopt_helper(migration);
+}
+
+void migration_set_adopt(MigrationSet *set)
+{
+    g_autoptr(GPtrArray) records = job_record_load_all(set->run_dir);
+    g_autoptr(GPtrArray) sockets = g_ptr_array_new();
+
+    for (guint i = 0; i < records->len; i++) {
+        const JobRecord *record = g_ptr_array_index(records, i);
+
+        if (record->socket_path)
+            g_ptr_array_add(sockets, record->socket_path);
+    }
+    run_dir_sweep(set->run_dir, sockets);
+    set->adopting = 1; /* so that nobody is the last one before all have begun */
+    g_ptr_array_set_free_func(records, NULL);
+    for (guint i = 0; i < records->len; i++)
+        find_again(set, g_ptr_array_index(records, i));
+    prune_broken(set);
+    migration_set_adopted(set);
+}
+
+/* ---- making room for a resume ---- */
+
+typedef struct {
+    guint waiting;
+    GSourceFunc func;
+    gpointer data;
+} Supersede;
+
+/* Somebody asks to resume what has not failed. */
+static gboolean is_whole(const Migration *migration)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(migration->channels); i++) {
+        if (migration->channels[i].lost_at)
+            return FALSE;
+    }
+    return migration->record->streaming && !migration->adopting && !migration->over;
+}
+
+static gboolean on_all_superseded(gpointer data)
+{
+    Supersede *job = data;
+
+    job->func(job->data);
+    g_free(job);
+    return G_SOURCE_REMOVE;
+}
+
+static void on_superseded(Migration *migration, gpointer data)
+{
+    Supersede *job = data;
+
+    if (!migration->ended)
+        log_warning(&migration->log, "the helper has not ended in time for the resume");
+    if (--job->waiting == 0)
+        on_all_superseded(job);
+}
+
+void migration_set_supersede(MigrationSet *set, MigrationSide side, const char *domain,
+                             GSourceFunc func, gpointer data)
+{
+    Supersede *job = g_new0(Supersede, 1);
+
+    job->func = func;
+    job->data = data;
+    for (guint i = 0; i < set->migrations->len; i++) {
+        Migration *migration = g_ptr_array_index(set->migrations, i);
+
+        if (!is_domain(migration->record, side, domain) ||
+            (side == MIGRATION_SIDE_SOURCE && is_whole(migration)))
+            continue;
+        migration_supersede(migration);
+        job->waiting++;
+        migration_when_ended(migration, SUPERSEDE_TIMEOUT_MS, on_superseded, job);
+    }
+    if (job->waiting == 0)
+        g_idle_add(on_all_superseded, job);
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* When a recovery tries, and when it ends. What one attempt does is in recovery_attempt.c. */
+#include "config.h"
+
+#include "driver/recovery.h"
+
+#include <glib/gi18n.h>
+#include <string.h>
+
+#include "driver/job_record.h"
+#include "driver/recovery_attempt.h"
+#include "util/log.h"
+
+/* From the end of a session to the first attempt: both libvirtds have to learn of it from their QEMU. */
+#define FIRST_PAUSE_MS 500
+
+/* Between attempts; the last one for all that follow. */
+static const guint pauses_ms[] = { 500, 1000, 2000, 4000, 5000 };
+
+/* Answers in a row that there is nothing (more) to recover, until that is believed: libvirtd may be in the
+ * midst of changing its mind. */
+#define ANSWERS_BELIEVED 3
+
+struct RecoverySet {
+    Driver *driver;
+    GPtrArray *recoveries; /* Recovery */
+};
+
+typedef struct {
+    RecoverySet *set;
+    char *domain;
+    GPtrArray *records; /* JobRecord, of sessions the destination may still know; the newest last */
+    gint64 broken_at;
+    guint attempts;
+    guint pause;  /* of pauses_ms, the next */
+    guint denied; /* answers in a row that there is nothing to recover */
+    gboolean last; /* no other attempt after this one */
+    guint timer;
+    RecoveryAttempt *attempt; /* NULL between attempts */
+    LogContext log;
+} Recovery;
+
+static void recovery_free(gpointer data)
+{
+    Recovery *recovery = data;
+
+    g_clear_handle_id(&recovery->timer, g_source_remove);
+    recovery_attempt_free(recovery->attempt);
+    g_ptr_array_unref(recovery->records);
+    g_free(recovery->domain);
+    g_free(recovery);
+}
+
+static void recovery_end(Recovery *recovery)
+{
+    g_ptr_array_remove_fast(recovery->set->recoveries, recovery);
+}
+
+static Recovery *find(RecoverySet *set, const char *domain)
+{
+    for (guint i = 0; i < set->recoveries->len; i++) {
+        Recovery *recovery = g_ptr_array_index(set->recoveries, i);
+
+        if (g_str_equal(recovery->domain, domain))
+            return recovery;
+    }
+    return NULL;
+}
+
+static const JobRecord *newest(const Recovery *recovery)
+{
+    guint n = recovery->records->len;
+
+    return n > 0 ? g_ptr_array_index(recovery->records, n - 1) : NULL;
+}
+
+static void log_by_hand(const LogContext *log, const char *domain)
+{
+    log_info(log,
+             "to resume it by hand: virsh -c " DRIVER_URI " migrate --live --postcopy "
+             "--postcopy-resume %s DESTINATION, with what else was given to the migration",
+             domain);
+}
+
+/* ---- the end ---- */
+
+static void give_up(Recovery *recovery, const char *reason)
+{
+    log_error(&recovery->log, "recovery of domain %s given up after %u attempts: %s",
+              recovery->domain, recovery->attempts, reason);
+    log_by_hand(&recovery->log, recovery->domain);
+    recovery_end(recovery);
+}
+
+static void arrived(Recovery *recovery)
+{
+    gint64 elapsed = (g_get_monotonic_time() - recovery->broken_at) / 1000;
+
+    log_info(&recovery->log,
+             "domain %s recovered at attempt %u, %" G_GINT64_FORMAT ".%03u s after the break",
+             recovery->domain, recovery->attempts, elapsed / 1000, (guint)(elapsed % 1000));
+    migration_set_forget(recovery->set->driver->set, MIGRATION_SIDE_SOURCE, recovery->domain);
+    recovery_end(recovery);
+}
+
+/* Neither is for this daemon to mend. */
+static void end_of_the_matter(Recovery *recovery, RecoveryOutcome outcome, const char *reason)
+{
+    if (outcome == RECOVERY_NO_DOMAIN_THERE)
+        log_error(&recovery->log,
+                  "domain %s cannot be recovered: the destination has lost it, and what is here is "
+                  "not whole without it (%s); it is left as it is",
+                  recovery->domain, reason);
+    else
+        log_info(&recovery->log, "nothing to recover of domain %s: %s", recovery->domain, reason);
+    if (outcome == RECOVERY_NO_DOMAIN)
+        migration_set_forget(recovery->set->driver->set, MIGRATION_SIDE_SOURCE, recovery->domain);
+    recovery_end(recovery);
+}
+
+/* ---- attempts ---- */
+
+static void try_later(Recovery *recovery, guint ms);
+
+static void on_attempted(RecoveryOutcome outcome, const char *reason, gpointer data)
+{
+    Recovery *recovery = data;
+
+    g_clear_pointer(&recovery->attempt, recovery_attempt_free);
+    if (outcome == RECOVERY_ARRIVED) {
+        arrived(recovery);
+        return;
+    }
+    recovery->denied = outcome == RECOVERY_FAILED ? 0 : recovery->denied + 1;
+    if (outcome == RECOVERY_NO_DOMAIN || recovery->denied >= ANSWERS_BELIEVED) {
+        end_of_the_matter(recovery, outcome, reason);
+        return;
+    }
+    log_warning(&recovery->log, "recovery of domain %s: attempt %u failed: %s", recovery->domain,
+                recovery->attempts, reason);
+    if (recovery->last) {
+        recovery_end(recovery);
+        return;
+    }
+    try_later(recovery, pauses_ms[recovery->pause]);
+    recovery->pause = MIN(recovery->pause + 1, G_N_ELEMENTS(pauses_ms) - 1);
+}
+
+static gboolean is_too_late(const Recovery *recovery)
+{
+    guint limit = recovery->set->driver->settings->recover_timeout;
+    gint64 elapsed = g_get_monotonic_time() - recovery->broken_at;
+
+    return limit > 0 && elapsed >= (gint64)limit * G_USEC_PER_SEC;
+}
+
+static gboolean attempt(gpointer data)
+{
+    Recovery *recovery = data;
+    const JobRecord *record = newest(recovery);
+
+    recovery->timer = 0;
+    if (!record) {
+        give_up(recovery, _("the destination's virtpostcopyd knows nothing of it any more"));
+    } else if (recovery->attempts > 0 && is_too_late(recovery)) {
+        give_up(recovery, _("recover_timeout is over"));
+    } else {
+        recovery->attempts++;
+        log_info(&recovery->log, "recovery of domain %s: attempt %u, by way of %s port %u",
+                 recovery->domain, recovery->attempts, record->uri.host, record->uri.port);
+        recovery->attempt = recovery_attempt_new(recovery->set->driver->settings, record,
+                                                 on_attempted, recovery);
+    }
+    return G_SOURCE_REMOVE;
+}
+
+static void try_later(Recovery *recovery, guint ms)
+{
+    g_clear_handle_id(&recovery->timer, g_source_remove);
+    recovery->timer = g_timeout_add(ms, attempt, recovery);
+}
+
+/* ---- what the set is told ---- */
+
+static Recovery *recovery_new(RecoverySet *set, const char *domain)
+{
+    Recovery *recovery = g_new0(Recovery, 1);
+
+    recovery->set = set;
+    recovery->domain = g_strdup(domain);
+    recovery->records = g_ptr_array_new_with_free_func((GDestroyNotify)job_record_free);
+    recovery->log = (LogContext){ .side = "source", .phase = "recover" };
+    g_ptr_array_add(set->recoveries, recovery);
+    return recovery;
+}
+
+/* While an attempt runs this is about its own session: it fails by itself, and the next one has this record
+ * first. The time begins anew, since there was a migration again. */
+static void on_broken(MigrationSet *migrations, const JobRecord *record, gpointer data)
+{
+    RecoverySet *set = data;
+    Recovery *recovery = find(set, record->domain);
+    LogContext log = { .side = "source", .phase = "recover" };
+
+    if (!set->driver->settings->auto_recover || record->perform_procedure == 0 ||
+        !record->perform_args) {
+        log_info(&log, "the migration of domain %s waits to be resumed", record->domain);
+        log_by_hand(&log, record->domain);
+        return;
+    }
+    if (!recovery)
+        recovery = recovery_new(set, record->domain);
+    g_ptr_array_add(recovery->records, job_record_copy(record));
+    recovery->broken_at = g_get_monotonic_time();
+    recovery->pause = 0;
+    recovery->last = FALSE;
+    if (!recovery->attempt)
+        try_later(recovery, FIRST_PAUSE_MS);
+}
+
+void recovery_set_leave(RecoverySet *set, const char *domain)
+{
+    Recovery *recovery = find(set, domain);
+
+    if (!recovery || recovery->last)
+        return;
+    log_info(&recovery->log, "recovery of domain %s left to a user", domain);
+    recovery->last = TRUE;
+    if (!recovery->attempt || !recovery_attempt_is_under_way(recovery->attempt))
+        recovery_end(recovery);
+}
+
+void recovery_set_session_unknown(RecoverySet *set, const guint8 session[MIGRATION_SESSION_LEN])
+{
+    for (guint i = 0; i < set->recoveries->len; i++) {
+        Recovery *recovery = g_ptr_array_index(set->recoveries, i);
+
+        for (guint n = recovery->records->len; n > 0; n--) {
+            const JobRecord *record = g_ptr_array_index(recovery->records, n - 1);
+
+            if (memcmp(record->uri.session, session, MIGRATION_SESSION_LEN) == 0)
+                g_ptr_array_remove_index(recovery->records, n - 1);
+        }
+    }
+}
+
+RecoverySet *recovery_set_new(Driver *driver)
+{
+    RecoverySet *set = g_new0(RecoverySet, 1);
+
+    set->driver = driver;
+    set->recoveries = g_ptr_array_new_with_free_func(recovery_free);
+    migration_set_on_broken(driver->set, on_broken, set);
+    return set;
+}
+
+void recovery_set_free(RecoverySet *set)
+{
+    if (!set)
+        return;
+    migration_set_on_broken(set->driver->set, NULL, NULL);
+    g_ptr_array_unref(set->recoveries);
+    g_free(set);
+}

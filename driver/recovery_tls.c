@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
+#include "driver/recovery_tls.h"
+
+#include <glib/gi18n.h>
+#include <gnutls/crypto.h>
+#include <string.h>
+
+TlsCredentials *recovery_credentials(const Settings *s, TlsEndpoint endpoint, GError **error)
+{
+    gboolean server = endpoint == TLS_ENDPOINT_SERVER;
+    g_auto(TlsFiles) files = TLS_FILES_INIT;
+
+    if (s->migration_auth == MIGRATION_AUTH_PSK) {
+        if (!tls_files_open(&files, TLS_FILE_PSK, s->migration_psk_file, FALSE, error))
+            return NULL;
+        return tls_credentials_new_psk(endpoint, &files, s->migration_psk_identity, error);
+    }
+    if (!tls_files_open(&files, TLS_FILE_CA_CERT, s->ca_file, FALSE, error) ||
+        !tls_files_open(&files, TLS_FILE_CA_CRL, s->crl_file, !s->crl_required, error) ||
+        !tls_files_open(&files, TLS_FILE_CERT, server ? s->cert_file : s->client_cert_file, FALSE,
+                        error) ||
+        !tls_files_open(&files, TLS_FILE_KEY, server ? s->key_file : s->client_key_file, FALSE,
+                        error))
+        return NULL;
+    return tls_credentials_new_x509(endpoint, &files, error);
+}
+
+gboolean recovery_proof(TlsChannel *channel, const guint8 token[MIGRATION_TOKEN_LEN],
+                        guint8 ret_proof[RECOVERY_PROOF_LEN], GError **error)
+{
+    guint8 binding[32];
+    int ret;
+
+    if (!tls_channel_export(channel, RECOVERY_EXPORTER_LABEL, binding, error))
+        return FALSE;
+    ret = gnutls_hmac_fast(GNUTLS_MAC_SHA256, token, MIGRATION_TOKEN_LEN, binding, sizeof binding,
+                           ret_proof);
+    explicit_bzero(binding, sizeof binding);
+    if (ret < 0) {
+        g_set_error(error, TLS_ERROR, TLS_ERROR_HANDSHAKE, _("no proof can be made: %s"),
+                    gnutls_strerror(ret));
+        return FALSE;
+    }
+    return TRUE;
+}

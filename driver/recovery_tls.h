@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What both halves of a recovery's connection share: credentials, ALPN, and the proof that the dialling side
+ * has the session's token (driver/recovery_port.h). */
+#pragma once
+
+#include "driver/settings.h"
+#include "tls/channel.h"
+#include "xml/migration_uri.h"
+
+#define RECOVERY_ALPN "virt-postcopy-rpc/1"
+#define RECOVERY_EXPORTER_LABEL "EXPORTER-virt-postcopy-recovery"
+#define RECOVERY_PROOF_LEN 32
+/* The other side's answer to a good proof. */
+#define RECOVERY_WELCOME 1
+
+/* Those that a helper of that end would use. */
+TlsCredentials *recovery_credentials(const Settings *settings, TlsEndpoint endpoint,
+                                     GError **error);
+
+/* The channel's handshake is done. The same on both ends, and on no other connection. Fails with
+ * TLS_ERROR. */
+gboolean recovery_proof(TlsChannel *channel, const guint8 token[MIGRATION_TOKEN_LEN],
+                        guint8 ret_proof[RECOVERY_PROOF_LEN], GError **error);

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
+#include "driver/redial.h"
+
+#include "driver/session_dial.h"
+#include "util/autofd.h"
+
+struct Redial {
+    gatomicrefcount refs; /* its owner's, and that of a dial under way */
+    const Settings *settings;
+    const MigrationUri *uri;
+    const char *kind;
+    LogContext log;
+    const RedialHandlers *handlers; /* NULL once it was freed */
+    gpointer data;
+    guint attempts; /* since it was lost */
+    guint timer;    /* of the next one */
+    gboolean dialling;
+    gboolean given_up;
+};
+
+guint redial_pause_ms(guint attempt)
+{
+    static const guint pauses[] = { 0, 100, 200, 500, 1000, 2000, 3000 };
+
+    return pauses[MIN(attempt, G_N_ELEMENTS(pauses) - 1)];
+}
+
+static void redial_unref(Redial *redial)
+{
+    if (g_atomic_ref_count_dec(&redial->refs))
+        g_free(redial);
+}
+
+Redial *redial_new(const Settings *settings, const MigrationUri *uri, const char *kind,
+                   const LogContext *log, const RedialHandlers *handlers, gpointer data)
+{
+    Redial *redial = g_new0(Redial, 1);
+
+    g_atomic_ref_count_init(&redial->refs);
+    redial->settings = settings;
+    redial->uri = uri;
+    redial->kind = kind;
+    redial->log = *log;
+    redial->log.channel = kind;
+    redial->handlers = handlers;
+    redial->data = data;
+    return redial;
+}
+
+void redial_free(Redial *redial)
+{
+    if (!redial)
+        return;
+    g_clear_handle_id(&redial->timer, g_source_remove);
+    redial->handlers = NULL;
+    redial_unref(redial);
+}
+
+static void on_failed(Redial *redial, const GError *error)
+{
+    if (g_error_matches(error, SESSION_DIAL_ERROR, SESSION_DIAL_ERROR_UNKNOWN)) {
+        redial->given_up = TRUE;
+        redial->handlers->unknown(redial->kind, error->message, redial->data);
+        return;
+    }
+    /* One line in a row of failures is enough to read. */
+    log_message(&redial->log, redial->attempts == 1 ? LOG_LEVEL_WARNING : LOG_LEVEL_DEBUG, "%s",
+                error->message);
+    redial_lost(redial);
+}
+
+static void on_dialled(GObject *source, GAsyncResult *result, gpointer data)
+{
+    Redial *redial = data;
+    g_autoptr(GError) error = NULL;
+    autofd fd = session_dial_finish(result, &error);
+
+    redial->dialling = FALSE;
+    if (redial->handlers) {
+        if (fd >= 0)
+            redial->handlers->connected(redial->kind, autofd_steal(&fd), redial->data);
+        else
+            on_failed(redial, error);
+    }
+    redial_unref(redial);
+}
+
+static gboolean on_pause_over(gpointer data)
+{
+    Redial *redial = data;
+
+    redial->timer = 0;
+    redial->attempts++;
+    redial->dialling = TRUE;
+    g_atomic_ref_count_inc(&redial->refs);
+    session_dial(redial->settings, redial->uri, SESSION_FOR_CHANNEL, on_dialled, redial);
+    return G_SOURCE_REMOVE;
+}
+
+void redial_lost(Redial *redial)
+{
+    if (redial->timer || redial->dialling || redial->given_up)
+        return;
+    redial->timer = g_timeout_add(redial_pause_ms(redial->attempts), on_pause_over, redial);
+}
+
+void redial_resumed(Redial *redial)
+{
+    g_clear_handle_id(&redial->timer, g_source_remove);
+    redial->attempts = 0;
+}
+
+guint redial_attempts(const Redial *redial)
+{
+    return redial->attempts;
+}

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A process that is killed costs no guest, but for the QEMU it runs in: docs/failures.md says what
+becomes of it, and is right."""
+from course import MOMENTS
+from failures import DAEMON_CONF, as_expected, read, try_one
+from harness import deadline, note, soak
+from losses import PROCESSES
+
+RIG = {"daemon_conf": DAEMON_CONF}
+
+
+def as_documented(rig, *cells):
+    expected = read()
+    differ = []
+    for number, (moment, process) in enumerate(cells):
+        if number:
+            rig.reset()
+        outcome = try_one(rig, moment, process)
+        if not as_expected(expected[moment, process], outcome):
+            differ.append(f"{process} killed, {moment}: {outcome}, where the file says {expected[moment, process]}")
+    assert not differ, "; ".join(differ)
+
+
+@deadline(60)
+def test_source_helper_in_precopy(rig):
+    as_documented(rig, ("pre-copy", "source helper"))
+
+
+@deadline(60)
+def test_destination_helper_just_after_the_switch(rig):
+    as_documented(rig, ("first requests", "destination helper"))
+
+
+@deadline(90)
+def test_both_helpers_in_postcopy(rig):
+    as_documented(rig, ("mid post-copy", "both helpers"))
+
+
+@deadline(90)
+def test_source_daemon_in_postcopy(rig):
+    as_documented(rig, ("mid post-copy", "source virtpostcopyd"))
+
+
+@deadline(90)
+def test_destination_daemon_in_a_recovery(rig):
+    as_documented(rig, ("recovery", "destination virtpostcopyd"))
+
+
+@deadline(90)
+def test_destination_qemu_in_postcopy(rig):
+    """The one that costs the guest: both hosts say so plainly, and what the source has is kept."""
+    as_documented(rig, ("mid post-copy", "destination QEMU"))
+
+
+@soak
+@deadline(3600)
+def test_every_process_at_every_moment(rig):
+    note(f"{len(PROCESSES) * len(MOMENTS)} migrations")
+    as_documented(rig, *((moment, process) for process in PROCESSES for moment in MOMENTS))

@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* When a recovery is tried, by way of what, and when it ends: against a daemon that answers as the test wants. */
+#include "config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <glib-unix.h>
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+#include <pwd.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "driver/listen_socket.h"
+#include "driver/migration_priv.h"
+#include "driver/recovery.h"
+#include "driver/recovery_uri.h"
+#include "driver/rpc_error.h"
+#include "driver/rpc_xdr.h"
+#include "tests/support/pki-gen.h"
+#include "tests/support/rpc-end.h"
+
+#define DOMAIN "vm1"
+
+enum { OPEN = 1, LOOKUP = 23, AUTH_LIST = 66, GET_STATE = 212, PERFORM = 305 };
+
+typedef struct {
+    char *dir;
+    char *path;
+    int listener;
+    guint watch;
+    GPtrArray *ends; /* RpcEnd, a connection each */
+    Settings *settings;
+    Driver driver; /* only what a recovery needs */
+} Fixture;
+
+static gboolean on_connection(gint fd, GIOCondition condition, gpointer data)
+{
+    Fixture *f = data;
+    int connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+
+    assert_true(connection >= 0);
+    g_ptr_array_add(f->ends, rpc_end_new(rpc_stream_new_socket(connection, TRUE)));
+    return G_SOURCE_CONTINUE;
+}
+
+static int setup(void **state)
+{
+    Fixture *f = g_new0(Fixture, 1);
+    g_autofree char *text = NULL;
+    g_autoptr(GError) error = NULL;
+
+    f->dir = pki_dir_new();
+    f->path = g_build_filename(f->dir, DRIVER_SOCKET, NULL);
+    f->listener = listen_socket_unix(f->path, 0700, (gid_t)-1, &error);
+    assert_true(f->listener >= 0);
+    f->watch = g_unix_fd_add(f->listener, G_IO_IN, on_connection, f);
+    f->ends = g_ptr_array_new_with_free_func((GDestroyNotify)rpc_end_free);
+    text = g_strdup_printf("unix_sock_dir = '%s'\nhelper_user = '%s'\n", f->dir,
+                           getpwuid(getuid())->pw_name);
+    f->settings = settings_parse(text, strlen(text), "f.conf", &error);
+    if (!f->settings)
+        fail_msg("%s", error->message);
+    f->driver.settings = f->settings;
+    f->driver.set = migration_set_new(f->settings, &error);
+    assert_non_null(f->driver.set);
+    f->driver.recoveries = recovery_set_new(&f->driver);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    Fixture *f = *state;
+
+    recovery_set_free(f->driver.recoveries);
+    rpc_test_settle();
+    g_ptr_array_unref(f->ends);
+    migration_set_free(f->driver.set);
+    g_source_remove(f->watch);
+    listen_socket_remove(f->listener, f->path);
+    close(f->listener);
+    settings_free(f->settings);
+    pki_dir_remove(f->dir);
+    g_free(f->path);
+    g_free(f);
+    return 0;
+}
+
+/* ---- a session that breaks ---- */
+
+static GBytes *perform_args(void)
+{
+    remote_perform3_params args = { .dom = { .name = (char *)DOMAIN, .id = 7 }, .flags = 0x88108 };
+    GByteArray *xdr = rpc_xdr_encode((xdrproc_t)xdr_remote_perform3_params, &args, "", NULL);
+
+    return g_byte_array_free_to_bytes(xdr);
+}
+
+static void breaks(Fixture *f, guint8 session)
+{
+    JobRecord *record = job_record_new();
+    MigrationSet *set = f->driver.set;
+
+    record->side = MIGRATION_SIDE_SOURCE;
+    record->domain = g_strdup(DOMAIN);
+    record->uri.host = g_strdup("b.test");
+    record->uri.port = 1;
+    memset(record->uri.session, session, sizeof record->uri.session);
+    record->perform_procedure = PERFORM;
+    record->perform_args = perform_args();
+    record->begun = record->broken = g_get_real_time() / G_USEC_PER_SEC;
+    g_ptr_array_add(set->broken, record);
+    set->broken_func(set, record, set->broken_data);
+}
+
+static gboolean is_known(Fixture *f, guint8 session)
+{
+    guint8 id[MIGRATION_SESSION_LEN];
+
+    memset(id, session, sizeof id);
+    return migration_set_find_record(f->driver.set, MIGRATION_SIDE_SOURCE, id) != NULL;
+}
+
+/* ---- the daemon's answers ---- */
+
+typedef struct {
+    Fixture *f;
+    guint connection;
+} Wanted;
+
+static gboolean is_connected(gpointer data)
+{
+    Wanted *wanted = data;
+
+    return wanted->f->ends->len > wanted->connection;
+}
+
+static RpcEnd *connection(Fixture *f, guint n)
+{
+    Wanted wanted = { f, n };
+
+    assert_true(rpc_test_until(is_connected, &wanted));
+    assert_int_equal(f->ends->len, n + 1);
+    return g_ptr_array_index(f->ends, n);
+}
+
+/* The nth call on it, which must be that one. */
+static const RpcFrame *call(RpcEnd *end, guint n, gint32 procedure)
+{
+    assert_true(rpc_test_until_frames(end, n + 1));
+    assert_int_equal(rpc_end_frame(end, n)->header.procedure, procedure);
+    return rpc_end_frame(end, n);
+}
+
+static void answer(RpcEnd *end, const RpcFrame *frame, xdrproc_t proc, void *result)
+{
+    RpcHeader header = frame->header;
+
+    header.type = RPC_TYPE_REPLY;
+    rpc_stream_send(end->stream, proc ? rpc_xdr_reply(&frame->header, proc, result, NULL)
+                                      : rpc_frame_new(&header, NULL, 0));
+}
+
+static void refuse(RpcEnd *end, const RpcFrame *frame, int code)
+{
+    rpc_stream_send(end->stream, rpc_error_reply(&frame->header, code, VIR_FROM_QEMU, "no"));
+}
+
+static RpcEnd *opened(Fixture *f, guint n)
+{
+    RpcEnd *end = connection(f, n);
+
+    answer(end, call(end, 0, AUTH_LIST), NULL, NULL);
+    answer(end, call(end, 1, OPEN), NULL, NULL);
+    return end;
+}
+
+static RpcEnd *in_state(Fixture *f, guint n, int state, int reason)
+{
+    remote_dom_ret dom = { .dom = { .name = (char *)DOMAIN, .id = 7 } };
+    remote_get_state_ret ret = { state, reason };
+    RpcEnd *end = opened(f, n);
+
+    answer(end, call(end, 2, LOOKUP), (xdrproc_t)xdr_remote_dom_ret, &dom);
+    answer(end, call(end, 3, GET_STATE), (xdrproc_t)xdr_remote_get_state_ret, &ret);
+    return end;
+}
+
+/* Until its Perform, which must be by way of that session. */
+static const RpcFrame *performs(Fixture *f, guint n, guint8 session)
+{
+    RPC_XDR_AUTO(remote_perform3_params, args) = { 0 };
+    g_autofree char *uri = NULL;
+    guint8 id[MIGRATION_SESSION_LEN];
+    RpcEnd *end = in_state(f, n, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_POSTCOPY_FAILED);
+    const RpcFrame *frame = call(end, 4, PERFORM);
+    gsize len;
+    const guint8 *payload = rpc_frame_payload(frame, &len);
+
+    memset(id, session, sizeof id);
+    uri = recovery_uri_format(id);
+    assert_true(rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_perform3_params, &args,
+                               sizeof args, "", NULL));
+    assert_string_equal(args.dom.name, DOMAIN);
+    assert_int_equal(args.flags, 0x88108);
+    assert_string_equal(*args.dconnuri, uri);
+    return frame;
+}
+
+static RpcEnd *end_of(Fixture *f, guint n)
+{
+    return g_ptr_array_index(f->ends, n);
+}
+
+static gboolean never(gpointer data)
+{
+    return *(gboolean *)data;
+}
+
+static gboolean stop_waiting(gpointer data)
+{
+    *(gboolean *)data = TRUE;
+    return G_SOURCE_REMOVE;
+}
+
+/* Longer than any pause that a first few attempts have between them. */
+static void nothing_more_comes(Fixture *f, guint connections)
+{
+    gboolean over = FALSE;
+
+    g_timeout_add(1500, stop_waiting, &over);
+    rpc_test_until(never, &over);
+    assert_int_equal(f->ends->len, connections);
+}
+
+static void succeed(Fixture *f, guint n)
+{
+    RpcEnd *end = end_of(f, n);
+
+    answer(end, call(end, 4, PERFORM), NULL, NULL);
+    assert_true(rpc_test_until_closed(end));
+}
+
+static void fails(Fixture *f, guint n, int code)
+{
+    RpcEnd *end = end_of(f, n);
+
+    refuse(end, call(end, 4, PERFORM), code);
+    assert_true(rpc_test_until_closed(end));
+}
+
+/* ---- the course of it ---- */
+
+static void test_first_attempt_that_succeeds_is_the_last(void **state)
+{
+    Fixture *f = *state;
+
+    breaks(f, 1);
+    performs(f, 0, 1);
+    succeed(f, 0);
+    assert_false(is_known(f, 1));
+    nothing_more_comes(f, 1);
+}
+
+static void test_attempt_that_fails_is_followed_by_another(void **state)
+{
+    Fixture *f = *state;
+
+    breaks(f, 1);
+    performs(f, 0, 1);
+    fails(f, 0, VIR_ERR_OPERATION_FAILED);
+    performs(f, 1, 1);
+    fails(f, 1, VIR_ERR_OPERATION_INVALID);
+    assert_true(is_known(f, 1));
+    performs(f, 2, 1);
+    succeed(f, 2);
+    assert_false(is_known(f, 1));
+}
+
+static void test_connection_that_is_lost_is_followed_by_another_attempt(void **state)
+{
+    Fixture *f = *state;
+
+    breaks(f, 1);
+    performs(f, 0, 1);
+    rpc_stream_close(end_of(f, 0)->stream, FALSE);
+    performs(f, 1, 1);
+}
+
+static void test_break_of_an_attempt_is_recovered_by_way_of_its_own_session(void **state)
+{
+    Fixture *f = *state;
+
+    breaks(f, 1);
+    performs(f, 0, 1);
+    breaks(f, 2);
+    fails(f, 0, VIR_ERR_OPERATION_FAILED);
+    performs(f, 1, 2);
+    succeed(f, 1);
+    assert_false(is_known(f, 1));
+    assert_false(is_known(f, 2));
+    nothing_more_comes(f, 2);
+}
+
+static void test_session_the_destination_does_not_know_gives_way_to_the_one_before(void **state)
+{
+    guint8 second[MIGRATION_SESSION_LEN];
+    Fixture *f = *state;
+
+    memset(second, 2, sizeof second);
+    breaks(f, 1);
+    performs(f, 0, 1);
+    breaks(f, 2);
+    fails(f, 0, VIR_ERR_OPERATION_FAILED);
+    performs(f, 1, 2);
+    recovery_set_session_unknown(f->driver.recoveries, second);
+    fails(f, 1, VIR_ERR_OPERATION_FAILED);
+    performs(f, 2, 1);
+}
+
+static void test_without_a_session_the_destination_knows_it_is_given_up(void **state)
+{
+    guint8 first[MIGRATION_SESSION_LEN];
+    Fixture *f = *state;
+
+    memset(first, 1, sizeof first);
+    breaks(f, 1);
+    performs(f, 0, 1);
+    recovery_set_session_unknown(f->driver.recoveries, first);
+    fails(f, 0, VIR_ERR_OPERATION_FAILED);
+    nothing_more_comes(f, 1);
+    breaks(f, 2); /* what breaks later is a matter of its own */
+    performs(f, 1, 2);
+}
+
+static void test_domain_that_is_gone_needs_no_recovery(void **state)
+{
+    Fixture *f = *state;
+    RpcEnd *end;
+
+    breaks(f, 1);
+    end = opened(f, 0);
+    refuse(end, call(end, 2, LOOKUP), VIR_ERR_NO_DOMAIN);
+    assert_true(rpc_test_until_closed(end));
+    assert_false(is_known(f, 1));
+    nothing_more_comes(f, 1);
+}
+
+static void test_domain_that_is_not_in_postcopy_is_left_alone(void **state)
+{
+    Fixture *f = *state;
+
+    breaks(f, 1);
+    for (guint n = 0; n < 3; n++)
+        assert_true(rpc_test_until_closed(in_state(f, n, VIR_DOMAIN_RUNNING, 1)));
+    nothing_more_comes(f, 3);
+}
+
+static void test_guest_that_the_destination_has_lost_is_left_as_it_is(void **state)
+{
+    Fixture *f = *state;
+
+    breaks(f, 1);
+    for (guint n = 0; n < 3; n++) {
+        performs(f, n, 1);
+        fails(f, n, VIR_ERR_NO_DOMAIN);
+    }
+    nothing_more_comes(f, 3);
+    assert_true(is_known(f, 1));
+}
+
+static void test_user_who_takes_over_ends_it(void **state)
+{
+    Fixture *f = *state;
+
+    breaks(f, 1);
+    performs(f, 0, 1);
+    fails(f, 0, VIR_ERR_OPERATION_FAILED);
+    recovery_set_leave(f->driver.recoveries, DOMAIN);
+    nothing_more_comes(f, 1);
+}
+
+static void test_attempt_that_libvirt_has_begun_is_the_last_when_a_user_takes_over(void **state)
+{
+    Fixture *f = *state;
+
+    breaks(f, 1);
+    performs(f, 0, 1);
+    recovery_set_leave(f->driver.recoveries, DOMAIN);
+    rpc_test_settle();
+    assert_int_equal(end_of(f, 0)->closed, 0);
+    fails(f, 0, VIR_ERR_OPERATION_FAILED);
+    nothing_more_comes(f, 1);
+}
+
+static void test_deadline_ends_it(void **state)
+{
+    Fixture *f = *state;
+
+    f->settings->recover_timeout = 1;
+    breaks(f, 1);
+    performs(f, 0, 1);
+    fails(f, 0, VIR_ERR_OPERATION_FAILED);
+    nothing_more_comes(f, 1);
+}
+
+static void test_nothing_is_tried_if_it_is_not_wanted(void **state)
+{
+    Fixture *f = *state;
+
+    f->settings->auto_recover = FALSE;
+    breaks(f, 1);
+    nothing_more_comes(f, 0);
+}
+
+/* ---- the URI ---- */
+
+static void test_uri_names_a_session_and_is_read_back(void **state)
+{
+    static const guint8 session[MIGRATION_SESSION_LEN] = { 0x00, 0x9a, 0xff, 0x10 };
+    guint8 read[MIGRATION_SESSION_LEN];
+    g_autofree char *uri = recovery_uri_format(session);
+
+    assert_string_equal(uri, "postcopy+recover:///system?session=009aff10000000000000000000000000");
+    assert_true(recovery_uri_is(uri));
+    assert_true(recovery_uri_parse(uri, read));
+    assert_memory_equal(read, session, sizeof session);
+}
+
+static void test_other_uris_are_not_taken_for_it(void **state)
+{
+    static const char *const rows[] = {
+        "postcopy+recover:///system",
+        "postcopy+recover:///system?session=",
+        "postcopy+recover:///system?session=009aff1000000000000000000000000",
+        "postcopy+recover:///system?session=009aff100000000000000000000000000",
+        "postcopy+recover:///system?session=009aff1000000000000000000000000g",
+        "postcopy+recover://b/system?session=009aff10000000000000000000000000",
+        "postcopy+recover:///session?session=009aff10000000000000000000000000",
+    };
+    guint8 session[MIGRATION_SESSION_LEN];
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        assert_true(recovery_uri_is(rows[i]));
+        assert_false(recovery_uri_parse(rows[i], session));
+    }
+    assert_true(recovery_uri_is("POSTCOPY+RECOVER:///system"));
+    assert_false(recovery_uri_is("postcopy+tcp://b/system"));
+    assert_false(recovery_uri_is("postcopy:///system"));
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(test_first_attempt_that_succeeds_is_the_last),
+        CASE(test_attempt_that_fails_is_followed_by_another),
+        CASE(test_connection_that_is_lost_is_followed_by_another_attempt),
+        CASE(test_break_of_an_attempt_is_recovered_by_way_of_its_own_session),
+        CASE(test_session_the_destination_does_not_know_gives_way_to_the_one_before),
+        CASE(test_without_a_session_the_destination_knows_it_is_given_up),
+        CASE(test_domain_that_is_gone_needs_no_recovery),
+        CASE(test_domain_that_is_not_in_postcopy_is_left_alone),
+        CASE(test_guest_that_the_destination_has_lost_is_left_as_it_is),
+        CASE(test_user_who_takes_over_ends_it),
+        CASE(test_attempt_that_libvirt_has_begun_is_the_last_when_a_user_takes_over),
+        CASE(test_deadline_ends_it),
+        CASE(test_nothing_is_tried_if_it_is_not_wanted),
+        cmocka_unit_test(test_uri_names_a_session_and_is_read_back),
+        cmocka_unit_test(test_other_uris_are_not_taken_for_it),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Two relays whose connections break, go silent, or are answered by somebody else: the streams
+ * between the QEMUs pass all the same, or end as they must when nothing helps. */
+#include "config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "tests/support/psk.h"
+#include "tests/support/relay-end.h"
+#include "tests/support/sockets.h"
+#include "util/autofd.h"
+
+#define MIB (1024 * 1024)
+#define PATIENT_SPEC(the_features) { 1, 1, END_PATIENT, the_features }
+
+/* The TCP connection of a channel, seen from between: it can be cut, and it can fall silent. */
+typedef struct {
+    int outer[2]; /* the relays' ends are theirs */
+    int inner[2];
+    GThread *thread;
+    gint silent; /* atomic: nothing passes any more */
+    gint over;
+} Wire;
+
+typedef struct {
+    End *source;
+    End *destination;
+    Wire *wires[CHANNEL_KIND_MAX];
+    guint8 key; /* that the next connection is answered with */
+} Hosts;
+
+/* ---- wires ---- */
+
+static gboolean copy(int from, int to)
+{
+    guint8 buf[32 * 1024];
+    gssize n = recv(from, buf, sizeof buf, MSG_DONTWAIT);
+    gssize done = 0;
+
+    if (n == 0 || (n < 0 && errno != EAGAIN))
+        return FALSE;
+    while (done < n) {
+        gssize sent = send(to, buf + done, n - done, MSG_NOSIGNAL);
+
+        if (sent < 0)
+            return FALSE;
+        done += sent;
+    }
+    return TRUE;
+}
+
+static gpointer wire_run(gpointer data)
+{
+    Wire *wire = data;
+
+    gboolean ended[2] = { FALSE, FALSE };
+
+    while (!g_atomic_int_get(&wire->over) && !(ended[0] && ended[1])) {
+        struct pollfd fds[2];
+
+        if (g_atomic_int_get(&wire->silent)) {
+            g_usleep(5000);
+            continue;
+        }
+        for (guint i = 0; i < 2; i++)
+            fds[i] = (struct pollfd){ ended[i] ? -1 : wire->inner[i], POLLIN, 0 };
+        poll(fds, 2, 20);
+        for (guint i = 0; i < 2; i++) {
+            if (ended[i] || !fds[i].revents || copy(wire->inner[i], wire->inner[1 - i]))
+                continue;
+            ended[i] = TRUE;
+            shutdown(wire->inner[1 - i], SHUT_WR);
+        }
+    }
+    shutdown(wire->inner[0], SHUT_RDWR);
+    shutdown(wire->inner[1], SHUT_RDWR);
+    return NULL;
+}
+
+static Wire *wire_new(void)
+{
+    Wire *wire = g_new0(Wire, 1);
+    int pair[2];
+
+    for (guint i = 0; i < 2; i++) {
+        sockets_tcp_pair(pair);
+        wire->outer[i] = pair[0];
+        wire->inner[i] = pair[1];
+    }
+    wire->thread = g_thread_new("wire", wire_run, wire);
+    return wire;
+}
+
+static void wire_free(Wire *wire)
+{
+    if (!wire)
+        return;
+    g_atomic_int_set(&wire->over, TRUE);
+    g_thread_join(wire->thread);
+    close(wire->inner[0]);
+    close(wire->inner[1]);
+    g_free(wire);
+}
+
+static void cut(Hosts *h, ChannelKind kind)
+{
+    g_clear_pointer(&h->wires[kind], wire_free);
+}
+
+static Wire *lay(Hosts *h, ChannelKind kind)
+{
+    cut(h, kind);
+    h->wires[kind] = wire_new();
+    return h->wires[kind];
+}
+
+/* ---- what the daemons do ---- */
+
+static gboolean wants_preempt(gpointer data)
+{
+    return ((End *)data)->wants_preempt;
+}
+
+static void connect_peer(Hosts *h)
+{
+    Wire *wire = lay(h, CHANNEL_MAIN);
+
+    h->source->replies = 0;
+    relay_command(h->destination->relay, RELAY_ACCEPT_PEER, wire->outer[1], "127.0.0.1", NULL);
+    relay_command(h->source->relay, RELAY_CONNECT_PEER, wire->outer[0], "localhost", h->source);
+}
+
+static void reconnect(Hosts *h, ChannelKind kind)
+{
+    Wire *wire = lay(h, kind);
+
+    relay_command(h->destination->relay, RELAY_ACCEPT_PEER, wire->outer[1], "127.0.0.1", NULL);
+    relay_reconnect(h->source->relay, kind, wire->outer[0], "localhost", NULL);
+}
+
+static void begin(Hosts *h, const EndSpec *spec)
+{
+    h->source = end_new(SESSION_SOURCE, spec);
+    h->destination = end_new(SESSION_DESTINATION, spec);
+}
+
+static void attach_both(Hosts *h)
+{
+    attach_source(h->source);
+    wait_until(has_connected, h->source, "QemuConnected");
+    wait_until(is_active, h->source, "source active");
+    wait_until(is_active, h->destination, "destination active");
+}
+
+static void open_preempt(Hosts *h)
+{
+    Wire *wire = lay(h, CHANNEL_PREEMPT);
+
+    wait_until(wants_preempt, h->source, "a preempt channel wanted");
+    h->source->replies = 0;
+    relay_command(h->destination->relay, RELAY_ACCEPT_PEER, wire->outer[1], "127.0.0.1", NULL);
+    relay_command(h->source->relay, RELAY_CONNECT_CHANNEL, wire->outer[0], "localhost", h->source);
+    wait_until(was_answered, h->source, "ConnectChannel's answer");
+    assert_null(h->source->last_error);
+}
+
+static void begin_active(Hosts *h, const EndSpec *spec)
+{
+    begin(h, spec);
+    connect_peer(h);
+    wait_until(needs_qemu, h->destination, "QemuNeeded");
+    attach_destination(h->destination);
+    wait_until(was_answered, h->source, "ConnectPeer's answer");
+    assert_null(h->source->last_error);
+    if (spec->features & SESSION_FEATURE_RAM)
+        open_preempt(h);
+    attach_both(h);
+}
+
+static void hosts_clear(Hosts *h)
+{
+    end_free(h->source);
+    end_free(h->destination);
+    for (guint i = 0; i < CHANNEL_KIND_MAX; i++)
+        wire_free(h->wires[i]);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Hosts, hosts_clear)
+
+/* ---- waiting ---- */
+
+static gboolean lost_main(gpointer data)
+{
+    const End *end = data;
+
+    return end->lost[CHANNEL_MAIN] > end->resumed[CHANNEL_MAIN];
+}
+
+static gboolean lost_preempt(gpointer data)
+{
+    const End *end = data;
+
+    return end->lost[CHANNEL_PREEMPT] > end->resumed[CHANNEL_PREEMPT];
+}
+
+static gboolean has_main(gpointer data)
+{
+    return !lost_main(data);
+}
+
+static gboolean has_preempt(gpointer data)
+{
+    return !lost_preempt(data);
+}
+
+static gboolean both_ended(gpointer data)
+{
+    const Hosts *h = data;
+
+    return h->source->ended && h->destination->ended;
+}
+
+static void assert_contains(const char *text, const char *part)
+{
+    if (!text || !strstr(text, part))
+        fail_msg("\"%s\" does not contain \"%s\"", text ? text : "(null)", part);
+}
+
+/* ---- streams ---- */
+
+typedef struct {
+    StreamEnd *a;
+    StreamEnd *b;
+} Streams;
+
+static Streams stream(Hosts *h, guint64 there, guint64 back)
+{
+    Streams s = { stream_end_start(h->source->qemu, 1, there, 2),
+                  stream_end_start(h->destination->qemu, 2, back, 1) };
+
+    h->source->qemu = h->destination->qemu = -1;
+    return s;
+}
+
+static void assert_arrived(Hosts *h, Streams *s)
+{
+    wait_until(both_ended, h, "the end of both");
+    stream_end_wait(s->a);
+    stream_end_wait(s->b);
+    assert_string_equal(h->source->history->str, "setup active completed");
+    assert_string_equal(h->destination->history->str, "setup active completed");
+    assert_true(stream_end_is_good(s->a, s->b->len));
+    assert_true(stream_end_is_good(s->b, s->a->len));
+    stream_end_free(s->a);
+    stream_end_free(s->b);
+}
+
+/* Lays a new wire for whatever the source has lost, until both have ended. */
+static gboolean mend(Hosts *h)
+{
+    for (ChannelKind kind = CHANNEL_MAIN; kind <= CHANNEL_PREEMPT; kind++) {
+        if (h->source->lost[kind] > h->source->resumed[kind] && !h->wires[kind])
+            reconnect(h, kind);
+    }
+    return both_ended(h);
+}
+
+static gboolean on_tick(gpointer data)
+{
+    return G_SOURCE_CONTINUE;
+}
+
+static void streams_pass_over_cuts(guint32 seed)
+{
+    const EndSpec spec = PATIENT_SPEC(SESSION_FEATURES_ALL);
+    g_auto(Hosts) h = { 0 };
+    guint tick = g_timeout_add(3, on_tick, NULL);
+    g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
+    gint64 give_up = g_get_monotonic_time() + 60 * G_USEC_PER_SEC;
+    guint cuts = 0;
+    Streams s;
+
+    begin_active(&h, &spec);
+    s = stream(&h, 48 * MIB + 17, 5 * MIB);
+    while (!mend(&h)) {
+        ChannelKind kind = g_rand_boolean(rand) ? CHANNEL_MAIN : CHANNEL_PREEMPT;
+
+        g_main_context_iteration(NULL, TRUE);
+        if (g_get_monotonic_time() > give_up)
+            fail_msg("after %u cuts: source lost %u resumed %u, destination lost %u resumed %u",
+                     cuts, h.source->lost[0], h.source->resumed[0], h.destination->lost[0],
+                     h.destination->resumed[0]);
+        if (h.wires[kind] && cuts < 60 && g_rand_int_range(rand, 0, 10) == 0) {
+            cut(&h, kind);
+            cuts++;
+        }
+        /* Its wire was cut, or it could not be laid to the end: then it is laid anew. */
+        for (kind = CHANNEL_MAIN; kind <= CHANNEL_PREEMPT; kind++) {
+            if (h.wires[kind] && h.source->lost[kind] > h.source->resumed[kind] &&
+                g_rand_int_range(rand, 0, 200) == 0)
+                cut(&h, kind);
+        }
+    }
+    g_source_remove(tick);
+    assert_arrived(&h, &s);
+    assert_true(h.source->stats.resumes > 0);
+    assert_true(h.source->stats.window_high_water <= END_WINDOW);
+}
+
+/* RELAY_SEEDS: how many different ways of cutting are tried. */
+static void streams_pass_over_connections_that_are_cut(void **state)
+{
+    const char *seeds = g_getenv("RELAY_SEEDS");
+    guint n = seeds ? (guint)atoi(seeds) : 2;
+
+    for (guint32 seed = 1; seed <= n; seed++)
+        streams_pass_over_cuts(seed);
+}
+
+static void connection_lost_before_the_answer_is_made_again(void **state)
+{
+    const EndSpec spec = PATIENT_SPEC(SESSION_FEATURE_RESUME);
+    g_auto(Hosts) h = { 0 };
+    Streams s;
+
+    begin(&h, &spec);
+    connect_peer(&h);
+    wait_until(needs_qemu, h.destination, "QemuNeeded");
+    cut(&h, CHANNEL_MAIN);
+    wait_until(lost_main, h.source, "ChannelLost");
+    assert_int_equal(h.source->replies, 0);
+    reconnect(&h, CHANNEL_MAIN);
+    attach_destination(h.destination);
+    wait_until(was_answered, h.source, "ConnectPeer's answer");
+    assert_null(h.source->last_error);
+    assert_false(lost_main(h.source));
+    attach_both(&h);
+    s = stream(&h, MIB, MIB);
+    assert_arrived(&h, &s);
+}
+
+static void silence_is_found_and_mended(void **state)
+{
+    const EndSpec spec = { 1, 1, { 10000, 10000, 2000, 50, 4, 20000 }, SESSION_FEATURES_ALL };
+    g_auto(Hosts) h = { 0 };
+    Streams s;
+
+    begin_active(&h, &spec);
+    g_atomic_int_set(&h.wires[CHANNEL_MAIN]->silent, TRUE);
+    wait_until(lost_main, h.source, "ChannelLost");
+    assert_contains(h.source->lost_why, "has said nothing for");
+    reconnect(&h, CHANNEL_MAIN);
+    wait_until(has_main, h.source, "ChannelResumed");
+    wait_until(has_main, h.destination, "ChannelResumed");
+    g_atomic_int_set(&h.wires[CHANNEL_PREEMPT]->silent, TRUE);
+    wait_until(lost_preempt, h.source, "ChannelLost");
+    reconnect(&h, CHANNEL_PREEMPT);
+    wait_until(has_preempt, h.source, "ChannelResumed");
+    wait_until(has_preempt, h.destination, "ChannelResumed");
+    s = stream(&h, MIB, MIB);
+    assert_arrived(&h, &s);
+}
+
+/* The destination never hears that the old connection is dead. */
+static void new_connection_takes_the_place_of_a_half_open_one(void **state)
+{
+    const EndSpec hasty = { 1, 1, { 10000, 10000, 2000, 50, 4, 20000 }, SESSION_FEATURE_RESUME };
+    const EndSpec calm = PATIENT_SPEC(SESSION_FEATURE_RESUME);
+    g_auto(Hosts) h = { .source = end_new(SESSION_SOURCE, &hasty),
+                        .destination = end_new(SESSION_DESTINATION, &calm) };
+    Wire *old;
+    Streams s;
+
+    connect_peer(&h);
+    wait_until(needs_qemu, h.destination, "QemuNeeded");
+    attach_destination(h.destination);
+    wait_until(was_answered, h.source, "ConnectPeer's answer");
+    attach_both(&h);
+    old = g_steal_pointer(&h.wires[CHANNEL_MAIN]);
+    g_atomic_int_set(&old->silent, TRUE);
+    wait_until(lost_main, h.source, "ChannelLost");
+    assert_int_equal(h.destination->lost[CHANNEL_MAIN], 0);
+    reconnect(&h, CHANNEL_MAIN);
+    wait_until(has_main, h.source, "ChannelResumed");
+    s = stream(&h, MIB, MIB);
+    assert_arrived(&h, &s);
+    assert_int_equal(h.destination->lost[CHANNEL_MAIN], 0);
+    wire_free(old);
+}
+
+static void somebody_else_who_answers_ends_nothing(void **state)
+{
+    const EndSpec spec = PATIENT_SPEC(SESSION_FEATURE_RESUME);
+    const EndSpec stranger_spec = { 2, 1, END_PATIENT, SESSION_FEATURE_RESUME };
+    g_auto(Hosts) h = { 0 };
+    g_autoptr(End) stranger = end_new(SESSION_DESTINATION, &stranger_spec);
+    Wire *wire;
+    Streams s;
+
+    begin_active(&h, &spec);
+    cut(&h, CHANNEL_MAIN);
+    wait_until(lost_main, h.source, "ChannelLost");
+    wire = lay(&h, CHANNEL_MAIN);
+    relay_command(stranger->relay, RELAY_ACCEPT_PEER, wire->outer[1], "127.0.0.1", NULL);
+    relay_reconnect(h.source->relay, CHANNEL_MAIN, wire->outer[0], "localhost", NULL);
+    wait_until(has_refused, stranger, "the stranger's refusal");
+    while (h.source->lost[CHANNEL_MAIN] < 2)
+        g_main_context_iteration(NULL, TRUE);
+    assert_true(is_active(h.source));
+    reconnect(&h, CHANNEL_MAIN);
+    s = stream(&h, MIB, MIB);
+    assert_arrived(&h, &s);
+}
+
+/* ---- when nothing helps ---- */
+
+static void both_sides_give_up_in_the_end(void **state)
+{
+    const EndSpec spec = { 1, 1, { 10000, 10000, 2000, 10000, 4, 1000 }, SESSION_FEATURES_ALL };
+    g_auto(Hosts) h = { 0 };
+
+    begin_active(&h, &spec);
+    cut(&h, CHANNEL_MAIN);
+    wait_until(lost_main, h.source, "ChannelLost");
+    wait_until(lost_main, h.destination, "ChannelLost");
+    assert_true(is_active(h.source) && is_active(h.destination));
+    wait_until(both_ended, &h, "the end of both");
+    assert_string_equal(h.source->history->str, "setup active failed");
+    assert_string_equal(h.destination->history->str, "setup active failed");
+    assert_contains(h.source->reason, "it did not come back within 1 second");
+    assert_contains(h.destination->reason, "it did not come back within 1 second");
+    assert_true(socket_ends_within(h.source->qemu, 1000));
+    assert_true(socket_ends_within(h.destination->qemu, 1000));
+}
+
+static void lost_preempt_channel_ends_both_in_the_end(void **state)
+{
+    const EndSpec spec = { 1, 1, { 10000, 10000, 2000, 10000, 4, 1000 }, SESSION_FEATURES_ALL };
+    g_auto(Hosts) h = { 0 };
+
+    begin_active(&h, &spec);
+    cut(&h, CHANNEL_PREEMPT);
+    wait_until(both_ended, &h, "the end of both");
+    assert_string_equal(h.source->history->str, "setup active failed");
+    assert_string_equal(h.destination->history->str, "setup active failed");
+    assert_contains(h.source->reason, "preempt channel");
+}
+
+static void peer_that_is_known_to_be_gone_is_not_waited_for(void **state)
+{
+    const EndSpec spec = PATIENT_SPEC(SESSION_FEATURES_ALL);
+    g_auto(Hosts) h = { 0 };
+
+    begin_active(&h, &spec);
+    cut(&h, CHANNEL_MAIN);
+    wait_until(lost_main, h.source, "ChannelLost");
+    relay_command(h.source->relay, RELAY_ABANDON_PEER, -1, "the session is unknown there", NULL);
+    wait_until(has_ended, h.source, "the end");
+    assert_string_equal(h.source->history->str, "setup active failed");
+    assert_contains(h.source->reason, "the session is unknown there");
+    assert_true(socket_ends_within(h.source->qemu, 1000));
+    /* The other side would wait on. */
+    assert_true(is_active(h.destination));
+    relay_command(h.destination->relay, RELAY_CANCEL, -1, "a resume was asked for", NULL);
+    wait_until(has_ended, h.destination, "the end");
+    assert_string_equal(h.destination->history->str, "setup active cancelled");
+}
+
+static void without_the_feature_a_loss_is_the_end(void **state)
+{
+    const EndSpec with = PATIENT_SPEC(SESSION_FEATURES_ALL);
+    const EndSpec without = PATIENT_SPEC(SESSION_FEATURE_RAM);
+    g_auto(Hosts) h = { .source = end_new(SESSION_SOURCE, &with),
+                        .destination = end_new(SESSION_DESTINATION, &without) };
+
+    connect_peer(&h);
+    wait_until(needs_qemu, h.destination, "QemuNeeded");
+    attach_destination(h.destination);
+    wait_until(was_answered, h.source, "ConnectPeer's answer");
+    open_preempt(&h);
+    attach_both(&h);
+    cut(&h, CHANNEL_MAIN);
+    wait_until(both_ended, &h, "the end of both");
+    assert_string_equal(h.source->history->str, "setup active failed");
+    assert_string_equal(h.destination->history->str, "setup active failed");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(streams_pass_over_connections_that_are_cut),
+        cmocka_unit_test(connection_lost_before_the_answer_is_made_again),
+        cmocka_unit_test(silence_is_found_and_mended),
+        cmocka_unit_test(new_connection_takes_the_place_of_a_half_open_one),
+        cmocka_unit_test(somebody_else_who_answers_ends_nothing),
+        cmocka_unit_test(both_sides_give_up_in_the_end),
+        cmocka_unit_test(lost_preempt_channel_ends_both_in_the_end),
+        cmocka_unit_test(peer_that_is_known_to_be_gone_is_not_waited_for),
+        cmocka_unit_test(without_the_feature_a_loss_is_the_end),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
