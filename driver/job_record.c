@@ -104,16 +104,25 @@ char *job_record_outcome_path(const char *run_dir, const guint8 session[MIGRATIO
     return path_of(run_dir, session, SUFFIX_OUTCOME);
 }
 
+static void remove_file(const char *run_dir, const guint8 session[MIGRATION_SESSION_LEN],
+                        const char *suffix)
+{
+    g_autofree char *path = path_of(run_dir, session, suffix);
+
+    if (unlink(path) < 0 && errno != ENOENT)
+        log_warning(NULL, "cannot remove %s: %s", path, g_strerror(errno));
+}
+
+void job_record_helper_ended(const char *run_dir, const guint8 session[MIGRATION_SESSION_LEN])
+{
+    remove_file(run_dir, session, SUFFIX_CONTROL);
+    remove_file(run_dir, session, SUFFIX_OUTCOME);
+}
+
 void job_record_remove(const char *run_dir, const guint8 session[MIGRATION_SESSION_LEN])
 {
-    static const char *const suffixes[] = { SUFFIX_CONTROL, SUFFIX_OUTCOME, SUFFIX_RECORD };
-
-    for (gsize i = 0; i < G_N_ELEMENTS(suffixes); i++) {
-        g_autofree char *path = path_of(run_dir, session, suffixes[i]);
-
-        if (unlink(path) < 0 && errno != ENOENT)
-            log_warning(NULL, "cannot remove %s: %s", path, g_strerror(errno));
-    }
+    job_record_helper_ended(run_dir, session);
+    remove_file(run_dir, session, SUFFIX_RECORD);
 }
 
 int job_record_make_outcome(const char *run_dir, const guint8 session[MIGRATION_SESSION_LEN],

@@ -51,6 +51,8 @@ int job_record_make_outcome(const char *run_dir, const guint8 session[MIGRATION_
                             GError **error);
 
 gboolean job_record_save(const JobRecord *record, const char *run_dir, GError **error);
+/* Leaves the record alone; what it is worth must be in there by now. */
+void job_record_helper_ended(const char *run_dir, const guint8 session[MIGRATION_SESSION_LEN]);
 /* Removes all three files. */
 void job_record_remove(const char *run_dir, const guint8 session[MIGRATION_SESSION_LEN]);
 

@@ -181,6 +181,15 @@ const char *migration_side_name(const Migration *migration)
     return migration_side(migration) == MIGRATION_SIDE_SOURCE ? "source" : "destination";
 }
 
+gboolean migration_has_lost_channel(const Migration *migration)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(migration->channels); i++) {
+        if (migration->channels[i].lost_at)
+            return TRUE;
+    }
+    return FALSE;
+}
+
 Migration *migration_alloc(MigrationSet *set, JobRecord *record)
 {
     static const char *const kinds[] = { CHANNEL_KIND_MAIN, CHANNEL_KIND_PREEMPT };
@@ -335,9 +344,12 @@ void migration_supersede(Migration *migration)
         cancel(migration, _("a resume was asked for"));
 }
 
+/* Without its peer it would not hear of the end. */
 void migration_give_up(Migration *migration, const char *reason)
 {
-    if (!migration->record->streaming)
+    const JobRecord *record = migration->record;
+
+    if (!record->streaming || (!record->postcopy && migration_has_lost_channel(migration)))
         migration_cancel(migration, reason);
 }
 

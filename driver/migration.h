@@ -128,7 +128,8 @@ void migration_set_paused(Migration *migration, gboolean paused);
  * stream break, as on a broken link. */
 void migration_cancel(Migration *migration, const char *reason);
 
-/* Cancels it unless QEMU's stream has begun: then it ends by itself, with the stream. */
+/* Cancels it unless QEMU's stream has begun: then it ends by itself, with the stream. One that has
+ * lost its peer before the switch-over is cancelled all the same. */
 void migration_give_up(Migration *migration, const char *reason);
 
 /* Its client is gone. What moves goes on; what never came to streaming is cancelled after a while. */

@@ -197,6 +197,7 @@ static void keep_broken(Migration *migration)
     record->broken = now_s();
     record->helper_pid = 0;
     migration_save(migration);
+    job_record_helper_ended(set->run_dir, record->uri.session);
     migration->recorded = FALSE; /* it is the set's now */
     g_ptr_array_add(set->broken, job_record_copy(record));
     prune_broken(set);
@@ -322,11 +323,8 @@ typedef struct {
 /* Somebody asks to resume what has not failed. */
 static gboolean is_whole(const Migration *migration)
 {
-    for (gsize i = 0; i < G_N_ELEMENTS(migration->channels); i++) {
-        if (migration->channels[i].lost_at)
-            return FALSE;
-    }
-    return migration->record->streaming && !migration->adopting && !migration->over;
+    return migration->record->streaming && !migration->adopting && !migration->over &&
+           !migration_has_lost_channel(migration);
 }
 
 static gboolean on_all_superseded(gpointer data)

@@ -61,6 +61,7 @@ struct Migration {
 Migration *migration_alloc(MigrationSet *set, JobRecord *record);
 
 const char *migration_side_name(const Migration *migration);
+gboolean migration_has_lost_channel(const Migration *migration);
 
 /* Spawns and configures the helper with this host's credentials of that side. */
 void migration_start_helper(Migration *migration, GAsyncReadyCallback callback, gpointer data);

@@ -138,6 +138,11 @@ gboolean engine_source_rate(Engine *engine, gint64 now_us, guint64 *ret_rate)
            outgoing_source_rate(qemu_source_outgoing(engine->source), now_us, ret_rate);
 }
 
+gboolean engine_is_unfinished(const Engine *engine)
+{
+    return engine->source && outgoing_is_unfinished(qemu_source_outgoing(engine->source));
+}
+
 gboolean engine_waits_for_worker(const Engine *engine)
 {
     return engine->source && outgoing_waits_for_worker(qemu_source_outgoing(engine->source));

@@ -43,6 +43,9 @@ gboolean engine_run(Engine *engine, gint64 now_us, GError **error);
 /* Source: as outgoing_source_rate(). */
 gboolean engine_source_rate(Engine *engine, gint64 now_us, guint64 *ret_rate);
 
+/* Source: as outgoing_is_unfinished(). */
+gboolean engine_is_unfinished(const Engine *engine);
+
 /* Source: the compressor's next result would be sent at once. */
 gboolean engine_waits_for_worker(const Engine *engine);
 

@@ -44,7 +44,7 @@ static const OutgoingRow rows[] = {
     { PASSING, OUTGOING_EV_ELEMENT, SAME, outgoing_act_pass },
     { IN(ACTIVE), OUTGOING_EV_RECORD, SAME, outgoing_act_pass },
     { IN(ACTIVE), OUTGOING_EV_PAGE, SAME, outgoing_act_pass },
-    { IN(ACTIVE), OUTGOING_EV_RAM_END, SAME, outgoing_act_pass },
+    { IN(ACTIVE), OUTGOING_EV_RAM_END, SAME, outgoing_act_precopy_end },
 
     /* the switch-over */
     { IN(ACTIVE), OUTGOING_EV_DISCARD, OUTGOING_DEVICE, outgoing_act_discard },
@@ -298,6 +298,12 @@ gboolean outgoing_source_rate(Outgoing *o, gint64 now_us, guint64 *ret_rate)
 OutgoingState outgoing_state(const Outgoing *o)
 {
     return o->state;
+}
+
+gboolean outgoing_is_unfinished(const Outgoing *o)
+{
+    return (IN(SETUP) | IN(ACTIVE) | IN(DEVICE)) & (1u << o->state) && !o->transparent &&
+           !o->precopy_ended;
 }
 
 gboolean outgoing_is_transparent(const Outgoing *o)

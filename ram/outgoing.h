@@ -148,6 +148,10 @@ gboolean outgoing_waits_for_worker(const Outgoing *outgoing);
  * after each outgoing_run(). */
 gboolean outgoing_source_rate(Outgoing *outgoing, gint64 now_us, guint64 *ret_rate);
 
+/* A stream that ended here would be one that QEMU has given up: pre-copy, and RAM's end has not come. FALSE
+ * too where that cannot be known. */
+gboolean outgoing_is_unfinished(const Outgoing *outgoing);
+
 OutgoingState outgoing_state(const Outgoing *outgoing);
 /* TRUE: not understood, or no lane: everything is passed on. */
 gboolean outgoing_is_transparent(const Outgoing *outgoing);

@@ -25,6 +25,12 @@ gboolean outgoing_act_pass(Outgoing *o, const OutgoingInput *in, GError **error)
     return TRUE;
 }
 
+gboolean outgoing_act_precopy_end(Outgoing *o, const OutgoingInput *in, GError **error)
+{
+    o->precopy_ended = TRUE;
+    return outgoing_act_pass(o, in, error);
+}
+
 /* ---- what the peer is told ---- */
 
 static void put_phase(Outgoing *o, RamPhase phase)
@@ -440,7 +446,11 @@ gboolean outgoing_act_transparent(Outgoing *o, const OutgoingInput *in, GError *
 
 gboolean outgoing_act_qemu_ended(Outgoing *o, const OutgoingInput *in, GError **error)
 {
+    gboolean torn = o->state == OUTGOING_POSTCOPY_ACTIVE && !o->transparent && !o->ram_ended;
+
     o->qemu_ended = TRUE;
     frame_queue_put_barrier(&o->queue);
-    return outgoing_act_pass(o, in, error);
+    /* In post-copy the destination makes the sections. A page that QEMU has only begun would stand outside of
+     * any, and as it begins with zeros it would be the regular end of the stream there. */
+    return torn || outgoing_act_pass(o, in, error);
 }

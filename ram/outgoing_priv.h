@@ -28,6 +28,7 @@ struct Outgoing {
     char *warning;
     char *failure; /* why it cannot go on, or NULL */
     guint32 section;
+    gboolean precopy_ended; /* RAM's END has come before the switch-over: there will be none */
     gboolean ram_ended;    /* RAM's END has come; what follows it waits for the stage */
     gboolean ram_end_sent;
     gboolean qemu_ended;
@@ -66,6 +67,7 @@ struct Outgoing {
 typedef gboolean (*OutgoingAct)(Outgoing *o, const OutgoingInput *in, GError **error);
 
 gboolean outgoing_act_nothing(Outgoing *o, const OutgoingInput *in, GError **error);
+gboolean outgoing_act_precopy_end(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_pass(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_advise(Outgoing *o, const OutgoingInput *in, GError **error);
 gboolean outgoing_act_discard(Outgoing *o, const OutgoingInput *in, GError **error);

@@ -4,6 +4,7 @@
 #include "ram/pump.h"
 
 #include <errno.h>
+#include <glib/gi18n.h>
 #include <sys/socket.h>
 
 /* A turn's share: a page that is waited for waits for a turn of everything else. */
@@ -40,7 +41,11 @@ gboolean pump_qemu_in(PumpQemu *qemu, Engine *engine, Session *session, guint8 *
     }
     if (n == 0 || is_plain_end(qemu, session, errno)) {
         qemu->ended = TRUE;
-        engine_on_eof(engine, qemu->connection, now_us);
+        /* libvirt or a user has cancelled it there: what the peer has got is no whole stream. */
+        if (qemu->connection == QEMU_MAIN && engine_is_unfinished(engine))
+            session_on_cancel(session, _("the source QEMU has ended the migration"), NULL);
+        else
+            engine_on_eof(engine, qemu->connection, now_us);
     } else {
         session_on_qemu_broken(session, g_strerror(errno), NULL);
     }

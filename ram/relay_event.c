@@ -214,7 +214,7 @@ static void finish_channel(Relay *relay, RelayChannel *channel)
 {
     Link *link = channel->pump.link;
 
-    if (link && link->state == LINK_OPEN)
+    if (link && link->state == LINK_OPEN && !link->is_lost)
         link->deadline_us = relay_in_ms(relay->timeouts.linger_ms);
     else
         relay_drop_link(relay, channel);

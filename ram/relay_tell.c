@@ -19,8 +19,11 @@ static void fill_stats(Relay *relay, RelayStats *stats)
     guint64 out = qemu[QEMU_MAIN].bytes_out + qemu[QEMU_PREEMPT].bytes_out;
     gboolean source = relay->side == SESSION_SOURCE;
     SessionStats s;
+    SessionStats lane = { 0 };
 
     session_get_stats(relay->session, &s);
+    if (relay->lane)
+        lane_get_stats(relay->lane, &lane);
     *stats = (RelayStats){
         .stream_bytes = source ? in : out,
         .return_path_bytes = source ? out : in,
@@ -28,8 +31,8 @@ static void fill_stats(Relay *relay, RelayStats *stats)
         .frames_received = s.frames_received,
         .window_high_water = s.in_flight_high,
         .elapsed_us = relay->active_us ? until - relay->active_us : 0,
-        .resumes = s.resumes,
-        .bytes_sent_again = s.bytes_sent_again,
+        .resumes = s.resumes + lane.resumes,
+        .bytes_sent_again = s.bytes_sent_again + lane.bytes_sent_again,
     };
     relay_count_wire(&relay->main, &stats->wire_bytes_sent, &stats->wire_bytes_received,
                      &stats->key_updates);

@@ -182,10 +182,10 @@ gboolean act_take_error(Session *s, const SessionInput *in, GError **error)
 
 /* ---- ends ---- */
 
+/* It may be another channel that is given up: then the peer hears why on this one. */
 gboolean act_give_channel_up(Session *s, const SessionInput *in, GError **error)
 {
-    end_with(s, g_strdup(in->reason), NULL);
-    s->actions |= SESSION_DO_CLOSE_CHANNEL;
+    end_with(s, g_strdup(in->reason), frame_new_error(HELLO_ERROR_INTERNAL, in->reason));
     return TRUE;
 }
 

@@ -299,12 +299,14 @@ static gboolean can_rejoin(const Session *s)
 
 void session_on_channel_lost(Session *s, const char *reason)
 {
-    SessionInput in = {
-        .type = can_rejoin(s) ? SESSION_EV_CHANNEL_LOST : SESSION_EV_CHANNEL_GONE,
-        .reason = reason,
-    };
+    SessionInput in = { .type = SESSION_EV_CHANNEL_LOST, .reason = reason };
 
-    session_event(s, &in, NULL);
+    if (can_rejoin(s)) {
+        session_event(s, &in, NULL);
+        return;
+    }
+    session_on_channel_gone(s, reason);
+    s->actions |= SESSION_DO_CLOSE_CHANNEL;
 }
 
 void session_on_channel_gone(Session *s, const char *reason)

@@ -29,8 +29,7 @@ static gboolean needs_dial(const EnginePair *pair, gboolean lane)
     if (lane ? lane_state(source->lane) == LANE_NONE
              : session_state(source->session) == SESSION_SETUP)
         return TRUE;
-    /* The answer may be on its way. */
-    return is_lost(source, lane) && source->cut[lane];
+    return is_lost(source, lane) && source->noticed[lane];
 }
 
 static void dial(EnginePair *pair, gboolean lane)
@@ -41,7 +40,9 @@ static void dial(EnginePair *pair, gboolean lane)
 
     drop_input(source, lane, FALSE);
     drop_input(&pair->destination, lane, TRUE);
-    source->cut[lane] = FALSE;
+    source->cut[lane] = source->noticed[lane] = FALSE;
+    /* What it says before it has read HELLO is said on the one before. */
+    pair->destination.cut[lane] = TRUE;
     if (lane)
         ok = lane_on_channel_up(source->lane, proof, &error);
     else
@@ -76,7 +77,7 @@ gboolean engine_pair_greet(EnginePair *pair, gboolean lane, const Frame *frame)
                     lane_on_hello(at->lane, &hello, &error)
               : session_judge_hello(at->session, &hello, proof, &error) &&
                     session_on_hello(at->session, &hello, &error))) {
-        at->cut[lane] = FALSE;
+        at->cut[lane] = at->noticed[lane] = FALSE;
         return TRUE;
     }
     told = frame_new_error(error->code, error->message);
@@ -89,7 +90,7 @@ static gboolean cut(EnginePair *pair, gboolean lane)
 {
     EngineEnd *ends[] = { &pair->source, &pair->destination };
 
-    if (pair->cuts_left == 0 || pair->source.cut[lane] || pair->destination.cut[lane])
+    if (pair->cuts_left == 0 || pair->source.cut[lane])
         return FALSE;
     pair->cuts_left--;
     pair->cuts++;
@@ -105,17 +106,18 @@ static gboolean cut(EnginePair *pair, gboolean lane)
 
 static gboolean notice(EnginePair *pair, EngineEnd *end, gboolean lane)
 {
-    if (!end->cut[lane] || is_lost(end, lane))
+    if (!end->cut[lane] || end->noticed[lane])
         return FALSE;
     /* One that has been dialled already is not lost with the one before. */
     if (end == &pair->destination && !pair->source.cut[lane])
         return FALSE;
+    end->noticed[lane] = TRUE;
     drop_input(end, lane, end == &pair->destination);
     if (lane)
         lane_on_channel_lost(end->lane, "cut");
     else
         session_on_channel_lost(end->session, "cut");
-    return is_lost(end, lane);
+    return TRUE;
 }
 
 gboolean engine_pair_link_step(EnginePair *pair)
@@ -134,7 +136,17 @@ gboolean engine_pair_link_step(EnginePair *pair)
     case 5:
         return engine_pair_dial(pair);
     default:
-        /* It is noticed in the end. */
         return FALSE;
     }
+}
+
+gboolean engine_pair_heal(EnginePair *pair)
+{
+    gboolean any = FALSE;
+
+    for (guint lane = 0; lane < (pair->source.lane ? 2 : 1); lane++) {
+        any |= notice(pair, &pair->source, lane);
+        any |= notice(pair, &pair->destination, lane);
+    }
+    return engine_pair_dial(pair) || any;
 }

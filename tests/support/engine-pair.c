@@ -457,7 +457,7 @@ void engine_pair_run(EnginePair *pair, gboolean (*until)(EnginePair *pair))
         }
         /* What an engine makes in the first is moved in the second. */
         moved = engine_pair_turn(pair, pair->setup.most) ||
-                engine_pair_turn(pair, pair->setup.most) || engine_pair_dial(pair) ||
+                engine_pair_turn(pair, pair->setup.most) || engine_pair_heal(pair) ||
                 wait_for_worker(pair);
     }
 }

@@ -20,6 +20,7 @@ typedef struct {
     FrameReader reader[2]; /* main, preempt */
     MemoryPipe in[2];      /* from the peer */
     gboolean cut[2];       /* what it sends gets nowhere */
+    gboolean noticed[2];   /* that */
     gboolean greeted;      /* destination: HELLO has come */
     gboolean has_lane;
     gboolean qemu_eof[2];  /* of QEMU's connections, told to the engine */
@@ -95,7 +96,9 @@ gboolean engine_pair_turn(EnginePair *pair, gsize most);
 /* What may happen to connections at random while there are cuts left: one of either channel is cut
  * behind a random byte, an end notices that, the source dials again. */
 gboolean engine_pair_link_step(EnginePair *pair);
-/* The source dials what it has lost. */
+/* Everything that is cut is noticed in the end, and dialled. */
+gboolean engine_pair_heal(EnginePair *pair);
+/* The source dials what it has lost, or had never. */
 gboolean engine_pair_dial(EnginePair *pair);
 /* Whether the destination's channel takes this HELLO; a refusal is what the source hears. */
 gboolean engine_pair_greet(EnginePair *pair, gboolean lane, const Frame *frame);

@@ -506,6 +506,13 @@ gboolean helper_child_wants_channel(HelperChild *child, const char *kind)
     return wanted && g_strv_contains(wanted, kind);
 }
 
+guint helper_child_channels(HelperChild *child)
+{
+    GVariant *channels = postcopy_migration_get_channels(child->proxy);
+
+    return channels ? (guint)g_variant_n_children(channels) : 0;
+}
+
 gboolean helper_child_has_lost(HelperChild *child, const char *kind)
 {
     const char *const *lost = postcopy_migration_get_channels_lost(child->proxy);

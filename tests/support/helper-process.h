@@ -101,6 +101,8 @@ int helper_child_wait_exit(HelperChild *child);
 /* Whether the property ChannelsWanted names that kind. */
 gboolean helper_child_wants_channel(HelperChild *child, const char *kind);
 
+/* How many the property Channels has. */
+guint helper_child_channels(HelperChild *child);
 /* Whether the property ChannelsLost names that kind. */
 gboolean helper_child_has_lost(HelperChild *child, const char *kind);
 

@@ -197,6 +197,11 @@ void helper_couple_join_main(HelperCouple *couple)
     helper_child_connect_peer(couple->source, new_wire(couple, CHANNEL_MAIN), "localhost");
 }
 
+static gboolean has_both_channels(gpointer data)
+{
+    return helper_child_channels(data) == 2;
+}
+
 /* Both helpers are this version: they have a preempt channel. */
 void helper_couple_join_preempt(HelperCouple *couple)
 {
@@ -204,6 +209,7 @@ void helper_couple_join_preempt(HelperCouple *couple)
     helper_child_connect_channel(couple->source, new_wire(couple, CHANNEL_PREEMPT), "localhost",
                                  "preempt");
     assert_null(helper_child_wait_answer(couple->source, couple->source->calls));
+    wait_until(has_both_channels, couple->destination, "the destination's second channel");
 }
 
 void helper_couple_activate(void **state, HelperCouple *couple)

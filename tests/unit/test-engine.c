@@ -51,6 +51,8 @@ typedef struct {
     OutgoingCompress compress;
     CompressWorker *worker;
     guint recoveries;
+    guint cuts; /* of connections, at most */
+    guint64 *resumed; /* counts what took their place */
     guint duplicate_percent;
     gboolean foreign;
     gboolean in_section; /* that is where it comes */
@@ -90,6 +92,7 @@ static void prepare(EnginePair *pair, const Kind *kind, GRand *rand)
         source->foreign_between = !kind->in_section;
         source->foreign_in_host_page = kind->in_host_page;
     }
+    pair->cuts_left = kind->cuts ? g_rand_int_range(rand, 0, kind->cuts + 1) : 0;
     pair->qemu_destination.requests_left = g_rand_int_range(rand, 0, 60);
     pair->qemu_destination.vcpus = g_rand_int_range(rand, 1, MODEL_FAULTS_MAX);
 }
@@ -149,6 +152,18 @@ static void assert_complete(const EnginePair *pair, const char *what, guint seed
     assert_int_equal(destination.requests_outstanding, 0);
 }
 
+static void count_resumes(const EnginePair *pair, guint64 *resumed)
+{
+    SessionStats stats;
+
+    session_get_stats(pair->destination.session, &stats);
+    *resumed += stats.resumes;
+    if (pair->destination.lane) {
+        lane_get_stats(pair->destination.lane, &stats);
+        *resumed += stats.resumes;
+    }
+}
+
 static void run_seed(const Kind *kind, const char *what, guint seed,
                      void (*check)(const EnginePair *pair, const char *what, guint seed))
 {
@@ -168,9 +183,12 @@ static void run_seed(const Kind *kind, const char *what, guint seed,
             break;
         if (pair.qemu_destination.listening && !pair.qemu_destination.closed)
             engine_pair_recover(&pair);
+        pair.cuts_left = kind->cuts;
     }
     engine_pair_run(&pair, NULL);
     check(&pair, what, seed);
+    if (kind->resumed)
+        count_resumes(&pair, kind->resumed);
 }
 
 static void run_kind(const Kind *kind, const char *what, guint n)
@@ -261,6 +279,38 @@ static void compressed_background_pages_arrive(void **state)
              "small, zstd, recovery", seeds(10));
 }
 
+/* Neither QEMU notices. */
+static void cut_connections_lose_no_page_and_place_none_twice(void **state)
+{
+    g_autoptr(CompressWorker) worker = compress_worker_new(1, FRAME_HEADER_LEN, NULL);
+    guint64 resumed = 0;
+    const struct {
+        Kind kind;
+        const char *what;
+        guint divisor;
+    } rows[] = {
+        { { SMALL, .cuts = 20 }, "small, cuts", 2 },
+        { { SMALL, .cuts = 200 }, "small, many cuts", 8 },
+        { { HUGE, .cuts = 20 }, "huge, cuts", 8 },
+        { { GIANT, .cuts = 20 }, "giant, cuts", 40 },
+        { { SMALL, .cuts = 20, .preempt = MODEL_PREEMPT_OLD }, "small, cuts, 7.2", 4 },
+        { { HUGE, .cuts = 20, .preempt = MODEL_PREEMPT_NEW }, "huge, cuts, 8.0", 20 },
+        { { SMALL, .cuts = 20, .recoveries = 2 }, "small, cuts, recovery", 4 },
+        { { SMALL, .cuts = 20, .compress = OUTGOING_COMPRESS_ON, .worker = worker },
+          "small, cuts, zstd", 10 },
+        { { SMALL, .cuts = 20, .no_lane = TRUE }, "small, cuts, transparent", 4 },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        Kind kind = rows[i].kind;
+
+        kind.resumed = &resumed;
+        run_kind(&kind, rows[i].what, seeds(rows[i].divisor));
+        assert_true(resumed > seeds(rows[i].divisor));
+        resumed = 0;
+    }
+}
+
 /* ---- what is not understood ---- */
 
 static void assert_passed_on(const EnginePair *pair, const char *what, guint seed)
@@ -336,6 +386,7 @@ int main(void)
         cmocka_unit_test(recoveries_go_on_where_they_were),
         cmocka_unit_test(a_recovery_loses_no_page_of_a_preempt_connection),
         cmocka_unit_test(compressed_background_pages_arrive),
+        cmocka_unit_test(cut_connections_lose_no_page_and_place_none_twice),
         cmocka_unit_test(what_is_not_understood_is_passed_on_after_the_pages),
         cmocka_unit_test(without_a_preempt_channel_everything_is_passed_on),
     };

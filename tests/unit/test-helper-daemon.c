@@ -130,8 +130,7 @@ static void clients_that_say_nothing_keep_nobody_out(void **state)
         silent[i] = connect_to(state, "source");
     find(state, child, "source");
     helper_configure_psk(child, "source", 1, NULL);
-    /* It has said its first byte, and is dropped all the same. */
-    assert_true(read(silent[0], (char[1]){ 0 }, 1) == 1);
+    /* The first of them had to make room. */
     while (read(silent[0], (char[64]){ 0 }, 64) > 0)
         ;
     assert_false(socket_ends_within(silent[11], 0));

@@ -132,11 +132,6 @@ static void resume(HelperCouple *couple, ChannelKind kind)
     assert_false(helper_child_has_lost(couple->destination, name));
 }
 
-static guint channels_of(HelperChild *child)
-{
-    return (guint)g_variant_n_children(postcopy_migration_get_channels(child->proxy));
-}
-
 static void stream_goes_on_after_every_cut_of_either_channel(void **state)
 {
     g_auto(HelperCouple) couple;
@@ -154,8 +149,8 @@ static void stream_goes_on_after_every_cut_of_either_channel(void **state)
         get(&back, couple.source_qemu);
     }
     assert_string_equal(couple.source->history->str, "setup active");
-    assert_int_equal(channels_of(couple.source), 2);
-    assert_int_equal(channels_of(couple.destination), 2);
+    assert_int_equal(helper_child_channels(couple.source), 2);
+    assert_int_equal(helper_child_channels(couple.destination), 2);
     end(&couple);
     assert_int_equal(helper_child_counter(couple.source, "resumes"), 8);
     assert_int_equal(helper_child_counter(couple.destination, "resumes"), 8);

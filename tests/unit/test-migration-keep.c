@@ -145,11 +145,19 @@ static const JobRecord *find(Fixture *f, MigrationSide side, guint8 number)
     return migration_set_find_record(f->set, side, session);
 }
 
-static gboolean has_files(Fixture *f)
+static guint count_files(Fixture *f)
 {
     g_autoptr(GDir) dir = g_dir_open(f->dir, 0, NULL);
+    guint n = 0;
 
-    return g_dir_read_name(dir) != NULL;
+    while (g_dir_read_name(dir))
+        n++;
+    return n;
+}
+
+static gboolean has_files(Fixture *f)
+{
+    return count_files(f) > 0;
 }
 
 /* As the daemon starts. */
@@ -180,6 +188,7 @@ static void a_source_that_broke_in_postcopy_is_told(void **state)
     g_autoptr(GPtrArray) records = NULL;
 
     save(f, make_record(MIGRATION_SIDE_SOURCE, 1));
+    save_outcome(f, 1, "active", "postcopy-active");
     start(f);
     wait_until(f->told->len == 1);
     assert_string_equal(f->told->str, "1");
@@ -188,6 +197,7 @@ static void a_source_that_broke_in_postcopy_is_told(void **state)
     assert_null(migration_set_find_source(f->set, DOMAIN_NAME));
     records = job_record_load_all(f->dir);
     assert_int_equal(records->len, 1);
+    assert_int_equal(count_files(f), 1); /* only the record */
     assert_true(((const JobRecord *)g_ptr_array_index(records, 0))->broken > 0);
 }
 
@@ -366,6 +376,16 @@ static gboolean on_cancel(PostcopyMigration *object, GDBusMethodInvocation *call
     return TRUE;
 }
 
+static gboolean on_refuse(PostcopyMigration *object, GDBusMethodInvocation *call,
+                          const char *reason, gpointer data)
+{
+    Helper *helper = data;
+
+    g_string_append(helper->calls, "refuse ");
+    postcopy_migration_complete_refuse_qemu(object, call);
+    return TRUE;
+}
+
 static gboolean on_abandon(PostcopyMigration *object, GDBusMethodInvocation *call,
                            const char *reason, gpointer data)
 {
@@ -411,6 +431,7 @@ static void helper_init(Helper *helper, Fixture *f, guint8 number)
                  "ended-by", "", "tls-version", "", "tls-cipher", "", "peer-name", "",
                  "channels-lost", none, NULL);
     g_signal_connect(helper->object, "handle-cancel", G_CALLBACK(on_cancel), helper);
+    g_signal_connect(helper->object, "handle-refuse-qemu", G_CALLBACK(on_refuse), helper);
     g_signal_connect(helper->object, "handle-abandon-peer", G_CALLBACK(on_abandon), helper);
     g_signal_connect(helper->object, "handle-reconnect-channel", G_CALLBACK(on_reconnect), helper);
 }
@@ -551,6 +572,62 @@ static void a_resume_of_what_has_not_failed_breaks_nothing(void **state)
     wait_until(f->calls == 2);
 }
 
+static void what_was_wanted_of_qemu_meanwhile_is_answered(void **state)
+{
+    Fixture *f = *state;
+    g_auto(Helper) helper = { 0 };
+
+    helper_init(&helper, f, 1);
+    g_object_set(helper.object, "qemu-wanted", 1, NULL);
+    save(f, make_record(MIGRATION_SIDE_DESTINATION, 1)); /* without a socket: all were made */
+    start(f);
+    wait_until(g_str_equal(helper.calls->str, "refuse "));
+    helper_end(&helper, "completed", "");
+    wait_until(!has_files(f));
+}
+
+static void giving_up_before_the_switch_over_ends_one_that_lost_its_peer(void **state)
+{
+    static const char *const lost[] = { "main", NULL };
+    Fixture *f = *state;
+    JobRecord *record = make_record(MIGRATION_SIDE_DESTINATION, 1);
+    g_auto(Helper) helper = { 0 };
+    Migration *migration;
+
+    record->postcopy = FALSE;
+    helper_init(&helper, f, 1);
+    g_object_set(helper.object, "phase", "advise", "channels-lost", lost, NULL);
+    save(f, record);
+    start(f);
+    migration = migration_set_lookup(f->set, find(f, MIGRATION_SIDE_DESTINATION, 1)->uri.session);
+    wait_until(migration_is_reachable(migration));
+    migration_give_up(migration, "because");
+    wait_until(g_str_equal(helper.calls->str, "cancel "));
+    helper_end(&helper, "cancelled", "it was");
+    wait_until(!has_files(f));
+}
+
+static void giving_up_leaves_what_is_in_postcopy(void **state)
+{
+    static const char *const lost[] = { "main", NULL };
+    Fixture *f = *state;
+    g_auto(Helper) helper = { 0 };
+    Migration *migration;
+
+    helper_init(&helper, f, 1);
+    g_object_set(helper.object, "phase", "running", "channels-lost", lost, NULL);
+    save(f, make_record(MIGRATION_SIDE_DESTINATION, 1));
+    start(f);
+    migration = migration_set_lookup(f->set, find(f, MIGRATION_SIDE_DESTINATION, 1)->uri.session);
+    wait_until(migration_is_reachable(migration));
+    migration_give_up(migration, "because");
+    postcopy_migration_emit_qemu_needed(helper.object); /* is refused: there is no socket */
+    wait_until(helper.calls->len > 0);
+    assert_string_equal(helper.calls->str, "refuse ");
+    helper_end(&helper, "completed", "");
+    wait_until(!has_files(f));
+}
+
 static void the_daemon_stops_and_starts_and_finds_it_again(void **state)
 {
     Fixture *f = *state;
@@ -681,6 +758,9 @@ int main(void)
         WITH_SET(one_that_never_came_to_stream_is_cancelled),
         WITH_SET(a_resume_supersedes_what_is_there_and_nothing_is_told),
         WITH_SET(a_resume_of_what_has_not_failed_breaks_nothing),
+        WITH_SET(what_was_wanted_of_qemu_meanwhile_is_answered),
+        WITH_SET(giving_up_before_the_switch_over_ends_one_that_lost_its_peer),
+        WITH_SET(giving_up_leaves_what_is_in_postcopy),
         WITH_SET(the_daemon_stops_and_starts_and_finds_it_again),
         WITH_SET(a_channel_lost_meanwhile_is_dialled_again),
         WITH_SET(a_peer_that_does_not_know_the_session_is_abandoned),
