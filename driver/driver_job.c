@@ -125,6 +125,17 @@ const char *driver_flags_problem(guint64 flags)
     return NULL;
 }
 
+int driver_error_code(const RpcFrame *reply)
+{
+    g_auto(RpcError) error = { 0 };
+    gsize len;
+    const guint8 *payload = rpc_frame_payload(reply, &len);
+
+    if (reply->header.status != RPC_STATUS_ERROR || !rpc_error_decode(payload, len, &error, NULL))
+        return 0;
+    return error.code;
+}
+
 /* An abort that the user asked for needs no explanation. Otherwise the reason that this driver
  * knows comes first: libvirtd only saw a socket close. */
 static RpcFrame *explain_error(RpcFrame *reply, const DriverJob *job)
@@ -156,25 +167,33 @@ static RpcFrame *explain_error(RpcFrame *reply, const DriverJob *job)
                            text ? text : reason);
 }
 
+void driver_job_answer_now(DriverJob *job, RpcFrame *reply)
+{
+    gboolean failed = reply->header.status != RPC_STATUS_OK;
+
+    proxy_reply(job->proxy, failed ? explain_error(reply, job) : reply);
+    driver_job_free(job);
+}
+
 static void on_explained(Migration *migration, gpointer data)
 {
-    g_autoptr(DriverJob) job = data;
+    DriverJob *job = data;
 
-    proxy_reply(job->proxy, explain_error(g_steal_pointer(&job->reply), job));
+    driver_job_answer_now(job, g_steal_pointer(&job->reply));
+}
+
+void driver_job_when_explained(DriverJob *job, RpcFrame *reply, MigrationFunc func)
+{
+    job->reply = reply;
+    migration_give_up(job->migration, _("libvirt failed before its stream began"));
+    migration_when_ended(job->migration, EXPLAIN_WAIT_MS, func, job);
 }
 
 void driver_job_answer(DriverJob *job, RpcFrame *reply)
 {
-    if (reply->header.status == RPC_STATUS_OK || (!job->error && !job->migration)) {
-        proxy_reply(job->proxy, reply);
-        driver_job_free(job);
-    } else if (job->error) {
-        proxy_reply(job->proxy, explain_error(reply, job));
-        driver_job_free(job);
-    } else {
-        /* The reason is on its way from the helper: both saw the same socket close. */
-        job->reply = reply;
-        migration_give_up(job->migration, _("libvirt failed before its stream began"));
-        migration_when_ended(job->migration, EXPLAIN_WAIT_MS, on_explained, job);
-    }
+    /* Else the reason is on its way from the helper: both saw the same socket close. */
+    if (reply->header.status == RPC_STATUS_OK || job->error || !job->migration)
+        driver_job_answer_now(job, reply);
+    else
+        driver_job_when_explained(job, reply, on_explained);
 }

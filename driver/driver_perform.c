@@ -9,6 +9,7 @@
 
 #include "driver/driver_priv.h"
 #include "driver/p2p.h"
+#include "driver/recovery.h"
 #include "driver/recovery_uri.h"
 #include "driver/run_dir.h"
 #include "util/log.h"
@@ -111,6 +112,38 @@ static void perform_direct(DriverJob *job)
 
 /* ---- peer-to-peer ---- */
 
+/* The same answer that libvirtd has given to the recovery: no cookie. */
+static RpcFrame *arrived_answer(const DriverJob *job)
+{
+    static const guint8 no_cookie[4];
+    RpcHeader header = job->header;
+
+    header.type = RPC_TYPE_REPLY;
+    header.status = RPC_STATUS_OK;
+    return rpc_frame_new(&header, no_cookie, sizeof no_cookie);
+}
+
+static void on_recovered(gboolean arrived, gpointer data)
+{
+    DriverJob *job = data;
+    RpcFrame *theirs = g_steal_pointer(&job->reply);
+
+    if (arrived) {
+        rpc_frame_free(theirs);
+        theirs = arrived_answer(job);
+    }
+    driver_job_answer_now(job, theirs);
+}
+
+/* A failure that the daemons are mending is none for who waits for the guest to be there. */
+static void on_peer_explained(Migration *migration, gpointer data)
+{
+    DriverJob *job = data;
+
+    if (!recovery_set_wait(job->driver->recoveries, migration_domain(migration), on_recovered, job))
+        driver_job_answer_now(job, g_steal_pointer(&job->reply));
+}
+
 static void on_peer_performed(Proxy *proxy, RpcFrame *reply, gpointer data)
 {
     DriverJob *job = data;
@@ -123,14 +156,18 @@ static void on_peer_performed(Proxy *proxy, RpcFrame *reply, gpointer data)
     if (p2p_is_waiting(job->p2p) && driver_resume_again(job, reply, on_peer_performed))
         return;
     p2p = g_steal_pointer(&job->p2p);
-    if (reply->header.status == RPC_STATUS_OK)
-        migration_set_forget(job->driver->set, MIGRATION_SIDE_SOURCE,
-                             migrate_call_domain(job->call));
     if (p2p_error(p2p))
         job->error = g_strdup(p2p_error(p2p));
     if (p2p_migration(p2p))
         job->migration = migration_ref(p2p_migration(p2p));
-    driver_job_answer(job, reply);
+    if (reply->header.status == RPC_STATUS_OK)
+        migration_set_forget(job->driver->set, MIGRATION_SIDE_SOURCE,
+                             migrate_call_domain(job->call));
+    if (reply->header.status != RPC_STATUS_OK && job->migration && !job->error &&
+        !p2p_is_recovery(p2p))
+        driver_job_when_explained(job, reply, on_peer_explained);
+    else
+        driver_job_answer(job, reply);
 }
 
 static void on_peer_open(GObject *source, GAsyncResult *result, gpointer data)

@@ -78,6 +78,9 @@ static void on_replied(Proxy *proxy, RpcFrame *reply, gpointer data)
         return;
     }
     if (theirs->header.status != RPC_STATUS_OK) {
+        if (driver_job_is_resume(job) && driver_error_code(theirs) == VIR_ERR_NO_DOMAIN)
+            migration_set_forget(job->driver->set, MIGRATION_SIDE_DESTINATION,
+                                 migration_domain(job->migration));
         migration_cancel(job->migration, _("libvirt refused to prepare the domain"));
         proxy_reply(proxy, g_steal_pointer(&theirs));
         return;

@@ -7,7 +7,6 @@
 #include <libvirt/virterror.h>
 
 #include "driver/driver_priv.h"
-#include "driver/rpc_error.h"
 
 /* QEMU tells of the end of its stream within a few tenths of a second. */
 #define AGAIN_MS 200
@@ -37,13 +36,7 @@ void driver_resume_after(DriverJob *job, MigrationSide side, const char *domain,
  * "is being monitored by another thread". */
 static gboolean is_too_early(const RpcFrame *reply)
 {
-    g_auto(RpcError) theirs = { 0 };
-    gsize len;
-    const guint8 *payload = rpc_frame_payload(reply, &len);
-
-    return reply->header.status != RPC_STATUS_OK &&
-           rpc_error_decode(payload, len, &theirs, NULL) &&
-           theirs.code == VIR_ERR_OPERATION_INVALID;
+    return driver_error_code(reply) == VIR_ERR_OPERATION_INVALID;
 }
 
 static gboolean on_again(gpointer data)

@@ -201,9 +201,11 @@ static void keep_broken(Migration *migration)
     migration->recorded = FALSE; /* it is the set's now */
     g_ptr_array_add(set->broken, job_record_copy(record));
     prune_broken(set);
-    log_warning(&migration->log,
+    log_message(&migration->log, migration->superseded ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
                 "the migration of domain %s has broken after the switch-over%s", record->domain,
-                record->on_purpose ? ", as was asked for" : "");
+                migration->superseded  ? "; a resume takes its place"
+                : record->on_purpose ? ", as was asked for"
+                                     : "");
     /* While others are only being found, none is known to be the last word on its domain. */
     if (set->adopting == 0 && !migration->superseded &&
         !is_alive(set, record->side, record->domain))

@@ -32,6 +32,7 @@ struct P2p {
     char *tls_name;
     SpeedLimit limit;
     GBytes *recovery; /* the call that resumes this migration, if it fails in post-copy */
+    gboolean recovers;
     gboolean users_resume;
     guint8 session[MIGRATION_SESSION_LEN]; /* of the broken one, in a recovery */
     char *path;
@@ -99,6 +100,11 @@ Migration *p2p_migration(const P2p *p2p)
 const char *p2p_error(const P2p *p2p)
 {
     return p2p->error;
+}
+
+gboolean p2p_is_recovery(const P2p *p2p)
+{
+    return p2p->recovers;
 }
 
 gboolean p2p_is_waiting(const P2p *p2p)
@@ -377,8 +383,9 @@ void p2p_open(Driver *driver, Proxy *outer, const MigrateCall *perform, const Sp
     p2p->tls_name = g_strdup(migrate_call_text(perform, MIGRATE_TEXT_TLS_DESTINATION));
     p2p->limit = *limit;
     p2p->listener = -1;
+    p2p->recovers = recovery_uri_is(dconnuri);
     p2p->users_resume = (migrate_call_flags(perform) & VIR_MIGRATE_POSTCOPY_RESUME) &&
-                        !recovery_uri_is(dconnuri);
+                        !p2p->recovers;
     g_task_set_task_data(task, p2p, (GDestroyNotify)p2p_unref);
     p2p->recovery = migrate_call_recovery(perform, &error);
     if (!p2p->recovery || !dial(task, dconnuri, &error))

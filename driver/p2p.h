@@ -25,6 +25,9 @@ const char *p2p_uri(const P2p *p2p);
 Migration *p2p_migration(const P2p *p2p);
 const char *p2p_error(const P2p *p2p);
 
+/* It is an attempt of a recovery. */
+gboolean p2p_is_recovery(const P2p *p2p);
+
 /* libvirtd has not come to the local socket yet. */
 gboolean p2p_is_waiting(const P2p *p2p);
 

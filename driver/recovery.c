@@ -17,8 +17,8 @@
 /* Between attempts; the last one for all that follow. */
 static const guint pauses_ms[] = { 500, 1000, 2000, 4000, 5000 };
 
-/* Answers in a row that there is nothing (more) to recover, until that is believed: libvirtd may be in the
- * midst of changing its mind. */
+/* Answers in a row that the domain is in another state, until that is believed: libvirtd may be in the midst of
+ * changing its mind. */
 #define ANSWERS_BELIEVED 3
 
 struct RecoverySet {
@@ -27,13 +27,20 @@ struct RecoverySet {
 };
 
 typedef struct {
+    RecoveryFunc func;
+    gpointer data;
+} Waiter;
+
+typedef struct {
     RecoverySet *set;
     char *domain;
+    GArray *waiters;
+    gboolean arrived;
     GPtrArray *records; /* JobRecord, of sessions the destination may still know; the newest last */
     gint64 broken_at;
     guint attempts;
     guint pause;  /* of pauses_ms, the next */
-    guint denied; /* answers in a row that there is nothing to recover */
+    guint denied; /* answers in a row that it is in another state */
     gboolean last; /* no other attempt after this one */
     guint timer;
     RecoveryAttempt *attempt; /* NULL between attempts */
@@ -46,6 +53,12 @@ static void recovery_free(gpointer data)
 
     g_clear_handle_id(&recovery->timer, g_source_remove);
     recovery_attempt_free(recovery->attempt);
+    for (guint i = 0; i < recovery->waiters->len; i++) {
+        Waiter *waiter = &g_array_index(recovery->waiters, Waiter, i);
+
+        waiter->func(recovery->arrived, waiter->data);
+    }
+    g_array_unref(recovery->waiters);
     g_ptr_array_unref(recovery->records);
     g_free(recovery->domain);
     g_free(recovery);
@@ -100,6 +113,7 @@ static void arrived(Recovery *recovery)
              "domain %s recovered at attempt %u, %" G_GINT64_FORMAT ".%03u s after the break",
              recovery->domain, recovery->attempts, elapsed / 1000, (guint)(elapsed % 1000));
     migration_set_forget(recovery->set->driver->set, MIGRATION_SIDE_SOURCE, recovery->domain);
+    recovery->arrived = TRUE;
     recovery_end(recovery);
 }
 
@@ -109,11 +123,11 @@ static void end_of_the_matter(Recovery *recovery, RecoveryOutcome outcome, const
     if (outcome == RECOVERY_NO_DOMAIN_THERE)
         log_error(&recovery->log,
                   "domain %s cannot be recovered: the destination has lost it, and what is here is "
-                  "not whole without it (%s); it is left as it is",
+                  "not whole without what it did there (%s); it is left as it is",
                   recovery->domain, reason);
     else
         log_info(&recovery->log, "nothing to recover of domain %s: %s", recovery->domain, reason);
-    if (outcome == RECOVERY_NO_DOMAIN)
+    if (outcome != RECOVERY_NOT_FAILED)
         migration_set_forget(recovery->set->driver->set, MIGRATION_SIDE_SOURCE, recovery->domain);
     recovery_end(recovery);
 }
@@ -132,7 +146,8 @@ static void on_attempted(RecoveryOutcome outcome, const char *reason, gpointer d
         return;
     }
     recovery->denied = outcome == RECOVERY_FAILED ? 0 : recovery->denied + 1;
-    if (outcome == RECOVERY_NO_DOMAIN || recovery->denied >= ANSWERS_BELIEVED) {
+    if (outcome == RECOVERY_NO_DOMAIN || outcome == RECOVERY_NO_DOMAIN_THERE ||
+        recovery->denied >= ANSWERS_BELIEVED) {
         end_of_the_matter(recovery, outcome, reason);
         return;
     }
@@ -189,6 +204,7 @@ static Recovery *recovery_new(RecoverySet *set, const char *domain)
     recovery->set = set;
     recovery->domain = g_strdup(domain);
     recovery->records = g_ptr_array_new_with_free_func((GDestroyNotify)job_record_free);
+    recovery->waiters = g_array_new(FALSE, FALSE, sizeof(Waiter));
     recovery->log = (LogContext){ .side = "source", .phase = "recover" };
     g_ptr_array_add(set->recoveries, recovery);
     return recovery;
@@ -242,6 +258,17 @@ void recovery_set_session_unknown(RecoverySet *set, const guint8 session[MIGRATI
                 g_ptr_array_remove_index(recovery->records, n - 1);
         }
     }
+}
+
+gboolean recovery_set_wait(RecoverySet *set, const char *domain, RecoveryFunc func, gpointer data)
+{
+    Recovery *recovery = find(set, domain);
+    Waiter waiter = { func, data };
+
+    if (!recovery)
+        return FALSE;
+    g_array_append_val(recovery->waiters, waiter);
+    return TRUE;
 }
 
 RecoverySet *recovery_set_new(Driver *driver)

@@ -28,3 +28,9 @@ void recovery_set_leave(RecoverySet *set, const char *domain);
 /* The destination's daemon has no such session (SESSION_DIAL_ERROR_UNKNOWN): it is of no use for another
  * attempt. */
 void recovery_set_session_unknown(RecoverySet *set, const guint8 session[MIGRATION_SESSION_LEN]);
+
+/* Once, from the main loop: how the recovery of that domain has ended. */
+typedef void (*RecoveryFunc)(gboolean arrived, gpointer data);
+
+/* FALSE: there is none of that domain, and func will not be called. */
+gboolean recovery_set_wait(RecoverySet *set, const char *domain, RecoveryFunc func, gpointer data);

@@ -59,24 +59,51 @@ static void end(RecoveryAttempt *attempt, RecoveryOutcome outcome, const char *r
         func(outcome, reason, attempt->data);
 }
 
-/* A refusal is about the domain if libvirtd says that there is none of that name. */
-static void end_refused(RecoveryAttempt *attempt, const GError *error, RecoveryOutcome no_domain)
+static gboolean says_no_domain(const RecoveryAttempt *attempt, const GError *error)
 {
-    gboolean none = g_error_matches(error, RPC_CLIENT_ERROR, RPC_CLIENT_ERROR_REFUSED) &&
-                    rpc_client_refusal_code(attempt->client) == VIR_ERR_NO_DOMAIN;
+    return g_error_matches(error, RPC_CLIENT_ERROR, RPC_CLIENT_ERROR_REFUSED) &&
+           rpc_client_refusal_code(attempt->client) == VIR_ERR_NO_DOMAIN;
+}
 
-    end(attempt, none ? no_domain : RECOVERY_FAILED, error->message);
+static void end_refused(RecoveryAttempt *attempt, const GError *error)
+{
+    end(attempt, says_no_domain(attempt, error) ? RECOVERY_NO_DOMAIN : RECOVERY_FAILED,
+        error->message);
+}
+
+static void look_up(RecoveryAttempt *attempt, RpcClientFunc func)
+{
+    remote_text_ret args = { .text = attempt->domain };
+
+    rpc_client_call(attempt->client, PROC_DOMAIN_LOOKUP_BY_NAME, (xdrproc_t)xdr_remote_text_ret,
+                    &args, func, attempt);
 }
 
 /* ---- Perform ---- */
 
+static void on_still_here(RpcClient *client, const RpcFrame *reply, const GError *error,
+                          gpointer data)
+{
+    RecoveryAttempt *attempt = data;
+
+    if (error)
+        end_refused(attempt, error);
+    else
+        end(attempt, RECOVERY_NO_DOMAIN_THERE, _("libvirt has no such domain there"));
+}
+
+/* Either host may have said that it has no such domain. */
 static void on_performed(RpcClient *client, const RpcFrame *reply, const GError *error,
                          gpointer data)
 {
-    if (error)
-        end_refused(data, error, RECOVERY_NO_DOMAIN_THERE);
+    RecoveryAttempt *attempt = data;
+
+    if (!error)
+        end(attempt, RECOVERY_ARRIVED, NULL);
+    else if (says_no_domain(attempt, error))
+        look_up(attempt, on_still_here);
     else
-        end(data, RECOVERY_ARRIVED, NULL);
+        end(attempt, RECOVERY_FAILED, error->message);
 }
 
 static void perform(RecoveryAttempt *attempt)
@@ -111,7 +138,7 @@ static void on_state(RpcClient *client, const RpcFrame *reply, const GError *err
     gsize len;
 
     if (error) {
-        end_refused(attempt, error, RECOVERY_NO_DOMAIN);
+        end_refused(attempt, error);
         return;
     }
     payload = rpc_frame_payload(reply, &len);
@@ -136,7 +163,7 @@ static void on_found(RpcClient *client, const RpcFrame *reply, const GError *err
     gsize len;
 
     if (error) {
-        end_refused(attempt, error, RECOVERY_NO_DOMAIN);
+        end_refused(attempt, error);
         return;
     }
     payload = rpc_frame_payload(reply, &len);
@@ -155,13 +182,11 @@ static void on_found(RpcClient *client, const RpcFrame *reply, const GError *err
 static void on_open(RpcClient *client, const RpcFrame *reply, const GError *error, gpointer data)
 {
     RecoveryAttempt *attempt = data;
-    remote_text_ret args = { .text = attempt->domain };
 
     if (error)
         end(attempt, RECOVERY_FAILED, error->message);
     else
-        rpc_client_call(client, PROC_DOMAIN_LOOKUP_BY_NAME, (xdrproc_t)xdr_remote_text_ret, &args,
-                        on_found, attempt);
+        look_up(attempt, on_found);
 }
 
 static void on_auth(RpcClient *client, const RpcFrame *reply, const GError *error, gpointer data)

@@ -106,6 +106,7 @@ static void channel_failed(PumpChannel *c, const GError *error)
         channel_lost(c, error->message);
         return;
     }
+    c->link->is_lost = TRUE;
     c->link->tls_refused = TRUE;
     pump_channel_give_up(c, error->message);
 }

@@ -58,11 +58,18 @@ static char *gone_reason(const Relay *relay, const RelayChannel *channel)
 
 /* ---- what is due ---- */
 
+/* A completed side only wants to be asked; a peer that has all it needs may not come. */
+#define COMPLETED_WAIT_MS (JOB_RECONNECT_DEFAULT * 1000)
+
 static gint64 reconnect_due(const Relay *relay, const RelayChannel *channel)
 {
-    if (!channel->lost_us || relay->timeouts.reconnect_ms == 0)
+    guint ms = relay->timeouts.reconnect_ms;
+
+    if (session_state(relay->session) == SESSION_COMPLETED)
+        ms = ms == 0 ? COMPLETED_WAIT_MS : MIN(ms, COMPLETED_WAIT_MS);
+    if (!channel->lost_us || ms == 0)
         return G_MAXINT64;
-    return channel->lost_us + (gint64)relay->timeouts.reconnect_ms * 1000;
+    return channel->lost_us + (gint64)ms * 1000;
 }
 
 /* Both sides have agreed on the connection, and each may ask the other whether it is there. */

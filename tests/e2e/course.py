@@ -22,7 +22,7 @@ BEFORE_SWITCH = MOMENTS[:2]
 
 # QEMU's own limit keeps pre-copy from ending, so that nothing waits in front of the network there.
 PRECOPY_SPEED = "4"                     # MiB/s
-LINK, FASTER, CRAWL = "60mbit", "400mbit", "1mbit"
+LINK, FASTER, SLOWER, CRAWL = "60mbit", "400mbit", "8mbit", "1mbit"
 TIGHT = "32kb", "128kb"                 # so that little gets ahead of the rate
 MIB = 1 << 20
 
@@ -135,17 +135,20 @@ class Course:
     def _switch_over(self, stack):
         """The source's guest has stopped, and what the other needs to run is under way."""
         self._precopy(stack)
+        self.rig.shape(SLOWER, *TIGHT)  # else it would be there before anybody could do anything
+        self._switch("device")
         stack.enter_context(halted(self._helper(self.rig.b)))
-        self._switch()
+        assert not self.target.find("QEMU's migration: running"), "the guest runs on the destination already"
+        self.rig.shape(LINK)
 
-    def _switch(self):
+    def _switch(self, until):
         self.rig.a.virsh("migrate-postcopy", self.guest.name)
-        self.source.wait("QEMU's migration: (device|postcopy-active)", unless=self._must_go_on)
+        self.source.wait(f"QEMU's migration: {until}", unless=self._must_go_on)
 
     def _in_postcopy(self, stack):
-        if not self.source.find("QEMU's migration: postcopy-active"):
+        if not self.source.find("QEMU's migration: device"):
             self._precopy(stack)
-            self._switch()
+            self._switch("postcopy-active")
 
     def _first_requests(self, stack):
         """The guest has just begun to run on the destination."""
@@ -215,7 +218,7 @@ class Course:
     def release(self):
         """From here on it goes on as fast as it can. A pre-copy is switched over."""
         self.rig.unshape()
-        if self.busy() and not self.source.find("QEMU's migration: postcopy-active"):
+        if self.busy() and not self.source.find("QEMU's migration: device"):
             self._precopy(None)
             self.rig.a.virsh("migrate-postcopy", self.guest.name)
         return self

@@ -17,15 +17,11 @@ FROM_PORT = ("-p", "tcp", "--sport", str(MIGRATION_PORT))
 
 
 def connections(rig, source=None):
-    """The source's ports of the connections to the migration port that are up. Those of a helper come in
-    the order they were made, as long as none was replaced: the main channel is the first."""
+    """The source's ports of the connections that its helper has to the migration port. They come in the
+    order they were made, as long as none was replaced: the main channel is the first."""
     listed = (source or rig.a).run(["ss", "-Htnp", "state", "established", "dport", "=", PORT]).stdout
-    found = []
-    for line in listed.splitlines():
-        port = int(re.search(r":(\d+)\s+\S+%s\b" % PORT, line)[1])
-        fd = re.search(r"fd=(\d+)", line)
-        found.append((int(fd[1]) if fd else 0, port))
-    return [port for _, port in sorted(found)]
+    found = re.findall(r":(\d+)\s+\S+%s\s+users:.*\(\"virt-postcopy-h\",pid=\d+,fd=(\d+)" % PORT, listed)
+    return [int(port) for port, _ in sorted(found, key=lambda pair: int(pair[1]))]
 
 
 def reset(rig, ports, source=None):

@@ -362,17 +362,39 @@ static void test_domain_that_is_not_in_postcopy_is_left_alone(void **state)
     nothing_more_comes(f, 3);
 }
 
+static void answer_lookup(RpcEnd *end, guint n)
+{
+    remote_dom_ret dom = { .dom = { .name = (char *)DOMAIN, .id = 7 } };
+
+    answer(end, call(end, n, LOOKUP), (xdrproc_t)xdr_remote_dom_ret, &dom);
+    assert_true(rpc_test_until_closed(end));
+}
+
 static void test_guest_that_the_destination_has_lost_is_left_as_it_is(void **state)
 {
     Fixture *f = *state;
 
     breaks(f, 1);
-    for (guint n = 0; n < 3; n++) {
-        performs(f, n, 1);
-        fails(f, n, VIR_ERR_NO_DOMAIN);
-    }
-    nothing_more_comes(f, 3);
-    assert_true(is_known(f, 1));
+    performs(f, 0, 1);
+    refuse(end_of(f, 0), call(end_of(f, 0), 4, PERFORM), VIR_ERR_NO_DOMAIN);
+    answer_lookup(end_of(f, 0), 5);
+    assert_false(is_known(f, 1));
+    nothing_more_comes(f, 1);
+}
+
+static void test_domain_that_goes_in_the_middle_of_it_needs_no_recovery(void **state)
+{
+    Fixture *f = *state;
+    RpcEnd *end;
+
+    breaks(f, 1);
+    performs(f, 0, 1);
+    end = end_of(f, 0);
+    refuse(end, call(end, 4, PERFORM), VIR_ERR_NO_DOMAIN);
+    refuse(end, call(end, 5, LOOKUP), VIR_ERR_NO_DOMAIN);
+    assert_true(rpc_test_until_closed(end));
+    assert_false(is_known(f, 1));
+    nothing_more_comes(f, 1);
 }
 
 static void test_user_who_takes_over_ends_it(void **state)
@@ -417,6 +439,60 @@ static void test_nothing_is_tried_if_it_is_not_wanted(void **state)
     f->settings->auto_recover = FALSE;
     breaks(f, 1);
     nothing_more_comes(f, 0);
+}
+
+/* ---- who waits ---- */
+
+typedef struct {
+    guint calls;
+    gboolean arrived;
+} Ended;
+
+static void on_ended(gboolean arrived, gpointer data)
+{
+    Ended *ended = data;
+
+    ended->calls++;
+    ended->arrived = arrived;
+}
+
+static void test_who_waits_hears_that_the_guest_has_arrived(void **state)
+{
+    Fixture *f = *state;
+    Ended ended = { 0 };
+
+    breaks(f, 1);
+    assert_true(recovery_set_wait(f->driver.recoveries, DOMAIN, on_ended, &ended));
+    performs(f, 0, 1);
+    fails(f, 0, VIR_ERR_OPERATION_FAILED);
+    assert_int_equal(ended.calls, 0);
+    performs(f, 1, 1);
+    succeed(f, 1);
+    assert_int_equal(ended.calls, 1);
+    assert_true(ended.arrived);
+}
+
+static void test_who_waits_hears_that_it_was_given_up(void **state)
+{
+    Fixture *f = *state;
+    Ended ended = { 0 };
+
+    breaks(f, 1);
+    assert_true(recovery_set_wait(f->driver.recoveries, DOMAIN, on_ended, &ended));
+    recovery_set_leave(f->driver.recoveries, DOMAIN);
+    assert_int_equal(ended.calls, 1);
+    assert_false(ended.arrived);
+}
+
+static void test_without_a_recovery_nobody_waits(void **state)
+{
+    Fixture *f = *state;
+    Ended ended = { 0 };
+
+    assert_false(recovery_set_wait(f->driver.recoveries, DOMAIN, on_ended, &ended));
+    breaks(f, 1);
+    assert_false(recovery_set_wait(f->driver.recoveries, "vm2", on_ended, &ended));
+    assert_int_equal(ended.calls, 0);
 }
 
 /* ---- the URI ---- */
@@ -469,10 +545,14 @@ int main(void)
         CASE(test_domain_that_is_gone_needs_no_recovery),
         CASE(test_domain_that_is_not_in_postcopy_is_left_alone),
         CASE(test_guest_that_the_destination_has_lost_is_left_as_it_is),
+        CASE(test_domain_that_goes_in_the_middle_of_it_needs_no_recovery),
         CASE(test_user_who_takes_over_ends_it),
         CASE(test_attempt_that_libvirt_has_begun_is_the_last_when_a_user_takes_over),
         CASE(test_deadline_ends_it),
         CASE(test_nothing_is_tried_if_it_is_not_wanted),
+        CASE(test_who_waits_hears_that_the_guest_has_arrived),
+        CASE(test_who_waits_hears_that_it_was_given_up),
+        CASE(test_without_a_recovery_nobody_waits),
         cmocka_unit_test(test_uri_names_a_session_and_is_read_back),
         cmocka_unit_test(test_other_uris_are_not_taken_for_it),
     };
