@@ -85,6 +85,10 @@ static void on_replied(Proxy *proxy, RpcFrame *reply, gpointer data)
         proxy_reply(proxy, g_steal_pointer(&theirs));
         return;
     }
+    /* A domain of that name which began anew is none that waits to be resumed. */
+    if (!driver_job_is_resume(job))
+        migration_set_forget(job->driver->set, MIGRATION_SIDE_DESTINATION,
+                             migration_domain(job->migration));
     ours = answer_with_uri(job, theirs, &error);
     if (!ours) {
         fail(g_steal_pointer(&job), error->message);
@@ -119,7 +123,8 @@ static Migration *make_migration(const DriverJob *job, const char *capabilities,
     }
     if (!find_owner(job, capabilities, xml, &owner, error))
         return NULL;
-    return migration_new_destination(job->driver->set, name, &owner, error);
+    return migration_new_destination(job->driver->set, name, &owner, driver_job_is_resume(job),
+                                     error);
 }
 
 static void on_capabilities(Proxy *proxy, RpcFrame *reply, gpointer data)

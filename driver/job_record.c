@@ -181,6 +181,7 @@ static GKeyFile *to_key_file(const JobRecord *record)
     g_key_file_set_boolean(file, GROUP, "on-purpose", record->on_purpose);
     g_key_file_set_uint64(file, GROUP, "speed-user", record->speed_limit.user);
     g_key_file_set_boolean(file, GROUP, "speed-again", record->speed_limit.again);
+    g_key_file_set_boolean(file, GROUP, "recovers", record->recovers);
     g_key_file_set_int64(file, GROUP, "perform-procedure", record->perform_procedure);
     set_args(file, record->perform_args);
     g_key_file_set_int64(file, GROUP, "begun", record->begun);
@@ -307,6 +308,7 @@ static void read_rest(Reader *reader, JobRecord *record)
     record->on_purpose = read_flag(reader, "on-purpose");
     record->speed_limit.user = read_number(reader, "speed-user", G_MAXUINT64);
     record->speed_limit.again = read_flag(reader, "speed-again");
+    record->recovers = read_flag(reader, "recovers");
     record->perform_procedure = (gint32)read_number(reader, "perform-procedure", G_MAXINT32);
     record->perform_args = read_args(reader);
     record->begun = (gint64)read_number(reader, "begun", G_MAXINT64);

@@ -23,6 +23,7 @@ struct JobRecord {
     gboolean streaming;
     gboolean postcopy; /* the switch-over has begun: from here on a failure is libvirt's post-copy failure */
     gboolean on_purpose; /* somebody has cancelled or paused it */
+    gboolean recovers; /* resumes one that is paused */
     SpeedLimit speed_limit;
     gint32 perform_procedure; /* source: the call that began it, 0: none */
     GBytes *perform_args;     /* its arguments in XDR, without TLS flags; or NULL */

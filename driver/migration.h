@@ -33,9 +33,10 @@ Migration *migration_set_lookup(MigrationSet *set, const guint8 session[MIGRATIO
 /* The newest migration of that domain away from this host, or NULL; not referenced. */
 Migration *migration_set_find_source(MigrationSet *set, const char *domain);
 
-/* A destination: makes session id, token and QEMU's socket directory. In the set until it ends. */
+/* A destination: makes session id, token and QEMU's socket directory. In the set until it ends. recovers: it
+ * resumes one that is paused. */
 Migration *migration_new_destination(MigrationSet *set, const char *domain, const QemuOwner *owner,
-                                     GError **error);
+                                     gboolean recovers, GError **error);
 
 /* A source, from the URI that the destination made. limit: what the user said of the speed in
  * post-copy, as Perform has it. */

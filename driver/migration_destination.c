@@ -24,13 +24,14 @@ static void log_session(const Migration *migration)
 }
 
 Migration *migration_new_destination(MigrationSet *set, const char *domain, const QemuOwner *owner,
-                                     GError **error)
+                                     gboolean recovers, GError **error)
 {
     JobRecord *record = job_record_new();
     g_autoptr(Migration) migration = NULL;
 
     record->side = MIGRATION_SIDE_DESTINATION;
     record->domain = g_strdup(domain);
+    record->recovers = recovers;
     record->uri.host = g_strdup(set->host_name);
     record->uri.port = set->settings->migration_port;
     if (gnutls_rnd(GNUTLS_RND_NONCE, record->uri.session, MIGRATION_SESSION_LEN) < 0 ||

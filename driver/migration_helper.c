@@ -69,6 +69,8 @@ static void on_qemu_needed(HelperProcess *helper, gpointer data)
 
 static void hear_phase(Migration *migration, const char *phase)
 {
+    if (g_str_equal(phase, "postcopy-active"))
+        migration->postcopy_active = TRUE;
     if (migration->record->postcopy || !migration_phase_is_postcopy(migration, phase))
         return;
     migration->record->postcopy = TRUE;
@@ -256,14 +258,19 @@ static GVariant *bytes_variant(const guint8 *bytes, gsize len)
 }
 
 /* How it notices and endures a link that breaks. */
-static void add_link_options(GVariantBuilder *options, const Settings *s)
+static void add_link_options(GVariantBuilder *options, const Migration *migration)
 {
+    const Settings *s = migration->set->settings;
+
+
     g_variant_builder_add(options, "{sv}", "heartbeat-interval",
                           g_variant_new_uint32(s->keepalive_interval));
     g_variant_builder_add(options, "{sv}", "heartbeat-count",
                           g_variant_new_uint32(s->keepalive_count));
     g_variant_builder_add(options, "{sv}", "reconnect-timeout",
                           g_variant_new_uint32(s->reconnect_timeout));
+    g_variant_builder_add(options, "{sv}", "recovers",
+                          g_variant_new_boolean(migration->record->recovers));
     g_variant_builder_add(options, "{sv}", "rekey-records",
                           g_variant_new_uint32(s->migration_rekey_records));
 }
@@ -293,7 +300,7 @@ static GVariant *helper_options(const Migration *migration)
                           g_variant_new_string(compression_words[s->migration_compression]));
     g_variant_builder_add(&options, "{sv}", "compression-level",
                           g_variant_new_int32((gint32)s->migration_compression_level));
-    add_link_options(&options, s);
+    add_link_options(&options, migration);
     g_variant_builder_add(&options, "{sv}", "auth", g_variant_new_string(auth));
     if (s->migration_psk_identity)
         g_variant_builder_add(&options, "{sv}", "psk-identity",

@@ -322,11 +322,18 @@ typedef struct {
     gpointer data;
 } Supersede;
 
+/* A source QEMU that is cut off while it recovers can never be resumed again: see "recovers" in
+ * ram/org.libvirt.Postcopy1.xml. */
+static gboolean is_recovering(const Migration *migration)
+{
+    return migration->record->recovers && !migration->postcopy_active;
+}
+
 /* Somebody asks to resume what has not failed. */
 static gboolean is_whole(const Migration *migration)
 {
     return migration->record->streaming && !migration->adopting && !migration->over &&
-           !migration_has_lost_channel(migration);
+           (!migration_has_lost_channel(migration) || is_recovering(migration));
 }
 
 static gboolean on_all_superseded(gpointer data)

@@ -50,6 +50,7 @@ struct Migration {
     gboolean return_path;  /* the destination QEMU has said something */
     gboolean cancelled;
     gboolean superseded;
+    gboolean postcopy_active; /* source: the QEMUs have agreed on what is missing */
     gboolean aborted;
     char *error;
     MigrationEndedBy ended_by;

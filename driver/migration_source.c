@@ -22,6 +22,7 @@ Migration *migration_new_source(MigrationSet *set, const char *domain, const Mig
     record->uri = *uri;
     record->uri.host = g_strdup(uri->host);
     record->speed_limit = *limit;
+    record->recovers = limit->again;
     return migration_alloc(set, record);
 }
 

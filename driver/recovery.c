@@ -17,8 +17,8 @@
 /* Between attempts; the last one for all that follow. */
 static const guint pauses_ms[] = { 500, 1000, 2000, 4000, 5000 };
 
-/* Answers in a row that the domain is in another state, until that is believed: libvirtd may be in the midst of
- * changing its mind. */
+/* Answers in a row that the domain is in another state, until that is believed: libvirtd may be in the
+ * midst of changing its mind. */
 #define ANSWERS_BELIEVED 3
 
 struct RecoverySet {

@@ -143,6 +143,22 @@ gboolean engine_is_unfinished(const Engine *engine)
     return engine->source && outgoing_is_unfinished(qemu_source_outgoing(engine->source));
 }
 
+/* The source QEMU sends its first page when it knows that the destination's is ready for it. */
+gboolean engine_is_recovering(const Engine *engine)
+{
+    OutgoingState state;
+    RamStats stats;
+
+    if (engine->source) {
+        state = outgoing_state(qemu_source_outgoing(engine->source));
+        return (state == OUTGOING_NONE || state == OUTGOING_POSTCOPY_RECOVER) &&
+               !outgoing_warning(qemu_source_outgoing(engine->source));
+    }
+    incoming_get_stats(engine->incoming, &stats);
+    return incoming_state(engine->incoming) != INCOMING_END &&
+           stats.pages_normal + stats.pages_zero == 0;
+}
+
 gboolean engine_waits_for_worker(const Engine *engine)
 {
     return engine->source && outgoing_waits_for_worker(qemu_source_outgoing(engine->source));

@@ -46,6 +46,9 @@ gboolean engine_source_rate(Engine *engine, gint64 now_us, guint64 *ret_rate);
 /* Source: as outgoing_is_unfinished(). */
 gboolean engine_is_unfinished(const Engine *engine);
 
+/* In a session that recovers a paused migration: its QEMUs may not have agreed yet on what is missing. */
+gboolean engine_is_recovering(const Engine *engine);
+
 /* Source: the compressor's next result would be sent at once. */
 gboolean engine_waits_for_worker(const Engine *engine);
 

@@ -259,6 +259,7 @@ static gboolean configure(Job *job, const char *side, GVariant *dict, GVariant *
     config.timeouts.heartbeats = options.heartbeat_count;
     config.timeouts.reconnect_ms = options.reconnect_timeout * 1000;
     config.rekey_records = options.rekey_records;
+    config.recovers = options.recovers;
     config.creds = creds;
     config.check_host = !options.psk;
     config.allowed_dns = (const char *const *)options.allowed_dns;

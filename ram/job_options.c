@@ -109,6 +109,12 @@ static gboolean take_stage(GVariant *value, JobOptions *o, GError **error)
     return TRUE;
 }
 
+static gboolean take_recovers(GVariant *value, JobOptions *o, GError **error)
+{
+    o->recovers = g_variant_get_boolean(value);
+    return TRUE;
+}
+
 static gboolean take_paced(GVariant *value, JobOptions *o, GError **error)
 {
     o->paced = g_variant_get_boolean(value);
@@ -200,6 +206,7 @@ static const struct {
     { "reconnect-timeout", "u", FALSE, take_reconnect_timeout },
     { "heartbeat-interval", "u", FALSE, take_heartbeat_interval },
     { "heartbeat-count", "u", FALSE, take_heartbeat_count },
+    { "recovers", "b", FALSE, take_recovers },
     { "rekey-records", "u", FALSE, take_rekey_records },
 };
 

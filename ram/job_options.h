@@ -14,6 +14,7 @@ typedef struct {
     char *psk_identity;    /* or NULL: the file's first */
     gboolean psk;
     gboolean paced;
+    gboolean recovers;
     guint64 stage;
     RelayCompression compression; /* off: the session's features are without zstd */
     int compression_level;

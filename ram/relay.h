@@ -46,6 +46,7 @@ typedef struct {
     RelayCompression compression; /* source */
     int compression_level;        /* source: zstd's */
     guint rekey_records;          /* for tests, see tls_channel_set_rekey() */
+    gboolean recovers;            /* a migration that is paused: see "recovers" in the D-Bus interface */
 } RelayConfig;
 
 typedef struct Relay Relay;

@@ -37,6 +37,7 @@ struct Relay {
     char **allowed_dns;
     RelayTimeouts timeouts;
     guint rekey_records;
+    gboolean recovers;
     guint64 window;
     guint8 id[HELLO_SESSION_LEN];
     Mailbox *commands;

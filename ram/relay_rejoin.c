@@ -58,6 +58,14 @@ static char *gone_reason(const Relay *relay, const RelayChannel *channel)
 
 /* ---- what is due ---- */
 
+/* A source QEMU (of 7.2 at least) whose stream ends while it recovers waits for an answer for ever, and
+ * cannot be resumed any more: better it waits for the link. */
+static gboolean must_not_give_up(const Relay *relay)
+{
+    return relay->recovers && session_state_is_active(session_state(relay->session)) &&
+           engine_is_recovering(relay->engine);
+}
+
 /* A completed side only wants to be asked; a peer that has all it needs may not come. */
 #define COMPLETED_WAIT_MS (JOB_RECONNECT_DEFAULT * 1000)
 
@@ -65,6 +73,8 @@ static gint64 reconnect_due(const Relay *relay, const RelayChannel *channel)
 {
     guint ms = relay->timeouts.reconnect_ms;
 
+    if (must_not_give_up(relay))
+        return G_MAXINT64;
     if (session_state(relay->session) == SESSION_COMPLETED)
         ms = ms == 0 ? COMPLETED_WAIT_MS : MIN(ms, COMPLETED_WAIT_MS);
     if (!channel->lost_us || ms == 0)

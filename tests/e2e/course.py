@@ -13,6 +13,7 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 
 from migrating import POSTCOPY, RUN_DIR
 from wait import wait_for
@@ -24,6 +25,8 @@ BEFORE_SWITCH = MOMENTS[:2]
 PRECOPY_SPEED = "4"                     # MiB/s
 LINK, FASTER, SLOWER, CRAWL = "60mbit", "400mbit", "8mbit", "1mbit"
 TIGHT = "32kb", "128kb"                 # so that little gets ahead of the rate
+SWITCHED = "QEMU's migration: (device|postcopy-active)"
+FRAMED = 1.03                           # bytes on the link for one of memory
 MIB = 1 << 20
 
 
@@ -37,11 +40,6 @@ class LogWatch:
 
     def _size(self):
         return self.path.stat().st_size if self.path.exists() else 0
-
-    def again(self):
-        """Forgets what was written so far."""
-        self.offset = self._size()
-        return self
 
     def text(self):
         if not self.path.exists():
@@ -89,6 +87,7 @@ class Course:
         self.source, self.target = LogWatch(rig.a), LogWatch(rig.b)
         self.events = {host: [host.events()] for host in rig.hosts}
         self.migration = self.resume = None
+        self.switched_at = None         # bytes that had come over the link when it was switched over
 
     # -- its moments ------------------------------------------------------------------------
 
@@ -135,20 +134,41 @@ class Course:
     def _switch_over(self, stack):
         """The source's guest has stopped, and what the other needs to run is under way."""
         self._precopy(stack)
-        self.rig.shape(SLOWER, *TIGHT)  # else it would be there before anybody could do anything
-        self._switch("device")
-        stack.enter_context(halted(self._helper(self.rig.b)))
-        assert not self.target.find("QEMU's migration: running"), "the guest runs on the destination already"
-        self.rig.shape(LINK)
+        self.rig.a.virsh("migrate-setspeed", self.guest.name, "1")
+        with self._shell() as shell:
+            # Not for long before the switch: little of QEMU's stream is taken while nobody answers.
+            stack.enter_context(halted(self._helper(self.rig.b)))
+            shell.stdin.write(f"migrate-postcopy {self.guest.name}\n")
+            shell.stdin.flush()
+            self._switched()
 
-    def _switch(self, until):
+    @contextlib.contextmanager
+    def _shell(self):
+        """A virsh that is connected and waits for a command."""
+        shell = self.rig.a.popen(["virsh", "-q", "-c", self.rig.a.uri(scheme="qemu")], stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE, text=True)
+        try:
+            shell.stdin.write("hostname\n")
+            shell.stdin.flush()
+            shell.stdout.readline()
+            yield shell
+            shell.communicate("quit\n", 30)
+        finally:
+            shell.kill()
+            shell.wait()
+
+    def _switch(self):
         self.rig.a.virsh("migrate-postcopy", self.guest.name)
-        self.source.wait(f"QEMU's migration: {until}", unless=self._must_go_on)
+        self._switched()
+
+    def _switched(self):
+        self.source.wait(SWITCHED, unless=self._must_go_on)
+        self.switched_at = self.rig.b.wire_bytes()[0]
 
     def _in_postcopy(self, stack):
-        if not self.source.find("QEMU's migration: device"):
+        if not self.switched_at:
             self._precopy(stack)
-            self._switch("postcopy-active")
+            self._switch()
 
     def _first_requests(self, stack):
         """The guest has just begun to run on the destination."""
@@ -163,10 +183,12 @@ class Course:
     def _last_pages(self, stack):
         """The source QEMU has handed over everything, and the last of it is at the source's helper."""
         self._first_requests(stack)
-        for rate, left in ((FASTER, 8 * MIB), (LINK, 0)):
+        total = self.guest.memory * MIB * FRAMED
+        for rate, left in ((FASTER, 12 * MIB), (LINK, 1.5 * MIB)):
             self.rig.shape(rate, *TIGHT)
-            wait_for(lambda most=left: self._remaining() <= most, lambda most=left: f"no more than {most} bytes left; "
-                     f"there are {self._remaining()}", 30, 0.01)
+            wait_for(lambda most=total - left: self.rig.b.wire_bytes()[0] - self.switched_at > most,
+                     lambda: f"{self.guest.memory} MiB sent", 30, 0.005)
+        self.rig.shape(SLOWER, *TIGHT)
         wait_for(lambda: not self._written(), "everything taken from the source QEMU", 20, 0.002)
         self.rig.shape(CRAWL, *TIGHT)
         self._must_go_on()
@@ -175,9 +197,6 @@ class Course:
         """Bytes that the source QEMU has written and its helper has not read yet."""
         listed = self.rig.a.run(["ss", "-Hxn", "state", "connected"]).stdout
         return sum(int(line.split()[2]) for line in listed.splitlines() if f"{RUN_DIR}/out-" in line)
-
-    def _remaining(self):
-        return self.rig.a.job(self.guest.name).get("Memory remaining", 0)
 
     def _recovery(self, stack):
         """It has broken, and the QEMUs tell each other what is missing."""
@@ -193,8 +212,7 @@ class Course:
 
     def break_session(self):
         """Ends the session for good: the source's helper is killed. Then it is resumed."""
-        self.source.again()
-        self.target.again()
+        self.source, self.target = LogWatch(self.rig.a), LogWatch(self.rig.b)
         os.kill(self._helper(self.rig.a), signal.SIGKILL)
         if self.by_hand:
             self.wait_failed()
@@ -218,9 +236,9 @@ class Course:
     def release(self):
         """From here on it goes on as fast as it can. A pre-copy is switched over."""
         self.rig.unshape()
-        if self.busy() and not self.source.find("QEMU's migration: device"):
+        if self.busy() and not self.switched_at:
             self._precopy(None)
-            self.rig.a.virsh("migrate-postcopy", self.guest.name)
+            self._switch()
         return self
 
     def finish(self, check=True, timeout=60):

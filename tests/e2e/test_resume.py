@@ -4,7 +4,7 @@ helpers notices; one that is not fails as libvirt documents it, and is recovered
 import contextlib
 import time
 
-from course import BEFORE_SWITCH, MOMENTS, Course
+from course import BEFORE_SWITCH, MOMENTS, Course, LogWatch
 from cuts import KINDS, LASTING, MOMENTARY, connections, cut
 from guest import Guest
 from harness import deadline, note, own_rig, soak
@@ -17,7 +17,7 @@ DETECTION = 10                          # seconds within which a loss is noticed
 SHORT = 2                               # seconds of reconnect_timeout, where it shall pass
 MEMORY = 64                             # MiB
 
-LOST, RESUMED = "channel.* (is lost|lost)", "channel.* (goes on|resumed)"
+LOST = "the connection to the other host is lost"
 
 
 def busy_guest(rig, memory=MEMORY):
@@ -32,14 +32,14 @@ def resumes(host, guest):
 def hold(rig, course, kind, moment):
     """Cuts the link in that way until the source has noticed it, and mends it. Returns how many
     connections were lost at least."""
-    course.source.again()
+    log = LogWatch(rig.a)
     with cut(rig, kind):
         if kind in MOMENTARY:
             return 0 if (kind, moment) == ("reset of the preempt channel", "set-up") else 1
         if moment == "set-up":
             time.sleep(1)               # who shakes hands is patient
             return 0
-        course.source.wait(LOST, DETECTION)
+        log.wait(LOST, DETECTION)
         time.sleep(0.3)                 # so that a try to connect anew fails, too
         return 1
 

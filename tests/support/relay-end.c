@@ -74,6 +74,7 @@ End *end_new(SessionSide side, const EndSpec *spec)
         .session = { .side = side, .window = END_WINDOW, .features = spec->features },
         .creds = creds,
         .timeouts = spec->timeouts,
+        .recovers = spec->recovers,
         .stage = JOB_STAGE_MIN,
         .compression_level = JOB_COMPRESSION_LEVEL_DEFAULT,
     };
@@ -106,7 +107,7 @@ void end_free(End *end)
 
 End *good_end(SessionSide side)
 {
-    const EndSpec spec = { 1, 1, END_PATIENT, 0 };
+    const EndSpec spec = { .key = 1, .token = 1, .timeouts = END_PATIENT };
 
     return end_new(side, &spec);
 }

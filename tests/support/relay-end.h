@@ -35,6 +35,7 @@ typedef struct {
     guint8 token;
     RelayTimeouts timeouts;
     guint64 features;
+    gboolean recovers;
 } EndSpec;
 
 End *end_new(SessionSide side, const EndSpec *spec);

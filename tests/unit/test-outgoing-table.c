@@ -292,6 +292,31 @@ static void a_recovery_that_does_not_tell_the_page_sizes_is_passed_on(void **sta
     assert_non_null(strstr(outgoing_warning(bench.outgoing), "host pages"));
 }
 
+/* ---- QEMU's stream ends in the midst of an element ---- */
+
+static void ends_after(OutgoingState state, gsize expected)
+{
+    g_autoptr(GByteArray) before = NULL, after = NULL;
+    g_auto(Bench) bench;
+
+    bench_init(&bench, TRUE);
+    drive_to(&bench, state);
+    before = received_data(&bench);
+    assert_true(feed(&bench, OUTGOING_EV_QEMU_ENDED, NULL));
+    after = received_data(&bench);
+    assert_int_equal(after->len, expected);
+    if (expected > 0)
+        assert_memory_equal(after->data, raw, expected);
+}
+
+/* Outside of its section the beginning of a page, which is a zero, is the regular end of a stream. */
+static void what_qemu_has_only_begun_goes_on_while_the_sections_are_its_own(void **state)
+{
+    ends_after(OUTGOING_ACTIVE, sizeof raw);
+    ends_after(OUTGOING_DEVICE, sizeof raw);
+    ends_after(OUTGOING_POSTCOPY_ACTIVE, 0);
+}
+
 /* ---- requests ---- */
 
 static const struct {
@@ -381,6 +406,7 @@ int main(void)
         cmocka_unit_test(without_a_lane_it_is_transparent_from_the_beginning),
         cmocka_unit_test(qemus_preempt_connection_without_a_lane_ends_the_session),
         cmocka_unit_test(a_recovery_that_does_not_tell_the_page_sizes_is_passed_on),
+        cmocka_unit_test(what_qemu_has_only_begun_goes_on_while_the_sections_are_its_own),
         cmocka_unit_test(bad_requests_are_refused_by_what_is_wrong),
         cmocka_unit_test(a_request_that_is_no_request_is_refused),
         cmocka_unit_test(there_are_so_many_requests_at_a_time),

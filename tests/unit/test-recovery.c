@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* When a recovery is tried, by way of what, and when it ends: against a daemon that answers as the test wants. */
+/* When a recovery is tried, by way of what, and when it ends: against a daemon that answers as the test
+ * wants. */
 #include "config.h"
 
 #include <setjmp.h>

@@ -21,7 +21,8 @@
 #include "util/autofd.h"
 
 #define MIB (1024 * 1024)
-#define PATIENT_SPEC(the_features) { 1, 1, END_PATIENT, the_features }
+#define PATIENT_SPEC(the_features) \
+    { .key = 1, .token = 1, .timeouts = END_PATIENT, .features = the_features }
 
 /* The TCP connection of a channel, seen from between: it can be cut, and it can fall silent. */
 typedef struct {
@@ -350,7 +351,10 @@ static void connection_lost_before_the_answer_is_made_again(void **state)
 
 static void silence_is_found_and_mended(void **state)
 {
-    const EndSpec spec = { 1, 1, { 10000, 10000, 2000, 50, 4, 20000 }, SESSION_FEATURES_ALL };
+    const EndSpec spec = { .key = 1,
+                           .token = 1,
+                           .timeouts = { 10000, 10000, 2000, 50, 4, 20000 },
+                           .features = SESSION_FEATURES_ALL };
     g_auto(Hosts) h = { 0 };
     Streams s;
 
@@ -373,7 +377,10 @@ static void silence_is_found_and_mended(void **state)
 /* The destination never hears that the old connection is dead. */
 static void new_connection_takes_the_place_of_a_half_open_one(void **state)
 {
-    const EndSpec hasty = { 1, 1, { 10000, 10000, 2000, 50, 4, 20000 }, SESSION_FEATURE_RESUME };
+    const EndSpec hasty = { .key = 1,
+                            .token = 1,
+                            .timeouts = { 10000, 10000, 2000, 50, 4, 20000 },
+                            .features = SESSION_FEATURE_RESUME };
     const EndSpec calm = PATIENT_SPEC(SESSION_FEATURE_RESUME);
     g_auto(Hosts) h = { .source = end_new(SESSION_SOURCE, &hasty),
                         .destination = end_new(SESSION_DESTINATION, &calm) };
@@ -400,7 +407,7 @@ static void new_connection_takes_the_place_of_a_half_open_one(void **state)
 static void somebody_else_who_answers_ends_nothing(void **state)
 {
     const EndSpec spec = PATIENT_SPEC(SESSION_FEATURE_RESUME);
-    const EndSpec stranger_spec = { 2, 1, END_PATIENT, SESSION_FEATURE_RESUME };
+    const EndSpec stranger_spec = { .key = 2, .token = 1, .timeouts = END_PATIENT, .features = SESSION_FEATURE_RESUME };
     g_auto(Hosts) h = { 0 };
     g_autoptr(End) stranger = end_new(SESSION_DESTINATION, &stranger_spec);
     Wire *wire;
@@ -425,7 +432,10 @@ static void somebody_else_who_answers_ends_nothing(void **state)
 
 static void both_sides_give_up_in_the_end(void **state)
 {
-    const EndSpec spec = { 1, 1, { 10000, 10000, 2000, 10000, 4, 1000 }, SESSION_FEATURES_ALL };
+    const EndSpec spec = { .key = 1,
+                           .token = 1,
+                           .timeouts = { 10000, 10000, 2000, 10000, 4, 1000 },
+                           .features = SESSION_FEATURES_ALL };
     g_auto(Hosts) h = { 0 };
 
     begin_active(&h, &spec);
@@ -444,7 +454,10 @@ static void both_sides_give_up_in_the_end(void **state)
 
 static void lost_preempt_channel_ends_both_in_the_end(void **state)
 {
-    const EndSpec spec = { 1, 1, { 10000, 10000, 2000, 10000, 4, 1000 }, SESSION_FEATURES_ALL };
+    const EndSpec spec = { .key = 1,
+                           .token = 1,
+                           .timeouts = { 10000, 10000, 2000, 10000, 4, 1000 },
+                           .features = SESSION_FEATURES_ALL };
     g_auto(Hosts) h = { 0 };
 
     begin_active(&h, &spec);
@@ -453,6 +466,33 @@ static void lost_preempt_channel_ends_both_in_the_end(void **state)
     assert_string_equal(h.source->history->str, "setup active failed");
     assert_string_equal(h.destination->history->str, "setup active failed");
     assert_contains(h.source->reason, "preempt channel");
+}
+
+/* Not before the QEMUs have agreed on what is missing. */
+static void recovery_is_not_given_up(void **state)
+{
+    const EndSpec spec = { .key = 1,
+                           .token = 1,
+                           .timeouts = { 10000, 10000, 2000, 10000, 4, 200 },
+                           .features = SESSION_FEATURES_ALL,
+                           .recovers = TRUE };
+    g_auto(Hosts) h = { 0 };
+    gint64 until;
+    Streams s;
+
+    begin_active(&h, &spec);
+    cut(&h, CHANNEL_MAIN);
+    wait_until(lost_main, h.source, "ChannelLost");
+    wait_until(lost_main, h.destination, "ChannelLost");
+    for (until = g_get_monotonic_time() + G_USEC_PER_SEC; g_get_monotonic_time() < until;) {
+        g_main_context_iteration(NULL, FALSE);
+        g_usleep(10000);
+    }
+    assert_true(is_active(h.source) && is_active(h.destination));
+    reconnect(&h, CHANNEL_MAIN);
+    wait_until(has_main, h.source, "ChannelResumed");
+    s = stream(&h, MIB, MIB);
+    assert_arrived(&h, &s);
 }
 
 static void peer_that_is_known_to_be_gone_is_not_waited_for(void **state)
@@ -504,6 +544,7 @@ int main(void)
         cmocka_unit_test(somebody_else_who_answers_ends_nothing),
         cmocka_unit_test(both_sides_give_up_in_the_end),
         cmocka_unit_test(lost_preempt_channel_ends_both_in_the_end),
+        cmocka_unit_test(recovery_is_not_given_up),
         cmocka_unit_test(peer_that_is_known_to_be_gone_is_not_waited_for),
         cmocka_unit_test(without_the_feature_a_loss_is_the_end),
     };

@@ -122,7 +122,7 @@ static void slow_reader_costs_one_window(void **state)
 
 static void wrong_token_is_told_to_both_sides(void **state)
 {
-    const EndSpec other = { 1, 99, patient, 0 };
+    const EndSpec other = { .key = 1, .token = 99, .timeouts = patient };
     g_autoptr(End) source = end_new(SESSION_SOURCE, &other);
     g_autoptr(End) destination = good_end(SESSION_DESTINATION);
     g_autoptr(End) right = good_end(SESSION_SOURCE);
@@ -154,7 +154,7 @@ static void second_channel_with_the_token_is_refused(void **state)
 
 static void wrong_key_fails_the_handshake(void **state)
 {
-    const EndSpec other = { 2, 1, patient, 0 };
+    const EndSpec other = { .key = 2, .token = 1, .timeouts = patient };
     g_autoptr(End) source = end_new(SESSION_SOURCE, &other);
     g_autoptr(End) destination = good_end(SESSION_DESTINATION);
 
@@ -219,7 +219,7 @@ static void giving_up_leaves_an_active_migration_alone(void **state)
 
 static void silent_peer_is_dropped_at_its_deadline(void **state)
 {
-    const EndSpec spec = { 1, 1, hasty, 0 };
+    const EndSpec spec = { .key = 1, .token = 1, .timeouts = hasty };
     g_autoptr(End) destination = end_new(SESSION_DESTINATION, &spec);
     int tcp[2];
 
@@ -234,7 +234,7 @@ static void silent_peer_is_dropped_at_its_deadline(void **state)
 
 static void silent_destination_fails_the_source(void **state)
 {
-    const EndSpec spec = { 1, 1, hasty, 0 };
+    const EndSpec spec = { .key = 1, .token = 1, .timeouts = hasty };
     g_autoptr(End) source = end_new(SESSION_SOURCE, &spec);
     int tcp[2];
 
@@ -248,7 +248,7 @@ static void silent_destination_fails_the_source(void **state)
 
 static void answer_to_hello_has_a_deadline(void **state)
 {
-    const EndSpec spec = { 1, 1, { 10000, 200, 200, 10000, 4, 20000 }, 0 };
+    const EndSpec spec = { .key = 1, .token = 1, .timeouts = { 10000, 200, 200, 10000, 4, 20000 } };
     g_autoptr(End) source = end_new(SESSION_SOURCE, &spec);
     g_autoptr(End) destination = good_end(SESSION_DESTINATION);
 

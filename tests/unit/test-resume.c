@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A user's resume of what failed in post-copy: libvirtd is asked again while it does not know of the failure
+ * yet, and only then. */
+#include "config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+#include <pwd.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "driver/driver_priv.h"
+#include "driver/recovery.h"
+#include "driver/rpc_error.h"
+#include "driver/rpc_xdr.h"
+#include "tests/support/rpc-end.h"
+
+#define BEGIN 302 /* DOMAIN_MIGRATE_BEGIN3_PARAMS */
+#define SERIAL 7
+#define RESUME (VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_POSTCOPY_RESUME)
+
+typedef struct {
+    Settings *settings;
+    Driver driver; /* only what these calls need */
+    Proxy *proxy;
+    RpcEnd *client;
+    RpcEnd *libvirtd;
+} Fixture;
+
+static int setup(void **state)
+{
+    Fixture *f = g_new0(Fixture, 1);
+    g_autofree char *text = g_strdup_printf("helper_user = '%s'\n", getpwuid(getuid())->pw_name);
+    ProxyPeer peer = { .kind = PROXY_CLIENT_INNER };
+    g_autoptr(GError) error = NULL;
+    int client[2], upstream[2];
+
+    f->settings = settings_parse(text, strlen(text), "f.conf", &error);
+    assert_non_null(f->settings);
+    f->driver.settings = f->settings;
+    f->driver.set = migration_set_new(f->settings, &error);
+    assert_non_null(f->driver.set);
+    f->driver.recoveries = recovery_set_new(&f->driver);
+    rpc_test_pair(client);
+    rpc_test_pair(upstream);
+    f->client = rpc_end_new(rpc_stream_new_socket(client[0], TRUE));
+    f->libvirtd = rpc_end_new(rpc_stream_new_socket(upstream[0], TRUE));
+    f->proxy = proxy_ref(proxy_new(rpc_stream_new_socket(client[1], TRUE),
+                                   rpc_stream_new_socket(upstream[1], TRUE), &peer, driver_hooks(),
+                                   &f->driver));
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    Fixture *f = *state;
+
+    proxy_close(f->proxy);
+    rpc_test_settle();
+    proxy_unref(f->proxy);
+    rpc_end_free(f->client);
+    rpc_end_free(f->libvirtd);
+    recovery_set_free(f->driver.recoveries);
+    migration_set_free(f->driver.set);
+    settings_free(f->settings);
+    g_free(f);
+    return 0;
+}
+
+static void begin(Fixture *f, guint flags)
+{
+    remote_begin3_params args = { .dom = { .name = (char *)"vm1", .id = 3 }, .flags = flags };
+    g_autoptr(GByteArray) payload =
+        rpc_xdr_encode((xdrproc_t)xdr_remote_begin3_params, &args, "", NULL);
+    RpcHeader header = { .program = RPC_PROGRAM_REMOTE,
+                         .version = 1,
+                         .procedure = BEGIN,
+                         .type = RPC_TYPE_CALL,
+                         .serial = SERIAL };
+
+    rpc_stream_send(f->client->stream, rpc_frame_new(&header, payload->data, payload->len));
+}
+
+/* libvirtd's nth call, which must be the same each time. */
+static const RpcFrame *asked(Fixture *f, guint n)
+{
+    assert_true(rpc_test_until_frames(f->libvirtd, n + 1));
+    assert_true(rpc_test_same(rpc_end_frame(f->libvirtd, n), rpc_end_frame(f->libvirtd, 0)));
+    return rpc_end_frame(f->libvirtd, n);
+}
+
+static void refuse(Fixture *f, guint n, int code)
+{
+    rpc_stream_send(f->libvirtd->stream,
+                    rpc_error_reply(&asked(f, n)->header, code, VIR_FROM_QEMU, "not now"));
+}
+
+static void agree(Fixture *f, guint n)
+{
+    RpcHeader header = asked(f, n)->header;
+
+    header.type = RPC_TYPE_REPLY;
+    rpc_stream_send(f->libvirtd->stream, rpc_frame_new(&header, "\0\0\0\0\0\0\0\0", 8));
+}
+
+static void client_hears(Fixture *f, guint32 status)
+{
+    assert_true(rpc_test_until_frames(f->client, 1));
+    assert_int_equal(rpc_end_frame(f->client, 0)->header.serial, SERIAL);
+    assert_int_equal(rpc_end_frame(f->client, 0)->header.status, status);
+}
+
+static void test_libvirt_is_asked_again_until_it_knows_of_the_failure(void **state)
+{
+    Fixture *f = *state;
+
+    begin(f, RESUME);
+    refuse(f, 0, VIR_ERR_OPERATION_INVALID);
+    refuse(f, 1, VIR_ERR_OPERATION_INVALID);
+    agree(f, 2);
+    client_hears(f, RPC_STATUS_OK);
+    assert_int_equal(f->libvirtd->frames->len, 3);
+}
+
+static void test_another_refusal_counts_at_once(void **state)
+{
+    Fixture *f = *state;
+
+    begin(f, RESUME);
+    refuse(f, 0, VIR_ERR_NO_DOMAIN);
+    client_hears(f, RPC_STATUS_ERROR);
+    assert_int_equal(f->libvirtd->frames->len, 1);
+}
+
+static void test_a_migration_that_is_no_resume_is_not_asked_for_again(void **state)
+{
+    Fixture *f = *state;
+
+    begin(f, VIR_MIGRATE_POSTCOPY);
+    refuse(f, 0, VIR_ERR_OPERATION_INVALID);
+    client_hears(f, RPC_STATUS_ERROR);
+    assert_int_equal(f->libvirtd->frames->len, 1);
+}
+
+static void test_a_refusal_that_stays_is_told_in_the_end(void **state)
+{
+    Fixture *f = *state;
+
+    begin(f, RESUME);
+    for (guint n = 0; f->client->frames->len == 0; n++) {
+        assert_in_range(n, 0, 100);
+        refuse(f, n, VIR_ERR_OPERATION_INVALID);
+        while (f->client->frames->len == 0 && f->libvirtd->frames->len == n + 1)
+            g_main_context_iteration(NULL, TRUE);
+    }
+    client_hears(f, RPC_STATUS_ERROR);
+    assert_in_range(f->libvirtd->frames->len, 2, 100);
+}
+
+static void test_client_that_leaves_ends_it(void **state)
+{
+    Fixture *f = *state;
+
+    begin(f, RESUME);
+    refuse(f, 0, VIR_ERR_OPERATION_INVALID);
+    rpc_stream_close(f->client->stream, FALSE);
+    assert_true(rpc_test_until_closed(f->libvirtd));
+    assert_int_equal(f->libvirtd->frames->len, 1);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(test_libvirt_is_asked_again_until_it_knows_of_the_failure),
+        CASE(test_another_refusal_counts_at_once),
+        CASE(test_a_migration_that_is_no_resume_is_not_asked_for_again),
+        CASE(test_a_refusal_that_stays_is_told_in_the_end),
+        CASE(test_client_that_leaves_ends_it),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
