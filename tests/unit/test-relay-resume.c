@@ -407,7 +407,10 @@ static void new_connection_takes_the_place_of_a_half_open_one(void **state)
 static void somebody_else_who_answers_ends_nothing(void **state)
 {
     const EndSpec spec = PATIENT_SPEC(SESSION_FEATURE_RESUME);
-    const EndSpec stranger_spec = { .key = 2, .token = 1, .timeouts = END_PATIENT, .features = SESSION_FEATURE_RESUME };
+    const EndSpec stranger_spec = { .key = 2,
+                                    .token = 1,
+                                    .timeouts = END_PATIENT,
+                                    .features = SESSION_FEATURE_RESUME };
     g_auto(Hosts) h = { 0 };
     g_autoptr(End) stranger = end_new(SESSION_DESTINATION, &stranger_spec);
     Wire *wire;
