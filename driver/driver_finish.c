@@ -75,13 +75,30 @@ static void on_confirmed(Proxy *proxy, RpcFrame *reply, gpointer data)
     proxy_reply(proxy, reply);
 }
 
+/* The client has heard from the destination that the migration failed, and would have libvirtd note it. A
+ * recovery that has begun meanwhile has taken that note over, and must not be disturbed by another. */
+static void answer_failed(DriverJob *job)
+{
+    g_autoptr(DriverJob) owned = job;
+    RpcHeader header = job->header;
+
+    header.type = RPC_TYPE_REPLY;
+    header.status = RPC_STATUS_OK;
+    proxy_reply(job->proxy, rpc_frame_new(&header, NULL, 0));
+}
+
 void driver_migrate_confirm3(DriverJob *job)
 {
-    Migration *migration =
-        driver_client_find(job->proxy, MIGRATION_SIDE_SOURCE, migrate_call_domain(job->call));
+    const char *domain = migrate_call_domain(job->call);
+    Migration *migration = driver_client_find(job->proxy, MIGRATION_SIDE_SOURCE, domain);
 
     if (migration)
         migration_set_phase(migration, "confirm");
+    if (migrate_call_cancelled(job->call) &&
+        recovery_set_is_trying(job->driver->recoveries, domain)) {
+        answer_failed(job);
+        return;
+    }
     driver_job_strip(job);
     driver_job_forward(job, on_confirmed);
 }

@@ -234,6 +234,13 @@ static void on_broken(MigrationSet *migrations, const JobRecord *record, gpointe
         try_later(recovery, FIRST_PAUSE_MS);
 }
 
+gboolean recovery_set_is_trying(RecoverySet *set, const char *domain)
+{
+    const Recovery *recovery = find(set, domain);
+
+    return recovery && recovery->attempt && recovery_attempt_is_under_way(recovery->attempt);
+}
+
 void recovery_set_leave(RecoverySet *set, const char *domain)
 {
     Recovery *recovery = find(set, domain);

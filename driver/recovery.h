@@ -29,6 +29,9 @@ void recovery_set_leave(RecoverySet *set, const char *domain);
  * attempt. */
 void recovery_set_session_unknown(RecoverySet *set, const guint8 session[MIGRATION_SESSION_LEN]);
 
+/* libvirtd is at an attempt for that domain. */
+gboolean recovery_set_is_trying(RecoverySet *set, const char *domain);
+
 /* Once, from the main loop: how the recovery of that domain has ended. */
 typedef void (*RecoveryFunc)(gboolean arrived, gpointer data);
 

@@ -138,9 +138,10 @@ gboolean engine_source_rate(Engine *engine, gint64 now_us, guint64 *ret_rate)
            outgoing_source_rate(qemu_source_outgoing(engine->source), now_us, ret_rate);
 }
 
-gboolean engine_is_unfinished(const Engine *engine)
+OutgoingEnd engine_end_here(const Engine *engine)
 {
-    return engine->source && outgoing_is_unfinished(qemu_source_outgoing(engine->source));
+    return engine->source ? outgoing_end_here(qemu_source_outgoing(engine->source))
+                          : OUTGOING_END_WHOLE;
 }
 
 /* The source QEMU sends its first page when it knows that the destination's is ready for it. */

@@ -43,8 +43,8 @@ gboolean engine_run(Engine *engine, gint64 now_us, GError **error);
 /* Source: as outgoing_source_rate(). */
 gboolean engine_source_rate(Engine *engine, gint64 now_us, guint64 *ret_rate);
 
-/* Source: as outgoing_is_unfinished(). */
-gboolean engine_is_unfinished(const Engine *engine);
+/* As outgoing_end_here(); a destination's stream is always whole. */
+OutgoingEnd engine_end_here(const Engine *engine);
 
 /* In a session that recovers a paused migration: its QEMUs may not have agreed yet on what is missing. */
 gboolean engine_is_recovering(const Engine *engine);

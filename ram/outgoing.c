@@ -300,10 +300,22 @@ OutgoingState outgoing_state(const Outgoing *o)
     return o->state;
 }
 
-gboolean outgoing_is_unfinished(const Outgoing *o)
+OutgoingEnd outgoing_end_here(const Outgoing *o)
 {
-    return (IN(SETUP) | IN(ACTIVE) | IN(DEVICE)) & (1u << o->state) && !o->transparent &&
-           !o->precopy_ended;
+    if (o->transparent)
+        return OUTGOING_END_WHOLE;
+    switch (o->state) {
+    case OUTGOING_SETUP:
+    case OUTGOING_ACTIVE:
+        return o->precopy_ended ? OUTGOING_END_WHOLE : OUTGOING_END_CANCELLED;
+    case OUTGOING_DEVICE:
+    case OUTGOING_POSTCOPY_RECOVER:
+        return OUTGOING_END_BROKEN;
+    case OUTGOING_POSTCOPY_ACTIVE:
+        return o->ram_ended ? OUTGOING_END_WHOLE : OUTGOING_END_BROKEN;
+    default:
+        return OUTGOING_END_WHOLE;
+    }
 }
 
 gboolean outgoing_is_transparent(const Outgoing *o)

@@ -148,9 +148,14 @@ gboolean outgoing_waits_for_worker(const Outgoing *outgoing);
  * after each outgoing_run(). */
 gboolean outgoing_source_rate(Outgoing *outgoing, gint64 now_us, guint64 *ret_rate);
 
-/* A stream that ended here would be one that QEMU has given up: pre-copy, and RAM's end has not come. FALSE
- * too where that cannot be known. */
-gboolean outgoing_is_unfinished(const Outgoing *outgoing);
+/* What it means if the source's stream ends here. */
+typedef enum {
+    OUTGOING_END_WHOLE,     /* it is through, or nothing can be known of it */
+    OUTGOING_END_CANCELLED, /* pre-copy that was given up */
+    OUTGOING_END_BROKEN,    /* in the switch-over, or in post-copy with RAM still to come */
+} OutgoingEnd;
+
+OutgoingEnd outgoing_end_here(const Outgoing *outgoing);
 
 OutgoingState outgoing_state(const Outgoing *outgoing);
 /* TRUE: not understood, or no lane: everything is passed on. */

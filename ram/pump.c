@@ -21,6 +21,24 @@ static gboolean is_plain_end(const PumpQemu *qemu, const Session *session, int e
            (err == EPIPE || err == ECONNRESET);
 }
 
+/* What has been cancelled or paused at the source must not look like the end of a stream that is whole. */
+static void end_of_qemu(PumpQemu *qemu, Engine *engine, Session *session, gint64 now_us)
+{
+    OutgoingEnd end = qemu->connection == QEMU_MAIN ? engine_end_here(engine) : OUTGOING_END_WHOLE;
+
+    switch (end) {
+    case OUTGOING_END_WHOLE:
+        engine_on_eof(engine, qemu->connection, now_us);
+        break;
+    case OUTGOING_END_CANCELLED:
+        session_on_cancel(session, _("the source QEMU has ended the migration"), NULL);
+        break;
+    case OUTGOING_END_BROKEN:
+        session_on_qemu_broken(session, _("its stream ended before its end"), NULL);
+        break;
+    }
+}
+
 gboolean pump_qemu_in(PumpQemu *qemu, Engine *engine, Session *session, guint8 *buf, gint64 now_us)
 {
     ssize_t n;
@@ -41,11 +59,7 @@ gboolean pump_qemu_in(PumpQemu *qemu, Engine *engine, Session *session, guint8 *
     }
     if (n == 0 || is_plain_end(qemu, session, errno)) {
         qemu->ended = TRUE;
-        /* libvirt or a user has cancelled it there: what the peer has got is no whole stream. */
-        if (qemu->connection == QEMU_MAIN && engine_is_unfinished(engine))
-            session_on_cancel(session, _("the source QEMU has ended the migration"), NULL);
-        else
-            engine_on_eof(engine, qemu->connection, now_us);
+        end_of_qemu(qemu, engine, session, now_us);
     } else {
         session_on_qemu_broken(session, g_strerror(errno), NULL);
     }

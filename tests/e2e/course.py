@@ -26,7 +26,7 @@ PRECOPY_SPEED = "4"                     # MiB/s
 LINK, FASTER, SLOWER, CRAWL = "60mbit", "400mbit", "8mbit", "1mbit"
 TIGHT = "32kb", "128kb"                 # so that little gets ahead of the rate
 SWITCHED = "QEMU's migration: (device|postcopy-active)"
-FRAMED = 1.03                           # bytes on the link for one of memory
+FRAMED = 1.02                           # bytes on the link for one of memory
 MIB = 1 << 20
 
 
@@ -183,15 +183,21 @@ class Course:
     def _last_pages(self, stack):
         """The source QEMU has handed over everything, and the last of it is at the source's helper."""
         self._first_requests(stack)
-        total = self.guest.memory * MIB * FRAMED
-        for rate, left in ((FASTER, 12 * MIB), (LINK, 1.5 * MIB)):
+        total = self.guest.pages() * 4096 * FRAMED
+        for rate, left in ((FASTER, 12 * MIB), (LINK, 2 * MIB)):
             self.rig.shape(rate, *TIGHT)
-            wait_for(lambda most=total - left: self.rig.b.wire_bytes()[0] - self.switched_at > most,
-                     lambda: f"{self.guest.memory} MiB sent", 30, 0.005)
+            self._wait_sent(total - left)
         self.rig.shape(SLOWER, *TIGHT)
         wait_for(lambda: not self._written(), "everything taken from the source QEMU", 20, 0.002)
         self.rig.shape(CRAWL, *TIGHT)
         self._must_go_on()
+
+    def _wait_sent(self, most):
+        def sent():
+            self._must_go_on()
+            return self.rig.b.wire_bytes()[0] - self.switched_at >= most
+
+        wait_for(sent, f"{most} bytes sent in post-copy", 30, 0.005)
 
     def _written(self):
         """Bytes that the source QEMU has written and its helper has not read yet."""

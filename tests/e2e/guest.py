@@ -306,9 +306,9 @@ class Guest:
             raise GuestCorrupted(f"{self.name}: {last['bad']} wrong pages")
         assert last["touches"] > first["touches"], f"{self.name} does not touch its memory any more"
         return {"touches": last["touches"], "sweeps": last["sweeps"], "bad": last["bad"],
-                "pages": self._pages(), "stalls": stalls(None, last)}
+                "pages": self.pages(), "stalls": stalls(None, last)}
 
-    def _pages(self):
+    def pages(self):
         """Those it began with, and those that came later."""
         return sum(int(found.group(1)) for host in self.rig.hosts for line in self.lines(host)
                    if (found := re.match(r"PCG (?:READY|EXTRA) pages=(\d+)", line)))
