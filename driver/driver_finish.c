@@ -79,12 +79,12 @@ static void on_confirmed(Proxy *proxy, RpcFrame *reply, gpointer data)
  * recovery that has begun meanwhile has taken that note over, and must not be disturbed by another. */
 static void answer_failed(DriverJob *job)
 {
-    g_autoptr(DriverJob) owned = job;
     RpcHeader header = job->header;
 
     header.type = RPC_TYPE_REPLY;
     header.status = RPC_STATUS_OK;
     proxy_reply(job->proxy, rpc_frame_new(&header, NULL, 0));
+    driver_job_free(job);
 }
 
 void driver_migrate_confirm3(DriverJob *job)
