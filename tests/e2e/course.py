@@ -24,7 +24,9 @@ BEFORE_SWITCH = MOMENTS[:2]
 # QEMU's own limit keeps pre-copy from ending, so that nothing waits in front of the network there.
 PRECOPY_SPEED = "4"                     # MiB/s
 LINK, FASTER, SLOWER, CRAWL = "60mbit", "400mbit", "8mbit", "1mbit"
-TIGHT = "32kb", "128kb"                 # so that little gets ahead of the rate
+# So that little gets ahead of the rate. A queue must never be replaced by one with a smaller burst: a
+# packet in it that is larger than that would stay for ever.
+TIGHT = "32kb", "128kb"
 SWITCHED = "QEMU's migration: (device|postcopy-active)"
 FRAMED = 1.02                           # bytes on the link for one of memory
 MIB = 1 << 20
@@ -85,6 +87,7 @@ class Course:
     def __init__(self, rig, guest, *options, by_hand=False):
         self.rig, self.guest, self.options, self.by_hand = rig, guest, options, by_hand
         self.source, self.target = LogWatch(rig.a), LogWatch(rig.b)
+        self.target_libvirtd = LogWatch(rig.b, "libvirtd.log")
         self.events = {host: [host.events()] for host in rig.hosts}
         self.migration = self.resume = None
         self.switched_at = None         # bytes that had come over the link when it was switched over
@@ -110,7 +113,7 @@ class Course:
 
     def _begin(self):
         if self.migration is None:
-            self.rig.shape(LINK)
+            self.rig.shape(LINK, *TIGHT)
             self.migration = self.guest.start_migration(self.rig.a, self.rig.b, *POSTCOPY, "--bandwidth",
                                                         PRECOPY_SPEED, *self.options)
 
@@ -173,7 +176,7 @@ class Course:
     def _first_requests(self, stack):
         """The guest has just begun to run on the destination."""
         self._in_postcopy(stack)
-        self.target.wait("QEMU's migration: running", unless=self._must_go_on)
+        self.target_libvirtd.wait('"event": "RESUME"', unless=self._must_go_on)
 
     def _mid_postcopy(self, stack):
         self._first_requests(stack)

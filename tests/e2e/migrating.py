@@ -35,13 +35,13 @@ def begin_in_postcopy(rig, guest, *options, rate="200mbit", **where):
     return migration, *events
 
 
-def nothing_left(rig):
-    """No helper, no socket, no directory of a migration on either host."""
+def nothing_left(rig, timeout=5):
+    """No helper, no socket, no directory, no record of a migration on either host."""
     for host in rig.hosts:
         wait_for(lambda h=host: not h.helpers(), lambda h=host: f"no helper left on {h.name}", 20)
         left = host.path(RUN_DIR)
         wait_for(lambda p=left: not p.exists() or not list(p.iterdir()),
-                 lambda p=left: f"an empty {p}; there is {list(p.iterdir())}", 5)
+                 lambda p=left: f"an empty {p}; there is {list(p.iterdir())}", timeout)
 
 
 def arrived(rig, guest, source=None, target=None):

@@ -75,6 +75,7 @@ End *end_new(SessionSide side, const EndSpec *spec)
         .creds = creds,
         .timeouts = spec->timeouts,
         .recovers = spec->recovers,
+        .rekey_records = spec->rekey_records,
         .stage = JOB_STAGE_MIN,
         .compression_level = JOB_COMPRESSION_LEVEL_DEFAULT,
     };

@@ -36,6 +36,7 @@ typedef struct {
     RelayTimeouts timeouts;
     guint64 features;
     gboolean recovers;
+    guint rekey_records;
 } EndSpec;
 
 End *end_new(SessionSide side, const EndSpec *spec);

@@ -327,6 +327,29 @@ static void streams_pass_over_connections_that_are_cut(void **state)
         streams_pass_over_cuts(seed);
 }
 
+/* TLS_SOAK_MB: how much, each way. */
+static void streams_pass_under_new_keys_all_the_time(void **state)
+{
+    const char *mib = g_getenv("TLS_SOAK_MB");
+    guint64 len = (mib ? (guint64)atoi(mib) : 32) * MIB;
+    const EndSpec spec = { .key = 1,
+                           .token = 1,
+                           .timeouts = END_PATIENT,
+                           .features = SESSION_FEATURES_ALL,
+                           .rekey_records = mib ? 1000 : 100 };
+    g_auto(Hosts) h = { 0 };
+    Streams s;
+
+    begin_active(&h, &spec);
+    s = stream(&h, len, len);
+    while (!both_ended(&h))
+        g_main_context_iteration(NULL, TRUE);
+    assert_arrived(&h, &s);
+    print_message("%u MiB each way: %u and %u new keys\n", (guint)(len / MIB),
+                  (guint)h.source->stats.key_updates, (guint)h.destination->stats.key_updates);
+    assert_true(h.source->stats.key_updates > 0 && h.destination->stats.key_updates > 0);
+}
+
 static void connection_lost_before_the_answer_is_made_again(void **state)
 {
     const EndSpec spec = PATIENT_SPEC(SESSION_FEATURE_RESUME);
@@ -541,6 +564,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streams_pass_over_connections_that_are_cut),
+        cmocka_unit_test(streams_pass_under_new_keys_all_the_time),
         cmocka_unit_test(connection_lost_before_the_answer_is_made_again),
         cmocka_unit_test(silence_is_found_and_mended),
         cmocka_unit_test(new_connection_takes_the_place_of_a_half_open_one),
