@@ -6,6 +6,7 @@
 #include <glib/gi18n.h>
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
+#include <unistd.h>
 
 #include "driver/driver_priv.h"
 #include "driver/p2p.h"
@@ -126,8 +127,13 @@ static RpcFrame *arrived_answer(const DriverJob *job)
 static void on_recovered(gboolean arrived, gpointer data)
 {
     DriverJob *job = data;
-    RpcFrame *theirs = g_steal_pointer(&job->reply);
+    RpcFrame *theirs;
 
+    if (proxy_is_closed(job->proxy)) {
+        driver_job_free(job);
+        return;
+    }
+    theirs = g_steal_pointer(&job->reply);
     if (arrived) {
         rpc_frame_free(theirs);
         theirs = arrived_answer(job);
@@ -140,8 +146,9 @@ static void on_peer_explained(Migration *migration, gpointer data)
 {
     DriverJob *job = data;
 
-    if (!recovery_set_wait(job->driver->recoveries, migration_domain(migration), on_recovered, job))
-        driver_job_answer_now(job, g_steal_pointer(&job->reply));
+    if (!recovery_set_wait(job->driver->recoveries, migration_domain(migration), job->proxy,
+                           on_recovered, job))
+        on_recovered(FALSE, job);
 }
 
 static void on_peer_performed(Proxy *proxy, RpcFrame *reply, gpointer data)
@@ -180,6 +187,10 @@ static void on_peer_open(GObject *source, GAsyncResult *result, gpointer data)
         driver_job_refuse(job, VIR_ERR_OPERATION_FAILED, error->message);
         return;
     }
+    if (proxy_is_closed(job->proxy)) {
+        driver_job_free(job);
+        return;
+    }
     driver_job_strip(job);
     migrate_call_set_text(job->call, MIGRATE_TEXT_DCONNURI, p2p_uri(job->p2p));
     driver_job_forward(job, on_peer_performed);
@@ -192,11 +203,35 @@ static void open_peer(DriverJob *job)
     p2p_open(job->driver, job->proxy, job->call, &limit, on_peer_open, job);
 }
 
+/* A recovery ends what is there of its session, and needs nobody's password: it is this daemon's alone. */
+static gboolean is_our_own(const DriverJob *job)
+{
+    const ProxyPeer *peer = proxy_peer(job->proxy);
+
+    return peer->kind == PROXY_CLIENT_UNIX && peer->has_creds && peer->pid == getpid() &&
+           driver_job_is_resume(job);
+}
+
+static void recover_peer(DriverJob *job)
+{
+    if (is_our_own(job))
+        open_peer(job);
+    else
+        driver_job_refuse(job, VIR_ERR_ARGUMENT_UNSUPPORTED,
+                          _("postcopy+recover: URIs are for the daemon's own recoveries: to resume a "
+                            "migration give the URI of the destination, such as "
+                            "postcopy+tls://HOST/system"));
+}
+
 static void perform_peer(DriverJob *job)
 {
     const char *dconnuri = migrate_call_text(job->call, MIGRATE_TEXT_DCONNURI);
     gboolean tls = (migrate_call_flags(job->call) & VIR_MIGRATE_TLS) != 0;
 
+    if (dconnuri && recovery_uri_is(dconnuri)) {
+        recover_peer(job);
+        return;
+    }
     if (dconnuri && !migration_uri_is_ours(dconnuri) &&
         job->driver->settings->allow_plain_destination && !tls) {
         driver_job_pass(job);
@@ -208,7 +243,7 @@ static void perform_peer(DriverJob *job)
                             "host's virtpostcopyd: use a postcopy:// URI for it"));
         return;
     }
-    if (driver_job_is_resume(job) && !recovery_uri_is(dconnuri))
+    if (driver_job_is_resume(job))
         driver_resume_after(job, MIGRATION_SIDE_SOURCE, migrate_call_domain(job->call), open_peer);
     else
         open_peer(job);

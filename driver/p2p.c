@@ -275,6 +275,10 @@ static gboolean on_libvirtd(gint listener, GIOCondition condition, gpointer data
         log_warning(NULL, "peer-to-peer: refused a process that is not the libvirt daemon");
         return G_SOURCE_CONTINUE;
     }
+    if (p2p->recovers && !recovery_set_hand_over(p2p->driver->recoveries, p2p->domain)) {
+        log_info(NULL, "peer-to-peer: the recovery of domain %s was left to a user", p2p->domain);
+        return G_SOURCE_CONTINUE;
+    }
     p2p->watch = 0;
     p2p->inner = proxy_ref(proxy_new(rpc_stream_new_socket(autofd_steal(&fd), TRUE),
                                      g_steal_pointer(&p2p->peer), &peer, &inner_hooks,
@@ -338,11 +342,14 @@ static void on_recovery_dialled(GObject *source, GAsyncResult *result, gpointer 
 static gboolean dial_recovery(GTask *task, const char *dconnuri, GError **error)
 {
     P2p *p2p = g_task_get_task_data(task);
+    gboolean parsed = recovery_uri_parse(dconnuri, p2p->session);
     const JobRecord *record = NULL;
 
-    if (recovery_uri_parse(dconnuri, p2p->session))
+    if (parsed)
         record = migration_set_find_record(p2p->driver->set, MIGRATION_SIDE_SOURCE, p2p->session);
-    if (!record || !g_str_equal(record->domain, p2p->domain)) {
+    if (parsed && !record)
+        recovery_set_session_unknown(p2p->driver->recoveries, p2p->session);
+    if (!record || !record->broken || !g_str_equal(record->domain, p2p->domain)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
                     _("%s means no broken migration of domain %s that virtpostcopyd knows of"),
                     dconnuri, p2p->domain);

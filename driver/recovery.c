@@ -21,12 +21,19 @@ static const guint pauses_ms[] = { 500, 1000, 2000, 4000, 5000 };
  * midst of changing its mind. */
 #define ANSWERS_BELIEVED 3
 
+/* An attempt whose session has lasted that long has moved memory: what breaks it is a break of its own. */
+#define ANEW_AFTER_S 30
+
+/* Sessions that an attempt may go by. */
+#define RECORDS_MAX 5
+
 struct RecoverySet {
     Driver *driver;
     GPtrArray *recoveries; /* Recovery */
 };
 
 typedef struct {
+    Proxy *proxy; /* a reference */
     RecoveryFunc func;
     gpointer data;
 } Waiter;
@@ -35,17 +42,42 @@ typedef struct {
     RecoverySet *set;
     char *domain;
     GArray *waiters;
-    gboolean arrived;
     GPtrArray *records; /* JobRecord, of sessions the destination may still know; the newest last */
-    gint64 broken_at;
+    gint64 broken_at; /* monotonic, us: what recover_timeout is counted from */
     guint attempts;
     guint pause;  /* of pauses_ms, the next */
     guint denied; /* answers in a row that it is in another state */
     gboolean last; /* no other attempt after this one */
     guint timer;
     RecoveryAttempt *attempt; /* NULL between attempts */
+    gboolean handed_over; /* libvirtd goes on with that whatever becomes of it here */
     LogContext log;
 } Recovery;
+
+/* ---- who waits ---- */
+
+static void tell_waiter(Recovery *recovery, guint index, gboolean arrived)
+{
+    Waiter waiter = g_array_index(recovery->waiters, Waiter, index);
+
+    g_array_remove_index(recovery->waiters, index);
+    waiter.func(arrived, waiter.data);
+    proxy_unref(waiter.proxy);
+}
+
+static void tell_waiters(Recovery *recovery, gboolean arrived)
+{
+    while (recovery->waiters->len > 0)
+        tell_waiter(recovery, 0, arrived);
+}
+
+static void drop_gone_waiters(Recovery *recovery)
+{
+    for (guint i = recovery->waiters->len; i > 0; i--) {
+        if (proxy_is_closed(g_array_index(recovery->waiters, Waiter, i - 1).proxy))
+            tell_waiter(recovery, i - 1, FALSE);
+    }
+}
 
 static void recovery_free(gpointer data)
 {
@@ -53,11 +85,7 @@ static void recovery_free(gpointer data)
 
     g_clear_handle_id(&recovery->timer, g_source_remove);
     recovery_attempt_free(recovery->attempt);
-    for (guint i = 0; i < recovery->waiters->len; i++) {
-        Waiter *waiter = &g_array_index(recovery->waiters, Waiter, i);
-
-        waiter->func(recovery->arrived, waiter->data);
-    }
+    tell_waiters(recovery, FALSE);
     g_array_unref(recovery->waiters);
     g_ptr_array_unref(recovery->records);
     g_free(recovery->domain);
@@ -90,16 +118,16 @@ static const JobRecord *newest(const Recovery *recovery)
 static void log_by_hand(const LogContext *log, const char *domain)
 {
     log_info(log,
-             "to resume it by hand: virsh -c " DRIVER_URI " migrate --live --postcopy "
-             "--postcopy-resume %s DESTINATION, with what else was given to the migration",
-             domain);
+             _("to resume it by hand: virsh -c %1$s migrate --live --postcopy --postcopy-resume %2$s "
+               "DESTINATION, with what else was given to the migration"),
+             DRIVER_URI, domain);
 }
 
 /* ---- the end ---- */
 
 static void give_up(Recovery *recovery, const char *reason)
 {
-    log_error(&recovery->log, "recovery of domain %s given up after %u attempts: %s",
+    log_error(&recovery->log, _("recovery of domain %1$s given up after %2$u attempts: %3$s"),
               recovery->domain, recovery->attempts, reason);
     log_by_hand(&recovery->log, recovery->domain);
     recovery_end(recovery);
@@ -113,7 +141,7 @@ static void arrived(Recovery *recovery)
              "domain %s recovered at attempt %u, %" G_GINT64_FORMAT ".%03u s after the break",
              recovery->domain, recovery->attempts, elapsed / 1000, (guint)(elapsed % 1000));
     migration_set_forget(recovery->set->driver->set, MIGRATION_SIDE_SOURCE, recovery->domain);
-    recovery->arrived = TRUE;
+    tell_waiters(recovery, TRUE);
     recovery_end(recovery);
 }
 
@@ -122,8 +150,9 @@ static void end_of_the_matter(Recovery *recovery, RecoveryOutcome outcome, const
 {
     if (outcome == RECOVERY_NO_DOMAIN_THERE)
         log_error(&recovery->log,
-                  "domain %s cannot be recovered: the destination has lost it, and what is here is "
-                  "not whole without what it did there (%s); it is left as it is",
+                  _("domain %1$s cannot be recovered: the destination has lost it, and what is here "
+                    "is not whole without what it did there (%2$s); it is left as it is: when nothing "
+                    "of it is needed any more, virsh destroy ends it"),
                   recovery->domain, reason);
     else
         log_info(&recovery->log, "nothing to recover of domain %s: %s", recovery->domain, reason);
@@ -175,12 +204,14 @@ static gboolean attempt(gpointer data)
     const JobRecord *record = newest(recovery);
 
     recovery->timer = 0;
+    drop_gone_waiters(recovery);
     if (!record) {
         give_up(recovery, _("the destination's virtpostcopyd knows nothing of it any more"));
     } else if (recovery->attempts > 0 && is_too_late(recovery)) {
         give_up(recovery, _("recover_timeout is over"));
     } else {
         recovery->attempts++;
+        recovery->handed_over = FALSE;
         log_info(&recovery->log, "recovery of domain %s: attempt %u, by way of %s port %u",
                  recovery->domain, recovery->attempts, record->uri.host, record->uri.port);
         recovery->attempt = recovery_attempt_new(recovery->set->driver->settings, record,
@@ -210,8 +241,24 @@ static Recovery *recovery_new(RecoverySet *set, const char *domain)
     return recovery;
 }
 
-/* While an attempt runs this is about its own session: it fails by itself, and the next one has this record
- * first. The time begins anew, since there was a migration again. */
+/* Found after a start of the daemon, it may be of long ago. */
+static void begin_clock(Recovery *recovery, const JobRecord *record)
+{
+    gint64 elapsed = g_get_real_time() / G_USEC_PER_SEC - record->broken;
+
+    recovery->broken_at = g_get_monotonic_time() - MAX(elapsed, 0) * G_USEC_PER_SEC;
+    recovery->pause = 0;
+}
+
+static void add_record(Recovery *recovery, const JobRecord *record)
+{
+    if (recovery->records->len == RECORDS_MAX)
+        g_ptr_array_remove_index(recovery->records, 0);
+    g_ptr_array_add(recovery->records, job_record_copy(record));
+}
+
+/* While an attempt runs this is about its own session: it fails by itself, and the next one has this
+ * record first. */
 static void on_broken(MigrationSet *migrations, const JobRecord *record, gpointer data)
 {
     RecoverySet *set = data;
@@ -224,14 +271,26 @@ static void on_broken(MigrationSet *migrations, const JobRecord *record, gpointe
         log_by_hand(&log, record->domain);
         return;
     }
-    if (!recovery)
+    if (!recovery) {
         recovery = recovery_new(set, record->domain);
-    g_ptr_array_add(recovery->records, job_record_copy(record));
-    recovery->broken_at = g_get_monotonic_time();
-    recovery->pause = 0;
+        begin_clock(recovery, record);
+    } else if (record->broken - record->begun > ANEW_AFTER_S) {
+        begin_clock(recovery, record);
+    }
+    add_record(recovery, record);
     recovery->last = FALSE;
     if (!recovery->attempt)
         try_later(recovery, FIRST_PAUSE_MS);
+}
+
+gboolean recovery_set_hand_over(RecoverySet *set, const char *domain)
+{
+    Recovery *recovery = find(set, domain);
+
+    if (!recovery || !recovery->attempt || !recovery_attempt_is_under_way(recovery->attempt))
+        return FALSE;
+    recovery->handed_over = TRUE;
+    return TRUE;
 }
 
 gboolean recovery_set_is_trying(RecoverySet *set, const char *domain)
@@ -249,7 +308,8 @@ void recovery_set_leave(RecoverySet *set, const char *domain)
         return;
     log_info(&recovery->log, "recovery of domain %s left to a user", domain);
     recovery->last = TRUE;
-    if (!recovery->attempt || !recovery_attempt_is_under_way(recovery->attempt))
+    tell_waiters(recovery, FALSE);
+    if (!recovery->attempt || !recovery->handed_over)
         recovery_end(recovery);
 }
 
@@ -267,13 +327,16 @@ void recovery_set_session_unknown(RecoverySet *set, const guint8 session[MIGRATI
     }
 }
 
-gboolean recovery_set_wait(RecoverySet *set, const char *domain, RecoveryFunc func, gpointer data)
+gboolean recovery_set_wait(RecoverySet *set, const char *domain, Proxy *proxy, RecoveryFunc func,
+                           gpointer data)
 {
     Recovery *recovery = find(set, domain);
-    Waiter waiter = { func, data };
+    Waiter waiter = { proxy, func, data };
 
-    if (!recovery)
+    if (!recovery || recovery->last || proxy_is_closed(proxy))
         return FALSE;
+    drop_gone_waiters(recovery);
+    proxy_ref(proxy);
     g_array_append_val(recovery->waiters, waiter);
     return TRUE;
 }

@@ -6,6 +6,7 @@
 #include <glib/gi18n.h>
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "driver/driver.h"
@@ -79,16 +80,48 @@ static void look_up(RecoveryAttempt *attempt, RpcClientFunc func)
                     &args, func, attempt);
 }
 
+static gboolean decode_perform(const RecoveryAttempt *attempt, remote_perform3_params *ret,
+                               GError **error)
+{
+    gsize len;
+    const void *xdr = g_bytes_get_data(attempt->perform, &len);
+
+    return rpc_xdr_decode(xdr, len, (xdrproc_t)xdr_remote_perform3_params, ret, sizeof *ret,
+                          "DOMAIN_MIGRATE_PERFORM3_PARAMS", error);
+}
+
+/* What a look-up has found. FALSE: it was not the domain that migrates, and the attempt has ended. */
+static gboolean take_domain(RecoveryAttempt *attempt, const RpcFrame *reply, remote_dom_ret *ret)
+{
+    RPC_XDR_AUTO(remote_perform3_params, args) = { 0 };
+    g_autoptr(GError) error = NULL;
+    gsize len;
+    const guint8 *payload = rpc_frame_payload(reply, &len);
+
+    if (!rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_dom_ret, ret, sizeof *ret,
+                        "DOMAIN_LOOKUP_BY_NAME", &error) ||
+        !decode_perform(attempt, &args, &error)) {
+        end(attempt, RECOVERY_FAILED, error->message);
+        return FALSE;
+    }
+    if (memcmp(ret->dom.uuid, args.dom.uuid, sizeof args.dom.uuid) != 0) {
+        end(attempt, RECOVERY_NO_DOMAIN, _("the domain of that name is another one now"));
+        return FALSE;
+    }
+    return TRUE;
+}
+
 /* ---- Perform ---- */
 
 static void on_still_here(RpcClient *client, const RpcFrame *reply, const GError *error,
                           gpointer data)
 {
     RecoveryAttempt *attempt = data;
+    RPC_XDR_AUTO(remote_dom_ret, ret) = { 0 };
 
     if (error)
         end_refused(attempt, error);
-    else
+    else if (take_domain(attempt, reply, &ret))
         end(attempt, RECOVERY_NO_DOMAIN_THERE, _("libvirt has no such domain there"));
 }
 
@@ -111,11 +144,8 @@ static void perform(RecoveryAttempt *attempt)
     RPC_XDR_AUTO(remote_perform3_params, args) = { 0 };
     g_autoptr(GError) error = NULL;
     remote_text dconnuri = attempt->dconnuri;
-    gsize len;
-    const void *xdr = g_bytes_get_data(attempt->perform, &len);
 
-    if (!rpc_xdr_decode(xdr, len, (xdrproc_t)xdr_remote_perform3_params, &args, sizeof args,
-                        "DOMAIN_MIGRATE_PERFORM3_PARAMS", &error)) {
+    if (!decode_perform(attempt, &args, &error)) {
         end(attempt, RECOVERY_FAILED, error->message);
         return;
     }
@@ -149,6 +179,8 @@ static void on_state(RpcClient *client, const RpcFrame *reply, const GError *err
     else if (ret.state == VIR_DOMAIN_PAUSED && (ret.reason == VIR_DOMAIN_PAUSED_POSTCOPY ||
                                                 ret.reason == VIR_DOMAIN_PAUSED_POSTCOPY_FAILED))
         perform(attempt);
+    else if (ret.state == VIR_DOMAIN_SHUTOFF && ret.reason == VIR_DOMAIN_SHUTOFF_MIGRATED)
+        end(attempt, RECOVERY_ARRIVED, NULL); /* libvirt has completed it without being asked */
     else
         end(attempt, RECOVERY_NOT_FAILED, _("the domain is not paused in a post-copy migration"));
 }
@@ -158,20 +190,13 @@ static void on_found(RpcClient *client, const RpcFrame *reply, const GError *err
     RecoveryAttempt *attempt = data;
     RPC_XDR_AUTO(remote_dom_ret, ret) = { 0 };
     remote_get_max_speed args = { 0 };
-    g_autoptr(GError) problem = NULL;
-    const guint8 *payload;
-    gsize len;
 
     if (error) {
         end_refused(attempt, error);
         return;
     }
-    payload = rpc_frame_payload(reply, &len);
-    if (!rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_dom_ret, &ret, sizeof ret,
-                        "DOMAIN_LOOKUP_BY_NAME", &problem)) {
-        end(attempt, RECOVERY_FAILED, problem->message);
+    if (!take_domain(attempt, reply, &ret))
         return;
-    }
     args.dom = ret.dom;
     rpc_client_call(client, PROC_DOMAIN_GET_STATE, (xdrproc_t)xdr_remote_get_max_speed, &args,
                     on_state, attempt);

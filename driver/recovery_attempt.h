@@ -11,7 +11,7 @@ typedef struct RecoveryAttempt RecoveryAttempt;
 typedef enum {
     RECOVERY_ARRIVED,         /* the guest is on the destination, whole */
     RECOVERY_FAILED,          /* another attempt may do better */
-    RECOVERY_NO_DOMAIN,       /* this host has no such domain any more */
+    RECOVERY_NO_DOMAIN,       /* this host has no such domain any more, or another of that name */
     RECOVERY_NO_DOMAIN_THERE, /* this host has, the destination has not */
     RECOVERY_NOT_FAILED,      /* this host has, but not with a migration that failed in post-copy */
 } RecoveryOutcome;

@@ -6,8 +6,10 @@
 #include <glib/gi18n.h>
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
+#include <string.h>
 
 #include "driver/arrival.h"
+#include "driver/job_record.h"
 #include "util/log.h"
 
 /* What the libvirtd of a source calls on its destination in a peer-to-peer migration, without the phases. */
@@ -21,10 +23,17 @@ static const gint32 harmless[] = {
     361, /* CONNECT_UNREGISTER_CLOSE_CALLBACK */
 };
 
+/* What a resume is asked for with, and what has no part in one (bit 20: ZEROCOPY, which libvirt 8.5 has
+ * no name for). */
+#define FLAGS_NEEDED (VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_POSTCOPY_RESUME)
+#define FLAGS_REFUSED                                                                              \
+    (VIR_MIGRATE_OFFLINE | VIR_MIGRATE_TUNNELLED | VIR_MIGRATE_PARALLEL | (1u << 20))
+
 typedef struct {
     Driver *driver; /* NULL once that is gone */
     Proxy *proxy;
     char *domain;
+    guint8 session[MIGRATION_SESSION_LEN]; /* whose token was proved */
 } RecoveryClient;
 
 static gboolean is_harmless(gint32 procedure)
@@ -43,37 +52,64 @@ static const char *phase_problem(const RpcFrame *frame, const char *domain)
 
     if (!call)
         return _("its arguments cannot be read");
-    if (!(migrate_call_flags(call) & VIR_MIGRATE_POSTCOPY_RESUME))
+    if ((migrate_call_flags(call) & FLAGS_NEEDED) != FLAGS_NEEDED ||
+        (migrate_call_flags(call) & FLAGS_REFUSED))
         return _("it would begin a migration, not resume one");
     if (g_strcmp0(theirs, domain) != 0)
         return _("it is for another domain");
     return NULL;
 }
 
+static gboolean is_phase(gint32 procedure)
+{
+    return migrate_call_is_phase(procedure, MIGRATE_PHASE_PREPARE) ||
+           migrate_call_is_phase(procedure, MIGRATE_PHASE_FINISH);
+}
+
 const char *recovery_call_problem(const RpcFrame *frame, const char *domain)
 {
-    gint32 procedure = frame->header.procedure;
-
     if (frame->header.program != RPC_PROGRAM_REMOTE)
         return _("its program has no part in it");
-    if (migrate_call_is_phase(procedure, MIGRATE_PHASE_PREPARE) ||
-        migrate_call_is_phase(procedure, MIGRATE_PHASE_FINISH))
+    if (is_phase(frame->header.procedure))
         return phase_problem(frame, domain);
-    return is_harmless(procedure) ? NULL : _("it has no part in it");
+    return is_harmless(frame->header.procedure) ? NULL : _("it has no part in it");
+}
+
+/* The session may have been forgotten since the client came, because its guest has arrived or is gone. What it
+ * has prepared before it may finish: that can take longer than the record is kept. */
+static gboolean has_right(RecoveryClient *client, gint32 procedure)
+{
+    return migration_set_find_record(client->driver->set, MIGRATION_SIDE_DESTINATION,
+                                     client->session) ||
+           (migrate_call_is_phase(procedure, MIGRATE_PHASE_FINISH) &&
+            driver_client_find(client->proxy, MIGRATION_SIDE_DESTINATION, client->domain));
+}
+
+static const char *problem_now(RecoveryClient *client, const RpcFrame *frame)
+{
+    const char *problem = recovery_call_problem(frame, client->domain);
+
+    if (problem)
+        return problem;
+    if (!client->driver)
+        return _("the daemon stops");
+    if (is_phase(frame->header.procedure) && !has_right(client, frame->header.procedure))
+        return _("the session it came with is not known any more");
+    return NULL;
 }
 
 static gboolean on_call(Proxy *proxy, RpcFrame *frame, gpointer data)
 {
     RecoveryClient *client = data;
     LogContext log = { .client = proxy_name(proxy) };
-    const char *problem = recovery_call_problem(frame, client->domain);
+    const char *problem = problem_now(client, frame);
     g_autofree char *message = NULL;
 
-    if (!problem && client->driver)
+    if (!problem)
         return driver_hooks()->call(proxy, frame, client->driver);
-    message = g_strdup_printf(_("procedure %1$d is not for a connection that recovers domain %2$s: %3$s"),
-                              frame->header.procedure, client->domain,
-                              problem ? problem : _("the daemon stops"));
+    message = g_strdup_printf(
+        _("procedure %1$d is not for a connection that recovers domain %2$s: %3$s"),
+        frame->header.procedure, client->domain, problem);
     log_warning(&log, "%s", message);
     proxy_reply_error(proxy, &frame->header, VIR_ERR_OPERATION_DENIED, VIR_FROM_RPC, message);
     rpc_frame_free(frame);
@@ -109,22 +145,24 @@ static gboolean on_superseded(gpointer data)
 }
 
 void recovery_client_start(Driver *driver, RpcStream *stream, RpcStream *upstream,
-                           const ProxyPeer *peer, const char *domain)
+                           const ProxyPeer *peer, const JobRecord *record)
 {
     RecoveryClient *client = g_new0(RecoveryClient, 1);
     g_autofree char *who = arrival_describe(peer);
     LogContext log = { 0 };
 
-    close_earlier(driver, domain);
+    close_earlier(driver, record->domain);
     client->driver = driver;
-    client->domain = g_strdup(domain);
+    client->domain = g_strdup(record->domain);
+    memcpy(client->session, record->uri.session, sizeof client->session);
     client->proxy = proxy_new(stream, upstream, peer, &hooks, client);
     g_ptr_array_add(driver->recovery_clients, client);
     log.client = proxy_name(client->proxy);
-    log_info(&log, "%s recovers domain %s", who, domain);
+    log_info(&log, "%s recovers domain %s", who, client->domain);
     /* The source has given the session up, and a helper that waits for it still keeps both libvirtds from
      * seeing that: in a peer-to-peer migration the source's would not even begin. */
-    migration_set_supersede(driver->set, MIGRATION_SIDE_DESTINATION, domain, on_superseded, NULL);
+    migration_set_supersede(driver->set, MIGRATION_SIDE_DESTINATION, client->domain, on_superseded,
+                            NULL);
 }
 
 void recovery_clients_close(Driver *driver)

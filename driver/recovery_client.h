@@ -5,9 +5,10 @@
 
 #include "driver/driver_priv.h"
 
-/* Takes both streams and copies the rest. Ends when either stream does, or with recovery_clients_close(). */
+/* record: of the session whose token was proved. Takes both streams and copies the rest. Ends when
+ * either stream does, or with recovery_clients_close(). */
 void recovery_client_start(Driver *driver, RpcStream *client, RpcStream *upstream,
-                           const ProxyPeer *peer, const char *domain);
+                           const ProxyPeer *peer, const JobRecord *record);
 
 void recovery_clients_close(Driver *driver);
 

@@ -24,6 +24,7 @@ typedef struct {
     GCancellable *stopped;
     ProxyPeer peer;
     char *domain;
+    guint8 session[MIGRATION_SESSION_LEN];
     guint8 token[MIGRATION_TOKEN_LEN];
     gboolean handshaken;
     gboolean proven;
@@ -100,6 +101,29 @@ static gboolean let_in(TlsChannel *channel, gpointer data, GError **error)
 
 /* ---- from the proof to a proxy ---- */
 
+/* It may have been forgotten since the caller came. */
+static const JobRecord *find_record(const Caller *caller)
+{
+    const JobRecord *record = migration_set_find_record(
+        caller->driver->set, MIGRATION_SIDE_DESTINATION, caller->session);
+
+    if (!record)
+        log_warning(NULL, "migration port: %s wants to recover domain %s: that session is gone",
+                    caller->peer.address, caller->domain);
+    return record;
+}
+
+static void start_client(Caller *caller, int upstream)
+{
+    const JobRecord *record = find_record(caller);
+
+    if (record)
+        recovery_client_start(caller->driver, g_steal_pointer(&caller->client),
+                              rpc_stream_new_socket(upstream, TRUE), &caller->peer, record);
+    else
+        close(upstream);
+}
+
 static void on_upstream(GObject *source, GAsyncResult *result, gpointer data)
 {
     g_autoptr(Caller) caller = data;
@@ -113,8 +137,7 @@ static void on_upstream(GObject *source, GAsyncResult *result, gpointer data)
         log_error(NULL, "migration port: %s wants to recover domain %s: %s", caller->peer.address,
                   caller->domain, error->message);
     } else {
-        recovery_client_start(caller->driver, g_steal_pointer(&caller->client),
-                              rpc_stream_new_socket(fd, TRUE), &caller->peer, caller->domain);
+        start_client(caller, fd);
     }
 }
 
@@ -132,7 +155,7 @@ static void on_proven(GObject *source, GAsyncResult *result, gpointer data)
         return;
     }
     caller->client = rpc_stream_new_tls(channel);
-    if (g_cancellable_is_cancelled(caller->stopped))
+    if (g_cancellable_is_cancelled(caller->stopped) || !find_record(caller))
         return;
     settings = caller->driver->settings;
     /* Of a shared key there is only a name that is no distinguished one. */
@@ -183,6 +206,7 @@ void recovery_port_take(Driver *driver, int fd, const char *address,
     caller->peer.kind = PROXY_CLIENT_RECOVERY;
     caller->peer.address = g_strdup(address);
     caller->domain = g_strdup(record->domain);
+    memcpy(caller->session, session, sizeof caller->session);
     memcpy(caller->token, record->uri.token, sizeof caller->token);
     driver->recovery_callers++;
     channel = open_channel(driver->settings, fd, &error);

@@ -88,7 +88,9 @@ static void on_state(Job *job, const RelayReport *report)
     postcopy_migration_set_last_error(job->skeleton, report->reason);
     postcopy_migration_set_ended_by(job->skeleton, session_ended_by_name(report->ended_by));
     job_properties_set_statistics(job->skeleton, &report->stats);
-    if (session_state_is_end(report->state) && report->state != SESSION_COMPLETED)
+    if (report->state == SESSION_COMPLETED)
+        job_properties_set_lost(job->skeleton, CHANNEL_PREEMPT, FALSE);
+    else if (session_state_is_end(report->state))
         job_properties_none_lost(job->skeleton);
     write_outcome(job);
     flush_properties(job);

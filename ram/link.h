@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* One TLS connection to a peer: from its handshake on, through HELLO, until it becomes the main
- * channel or is refused. Never blocks; belongs to the relay thread. */
+/* One TLS connection to a peer: from its handshake on, through HELLO, until it becomes a channel
+ * or is refused. Never blocks; belongs to the relay thread. */
 #pragma once
 
 #include "tls/channel.h"
@@ -19,6 +19,7 @@ typedef struct {
     TlsChannel *channel;
     FrameReader reader;
     LinkState state;
+    guint64 number;     /* accepted: in this order */
     char *address;      /* for messages */
     gint64 deadline_us; /* monotonic; 0: none */
     gboolean tls_refused; /* TLS itself failed: certificate, key, alert; not the transport */
@@ -26,6 +27,8 @@ typedef struct {
     gboolean resumes;   /* takes the place of a connection that was lost */
     gboolean is_lost;   /* and that was told */
     gint64 heard_us;    /* when the peer has said something last; monotonic */
+    gint64 asked_us;    /* when it was asked for that last; stale if before heard_us */
+    guint asked;        /* intervals since then */
     GBytes *last_words; /* refused: what is left of the ERROR frame */
     guint64 wire_sent_before; /* on the TCP socket before TLS began */
     guint64 wire_received_before;

@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include <glib/gi18n.h>
+#include <string.h>
 
 #include "ram/relay_priv.h"
 #include "util/autofd.h"
@@ -13,6 +14,14 @@ static gboolean is_over(const Relay *relay)
     SessionState state = session_state(relay->session);
 
     return session_state_is_end(state) && state != SESSION_COMPLETED;
+}
+
+static gboolean drop_candidate(Relay *relay, Link *link, const char *reason)
+{
+    if (reason)
+        relay_report_refused(relay, link->address, reason);
+    g_ptr_array_remove(relay->candidates, link);
+    return FALSE;
 }
 
 void relay_accept_peer(Relay *relay, RelayCommand *command)
@@ -31,26 +40,20 @@ void relay_accept_peer(Relay *relay, RelayCommand *command)
         relay_report_refused(relay, command->text, _("the migration is over"));
         return;
     }
-    if (relay->candidates->len >= RELAY_CANDIDATES_MAX) {
-        relay_report_refused(relay, command->text, _("too many channels are being set up"));
-        return;
-    }
+    /* The oldest has had its time. Somebody who fills the places, and has no key, must not be able to keep
+     * the peer out. */
+    if (relay->candidates->len >= RELAY_CANDIDATES_MAX)
+        drop_candidate(relay, relay->candidates->pdata[0],
+                       _("too many channels are being set up"));
     link = link_new(autofd_steal(&command->fd), relay->creds, &config, command->text,
                     relay_in_ms(relay->timeouts.handshake_ms), &error);
     if (!link) {
         relay_report_refused(relay, command->text, error->message);
         return;
     }
+    link->number = ++relay->accepted;
     tls_channel_set_rekey(link->channel, relay->rekey_records);
     g_ptr_array_add(relay->candidates, link);
-}
-
-static gboolean drop_candidate(Relay *relay, Link *link, const char *reason)
-{
-    if (reason)
-        relay_report_refused(relay, link->address, reason);
-    g_ptr_array_remove(relay->candidates, link);
-    return FALSE;
 }
 
 static gboolean refuse_candidate(Relay *relay, Link *link, const GError *why)
@@ -77,6 +80,7 @@ static void take_candidate(Relay *relay, Link *link, RelayChannel *channel)
     link->deadline_us = 0;
     link->heard_us = g_get_monotonic_time();
     channel->pump.link = link;
+    channel->newest = link->number;
     relay_report_channel_up(relay, link, channel->kind);
 }
 
@@ -84,15 +88,16 @@ static gboolean judge_main(Relay *relay, Link *link, const HelloBody *hello, GEr
 {
     guint8 proof[HELLO_PROOF_LEN];
 
+    gboolean good;
+
     if (relay->has_key &&
         !channel_proof(relay->key, link->channel, CHANNEL_MAIN, 0, proof, error))
         return FALSE;
-    if (!session_judge_hello(relay->session, hello, relay->has_key ? proof : NULL, error))
+    good = session_judge_hello(relay->session, hello, relay->has_key ? proof : NULL, error);
+    explicit_bzero(proof, sizeof proof);
+    if (!good)
         return FALSE;
-    if (hello->resume)
-        return TRUE;
-    relay->has_key = channel_key(link->channel, relay->key, error);
-    return relay->has_key;
+    return hello->resume || relay_take_key(relay, link, error);
 }
 
 static gboolean promote_main(Relay *relay, Link *link, const HelloBody *hello)
@@ -110,10 +115,12 @@ static gboolean judge_preempt(Relay *relay, Link *link, const HelloBody *hello, 
 {
     const RelayChannel *channel = &relay->preempt;
     guint8 proof[HELLO_PROOF_LEN];
+    gboolean good = channel_proof(relay->key, link->channel, channel->kind, channel->number, proof,
+                                  error) &&
+                    lane_judge_hello(relay->lane, hello, proof, error);
 
-    return channel_proof(relay->key, link->channel, channel->kind, channel->number, proof,
-                         error) &&
-           lane_judge_hello(relay->lane, hello, proof, error);
+    explicit_bzero(proof, sizeof proof);
+    return good;
 }
 
 static gboolean promote_preempt(Relay *relay, Link *link, const HelloBody *hello)
@@ -130,9 +137,18 @@ static gboolean promote_preempt(Relay *relay, Link *link, const HelloBody *hello
     return FALSE;
 }
 
+/* The source dials one after the other: what comes on an older connection than the channel's was given
+ * up long ago, and would take the place, and the key, of one that is alive. */
+static gboolean is_outdated(const RelayChannel *channel, const Link *link)
+{
+    return link->number < channel->newest;
+}
+
 /* What is not (yet) another channel is judged as the main one, whose errors say why not. */
 static gboolean promote_candidate(Relay *relay, Link *link, const HelloBody *hello)
 {
+    if (is_outdated(hello->kind == CHANNEL_PREEMPT ? &relay->preempt : &relay->main, link))
+        return drop_candidate(relay, link, _("a later connection has taken its place"));
     if (hello->kind == CHANNEL_PREEMPT && relay->lane && relay->has_key)
         return promote_preempt(relay, link, hello);
     return promote_main(relay, link, hello);

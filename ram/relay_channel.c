@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include <glib/gi18n.h>
+#include <string.h>
 
 #include "ram/relay_priv.h"
 #include "util/autofd.h"
@@ -58,6 +59,14 @@ static void keep_ticket(RelayChannel *channel)
     channel->ticket = ticket;
 }
 
+static void set_error_code(Relay *relay, const RelayChannel *channel, JobError code)
+{
+    if (channel->kind == CHANNEL_MAIN)
+        relay->connect_error = code;
+    else
+        relay->channel_error = code;
+}
+
 void relay_forget_link(Relay *relay, RelayChannel *channel)
 {
     guint64 key_updates = 0;
@@ -67,12 +76,8 @@ void relay_forget_link(Relay *relay, RelayChannel *channel)
     relay_count_wire(channel, &channel->wire_sent, &channel->wire_received, &key_updates);
     channel->key_updates = key_updates;
     keep_ticket(channel);
-    if (channel->pump.link->tls_refused) {
-        if (channel->kind == CHANNEL_MAIN)
-            relay->connect_error = JOB_ERROR_TLS;
-        else
-            relay->channel_error = JOB_ERROR_TLS;
-    }
+    if (channel->pump.link->tls_refused)
+        set_error_code(relay, channel, JOB_ERROR_TLS);
     g_clear_pointer(&channel->pump.link, link_free);
 }
 
@@ -92,34 +97,38 @@ void relay_drop_link(Relay *relay, RelayChannel *channel)
 
 /* ---- the source's HELLO ---- */
 
-static gboolean hello_main(Relay *relay, GError **error)
+gboolean relay_take_key(Relay *relay, Link *link, GError **error)
 {
-    TlsChannel *tls = relay->main.pump.link->channel;
-    guint8 proof[HELLO_PROOF_LEN];
+    guint8 key[CHANNEL_KEY_LEN];
 
-    if (session_wants_proof(relay->session))
-        return channel_proof(relay->key, tls, CHANNEL_MAIN, 0, proof, error) &&
-               session_on_channel_up(relay->session, proof, error);
-    relay->has_key = channel_key(tls, relay->key, error);
-    return relay->has_key && session_on_channel_up(relay->session, NULL, error);
+    if (!channel_key(link->channel, key, error))
+        return FALSE;
+    memcpy(relay->key, key, sizeof key);
+    explicit_bzero(key, sizeof key);
+    relay->has_key = TRUE;
+    return TRUE;
 }
 
-static gboolean hello_preempt(Relay *relay, GError **error)
+static gboolean prove(Relay *relay, RelayChannel *channel, GError **error)
 {
-    const RelayChannel *channel = &relay->preempt;
     guint8 proof[HELLO_PROOF_LEN];
+    gboolean done;
 
-    return channel_proof(relay->key, channel->pump.link->channel, channel->kind, channel->number,
-                         proof, error) &&
-           lane_on_channel_up(relay->lane, proof, error);
+    if (!channel_proof(relay->key, channel->pump.link->channel, channel->kind, channel->number,
+                       proof, error))
+        return FALSE;
+    done = channel->kind == CHANNEL_MAIN ? session_on_channel_up(relay->session, proof, error)
+                                         : lane_on_channel_up(relay->lane, proof, error);
+    explicit_bzero(proof, sizeof proof);
+    return done;
 }
 
-static void set_error_code(Relay *relay, const RelayChannel *channel, JobError code)
+static gboolean say_hello(Relay *relay, RelayChannel *channel, GError **error)
 {
-    if (channel->kind == CHANNEL_MAIN)
-        relay->connect_error = code;
-    else
-        relay->channel_error = code;
+    if (channel->kind != CHANNEL_MAIN || session_wants_proof(relay->session))
+        return prove(relay, channel, error);
+    return relay_take_key(relay, channel->pump.link, error) &&
+           session_on_channel_up(relay->session, NULL, error);
 }
 
 static void handshake_failed(Relay *relay, RelayChannel *channel, const GError *error)
@@ -152,8 +161,7 @@ void relay_shake_hands(Relay *relay, RelayChannel *channel)
                                                   : relay->timeouts.hello_ack_ms);
     set_error_code(relay, channel, JOB_ERROR_REFUSED);
     relay_report_channel_up(relay, link, channel->kind);
-    if (!(channel->kind == CHANNEL_MAIN ? hello_main(relay, &error)
-                                        : hello_preempt(relay, &error)))
+    if (!say_hello(relay, channel, &error))
         pump_channel_give_up(&channel->pump, error->message);
 }
 
@@ -191,8 +199,9 @@ void relay_answer_connect(Relay *relay)
         return;
     relay->connect_call = NULL;
     if (!session_state_is_end(state)) {
-        relay->main.pump.link->deadline_us = 0;
-        relay_channel_resumed(relay, &relay->main);
+        /* It may be lost again already. */
+        if (relay->main.pump.link)
+            relay->main.pump.link->deadline_us = 0;
         relay_reply(relay, call, NULL);
         return;
     }
@@ -272,11 +281,16 @@ void relay_watch_lane(Relay *relay)
 
 /* ---- another connection of a channel ---- */
 
+static gboolean was_agreed(const Lane *lane)
+{
+    return lane && lane_state(lane) == LANE_OPEN;
+}
+
 void relay_reconnect_channel(Relay *relay, RelayCommand *command)
 {
     RelayChannel *channel = command->kind == CHANNEL_MAIN ? &relay->main : &relay->preempt;
     gboolean resumes = command->kind == CHANNEL_MAIN ? session_wants_proof(relay->session)
-                                                     : relay->lane_is_open;
+                                                     : was_agreed(relay->lane);
     g_autoptr(GError) error = NULL;
 
     if (!channel->lost_us || channel->pump.link) {

@@ -131,9 +131,11 @@ static void fetch_preempt(Relay *relay)
 
 static void cancel(Relay *relay, RelayCommand *command)
 {
-    gboolean active = session_state_is_active(session_state(relay->session));
+    SessionState state = session_state(relay->session);
 
-    if (command->type == RELAY_CANCEL || !active)
+    if (state == SESSION_COMPLETED && session_is_lost(relay->session))
+        session_on_channel_gone(relay->session, command->text);
+    else if (command->type == RELAY_CANCEL || !session_state_is_active(state))
         session_on_cancel(relay->session, command->text, NULL);
     relay_reply(relay, command->call, NULL);
 }
@@ -231,6 +233,10 @@ static void finish_channels(Relay *relay)
         lane_finish(relay->lane);
     finish_channel(relay, &relay->preempt);
     relay_watch_lane(relay);
+    /* Nothing waits for another connection any more, but a completed side for who has not heard of it. */
+    relay->preempt.lost_us = 0;
+    if (session_state(relay->session) != SESSION_COMPLETED)
+        relay->main.lost_us = 0;
 }
 
 /* Both sides have agreed on a preempt channel: there is a machine for it. */

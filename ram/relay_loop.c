@@ -184,7 +184,8 @@ static gboolean turn_channel_out(Relay *relay, RelayChannel *channel)
         session_settle(relay->session);
     more = pump_channel_out(&channel->pump);
     after_channel(relay);
-    if (!more && channel->pump.link && relay->finishing &&
+    /* Who has come back only to say the end has not said it before the answer. */
+    if (!more && channel->pump.link && relay->finishing && !pump_channel_is_lost(&channel->pump) &&
         !pump_channel_has_output(&channel->pump))
         link_say_bye(channel->pump.link);
     return more;

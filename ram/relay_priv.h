@@ -22,6 +22,7 @@ typedef struct {
     PumpChannel pump; /* the connection of now, or what is to become it (source), and its machine */
     ChannelKind kind;
     guint16 number;
+    guint64 newest;  /* destination: Link.number of its last connection */
     gint64 lost_us;  /* when it was lost; monotonic, 0: it is not */
     GBytes *ticket;  /* source: for the next connection, or NULL */
     /* of the connections that are gone */
@@ -55,6 +56,7 @@ struct Relay {
     RelayChannel preempt;
     guint8 key[CHANNEL_KEY_LEN]; /* for the proofs of all connections but the first; secret */
     gboolean has_key;
+    guint64 accepted;
     GPtrArray *candidates; /* destination: of Link */
     PumpQemu qemu[QEMU_CONNECTION_MAX];
     guint8 *buf; /* QEMU is read into it */
@@ -107,6 +109,8 @@ void relay_connect_peer(Relay *relay, RelayCommand *command);
 void relay_connect_channel(Relay *relay, RelayCommand *command);
 void relay_reconnect_channel(Relay *relay, RelayCommand *command);
 void relay_answer_connect(Relay *relay);
+/* The main channel's first connection is this one: makes the key of all others of it. */
+gboolean relay_take_key(Relay *relay, Link *link, GError **error);
 /* A source's connection in TLS handshake. */
 void relay_shake_hands(Relay *relay, RelayChannel *channel);
 /* What has become of the preempt channel. */

@@ -66,20 +66,22 @@ static gboolean must_not_give_up(const Relay *relay)
            engine_is_recovering(relay->engine);
 }
 
-/* A completed side only wants to be asked; a peer that has all it needs may not come. */
-#define COMPLETED_WAIT_MS (JOB_RECONNECT_DEFAULT * 1000)
+/* For a completed side that waits for ever otherwise: it only wants to be asked, and a peer that has all it
+ * needs may not come. */
+#define COMPLETED_WAIT_MS (60 * 1000)
 
 static gint64 reconnect_due(const Relay *relay, const RelayChannel *channel)
 {
     guint ms = relay->timeouts.reconnect_ms;
+    gint64 from = channel->lost_us;
 
-    if (must_not_give_up(relay))
+    if (!channel->lost_us || must_not_give_up(relay))
         return G_MAXINT64;
-    if (session_state(relay->session) == SESSION_COMPLETED)
-        ms = ms == 0 ? COMPLETED_WAIT_MS : MIN(ms, COMPLETED_WAIT_MS);
-    if (!channel->lost_us || ms == 0)
-        return G_MAXINT64;
-    return channel->lost_us + (gint64)ms * 1000;
+    if (session_state(relay->session) == SESSION_COMPLETED) {
+        from = MAX(from, relay->ended_us);
+        ms = ms == 0 ? COMPLETED_WAIT_MS : ms;
+    }
+    return ms == 0 ? G_MAXINT64 : from + (gint64)ms * 1000;
 }
 
 /* Both sides have agreed on the connection, and each may ask the other whether it is there. */
@@ -98,13 +100,11 @@ static gboolean has_heartbeat(const Relay *relay, const RelayChannel *channel)
 
 static gint64 heartbeat_due(const Relay *relay, const RelayChannel *channel)
 {
-    gint64 interval = (gint64)relay->timeouts.heartbeat_ms * 1000;
-    gint64 silent;
+    const Link *link = channel->pump.link;
 
     if (!has_heartbeat(relay, channel))
         return G_MAXINT64;
-    silent = g_get_monotonic_time() - channel->pump.link->heard_us;
-    return channel->pump.link->heard_us + (silent / interval + 1) * interval;
+    return MAX(link->heard_us, link->asked_us) + (gint64)relay->timeouts.heartbeat_ms * 1000;
 }
 
 static gint64 channel_due(const Relay *relay, const RelayChannel *channel)
@@ -135,7 +135,8 @@ static gboolean awaits_first_answer(const Relay *relay, const RelayChannel *chan
 {
     return channel->pump.link->state == LINK_OPEN &&
            (channel->kind == CHANNEL_MAIN ? session_state(relay->session) == SESSION_HELLO_SENT
-                                          : !relay->lane_is_open);
+                                          : lane_state(relay->lane) == LANE_HELLO_SENT &&
+                                                !relay->lane_is_open);
 }
 
 /* A connection that did not get anywhere in its time. */
@@ -160,19 +161,26 @@ static void turn_late(Relay *relay, RelayChannel *channel)
     }
 }
 
+/* Intervals in which nothing was asked do not count: it may be this side that stood still. */
 static void turn_heartbeat(Relay *relay, RelayChannel *channel, gint64 now_us)
 {
-    gint64 silent_ms = (now_us - channel->pump.link->heard_us) / 1000;
+    Link *link = channel->pump.link;
+    gint64 interval = (gint64)relay->timeouts.heartbeat_ms * 1000;
     g_autofree char *reason = NULL;
 
-    if (silent_ms < relay->timeouts.heartbeat_ms)
+    if (link->asked_us < link->heard_us) {
+        link->asked = 0;
+        link->asked_us = link->heard_us;
+    }
+    if (now_us - link->asked_us < interval)
         return;
-    if (silent_ms < (gint64)relay->timeouts.heartbeat_ms * relay->timeouts.heartbeats) {
+    link->asked_us = now_us;
+    if (link->asked++ < relay->timeouts.heartbeats - 1) {
         pump_channel_ping(&channel->pump);
         return;
     }
-    reason = g_strdup_printf(_("lost the peer %s: it has said nothing for %u s"),
-                             channel->pump.link->address, (guint)(silent_ms / 1000));
+    reason = g_strdup_printf(_("lost the peer %s: it has said nothing for %u s"), link->address,
+                             (guint)((now_us - link->heard_us) / G_USEC_PER_SEC));
     lose_late(relay, channel, reason);
 }
 

@@ -87,6 +87,9 @@ gboolean lane_act_take_hello_ack(Lane *lane, const LaneInput *in, GError **error
     lane->out.window = MIN(lane->config.window, ack.window);
     lane->agreed = TRUE;
     outbox_join(&lane->out);
+    /* So the destination learns that its answer has come. */
+    if (lane->config.features & SESSION_FEATURE_RESUME)
+        lane_acknowledge(lane);
     return TRUE;
 }
 

@@ -18,14 +18,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import harness                                          # noqa: E402  pylint: disable=wrong-import-position
 from course import MOMENTS                              # noqa: E402  pylint: disable=wrong-import-position
-from losses import PROCESSES, lose                      # noqa: E402  pylint: disable=wrong-import-position
+from losses import LOST, PROCESSES, lose                      # noqa: E402  pylint: disable=wrong-import-position
 from rig import Rig, find_builddir                      # noqa: E402  pylint: disable=wrong-import-position
 
 FILE = pathlib.Path(__file__).resolve().parents[2] / "docs/failures.md"
 DAEMON_CONF = {"keepalive_interval": 1, "keepalive_count": 3, "reconnect_timeout": 30, "auto_recover": 1}
 
 # (what a cell holds, heading of the table)
-OR = " or "
+OR, UNTRIED = " or ", "?"
 TABLES = (("where", "What becomes of the guest"), ("virsh", "What virsh says of the migration"))
 
 
@@ -36,7 +36,8 @@ def mark(heading, which):
 def table_text(outcomes, field):
     """outcomes: {(moment, process): Outcome or {field: text}}."""
     rows = [["killed", *MOMENTS], ["---"] * (len(MOMENTS) + 1)]
-    rows += [[process, *(str(outcomes[moment, process][field]) for moment in MOMENTS)] for process in PROCESSES]
+    rows += [[process, *(outcomes.get((moment, process), {}).get(field, UNTRIED) for moment in MOMENTS)]
+             for process in PROCESSES]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -102,6 +103,9 @@ def try_all(builddir, words):
                     rig = Rig(builddir, daemon_conf=DAEMON_CONF)
                 outcomes[moment, process] = try_one(rig, moment, process)
                 print(f"{moment}, {process}: {outcomes[moment, process]}")
+                if outcomes[moment, process]["where"] == LOST:
+                    rig.close()
+                    rig = None
             except Exception as error:                  # pylint: disable=broad-except
                 outcomes[moment, process] = None
                 print(f"{moment}, {process}: FAILED: {error}")
@@ -125,19 +129,19 @@ def main(argv):
     parser.add_argument("--add", action="store_true", help="keep what stands there, as another outcome")
     options = parser.parse_args(argv[1:])
     outcomes = try_all(find_builddir(options.builddir), options.words)
-    if None in outcomes.values():
-        return 1
+    failed = None in outcomes.values()
+    outcomes = {key: outcome for key, outcome in outcomes.items() if outcome}
     if options.write:
         before = read(options.write)
         if options.add:
-            outcomes = {key: merged(before[key], outcome) for key, outcome in outcomes.items()}
+            outcomes = {key: merged(before.get(key, outcome), outcome) for key, outcome in outcomes.items()}
         write(options.write, {**before, **outcomes})
-        return 0
+        return failed
     expected = read()
     differ = [key for key, outcome in outcomes.items() if not as_expected(expected[key], outcome)]
     for key in differ:
         print(f"{' / '.join(key)}: {outcomes[key]}, and in the file {expected[key]}")
-    return 1 if differ else 0
+    return failed or bool(differ)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,14 @@ from course import BEFORE_SWITCH, Course
 from guest import Guest
 from harness import note
 from host import CommandFailed
-from migrating import nothing_left, summaries
+from migrating import RUN_DIR, nothing_left, summaries
+from wait import wait_for
 
 MEMORY = 64                             # MiB
 GAP = 1.0                               # seconds until a daemon is started again
-SETTLE = 60                             # seconds for all to come to an end
+SETTLE = 40                             # seconds for all to come to an end
 FINAL = 5                               # seconds for which what seems to be the end must last
+STUCK = 20                              # and for which nothing may change, if it is not an end
 
 STAYS, ARRIVES, RECOVERS, BY_HAND, LOST = "stays", "arrives", "recovers", "by hand", "lost"
 REMAINS = "arrives, remains"            # and the source keeps a domain that is paused
@@ -30,6 +32,7 @@ SAYS = (
      "the other host is lost"),
     (r"closed the monitor|QEMU.* (ended|is gone)|domain is not running|Domain not found|load of migration failed",
      "QEMU ended"),
+    (r"failed in post-copy phase", "failed in post-copy"),
 )
 
 
@@ -145,9 +148,9 @@ class Watcher:
             if states != before:
                 since, before = time.monotonic(), states
             # the guest on its way is a matter of time; a failed one may be resumed by the daemons
-            lasting = {ARRIVES: 0, STAYS: 1, LOST: FINAL}.get(place, SETTLE)
-            if place and time.monotonic() - since >= lasting and (place != STAYS or not self.course.busy()):
-                return place
+            lasting = {ARRIVES: 0, STAYS: 1, LOST: FINAL}.get(place, STUCK)
+            if time.monotonic() - since >= lasting and (place != STAYS or not self.course.busy()):
+                break
             self._switch_over(*states)
             time.sleep(0.2)
         source, target = self.look()
@@ -179,7 +182,7 @@ def lose(rig, moment, process):
     for host in rig.hosts:
         if guest.name in host.domains():
             guest.destroy(host)
-    nothing_left(rig, 30)               # nobody tries to recover it any more
+    wait_for(lambda: not list(rig.a.path(RUN_DIR).iterdir()), "an end of all recovery", 40)
     return outcome
 
 

@@ -278,18 +278,17 @@ static void bad_candidates_do_not_disturb_the_good_one(void **state)
     while (destination->refused->len < 2)
         g_main_context_iteration(NULL, TRUE);
 
-    /* Three more fill it again, then there is no room. */
+    /* Three more fill it again; for the third the oldest makes room. */
     sockets_tcp_pair(bad[7]);
     relay_command(destination->relay, RELAY_ACCEPT_PEER, bad[7][1], "bad", NULL);
     for (guint i = 0; i < 3; i++) {
         sockets_tcp_pair(one_more);
         relay_command(destination->relay, RELAY_ACCEPT_PEER, one_more[1], "bad", NULL);
-        if (i < 2) {
-            bad[i][0] = one_more[0];
-        } else {
-            assert_true(socket_ends_within(one_more[0], 2000));
-            close(one_more[0]);
+        if (i == 2) {
+            assert_true(socket_ends_within(bad[2][0], 2000));
+            close(bad[2][0]);
         }
+        bad[i][0] = one_more[0];
     }
     while (destination->refused->len < 3)
         g_main_context_iteration(NULL, TRUE);
