@@ -54,12 +54,14 @@ static void on_pause_answered(Proxy *proxy, RpcFrame *reply, gpointer data)
     g_autofree Pause *pause = data;
     g_autoptr(Migration) migration = pause->migration;
 
-    if (reply && reply->header.status == RPC_STATUS_OK)
+    /* Whether libvirtd has paused it is not known then: it was wanted. */
+    if (!reply)
+        return;
+    if (reply->header.status == RPC_STATUS_OK)
         recovery_set_leave(pause->driver->recoveries, migration_domain(migration));
     else
         migration_set_paused(migration, FALSE);
-    if (reply)
-        proxy_reply(proxy, reply);
+    proxy_reply(proxy, reply);
 }
 
 /* Marked before libvirtd agrees: its QEMU may have closed the stream before the answer is here. */

@@ -19,6 +19,9 @@
  * with it on the monitor: the two are different sockets, and Finish fails if it overtakes. */
 #define RESUME_SETTLE_MS 100
 
+/* How long a Finish that gives up waits for the session's end, or for it to have switched over. */
+#define GIVE_UP_WAIT_S 10u
+
 /* How long the answer to a Finish that gives up waits for the helper to have ended. */
 #define GIVEN_UP_WAIT_MS 2000
 
@@ -168,6 +171,30 @@ static void on_return_path(Migration *migration, gpointer data)
     g_timeout_add(RESUME_SETTLE_MS, on_settled, data);
 }
 
+/* A client that has lost the source gives the migration up here, and libvirtd would destroy the guest. But from
+ * the switch-over on it is here that the guest runs, or is about to, and the source has let go of it: as long as
+ * the helpers are at it nothing is to be given up. */
+static void hold_on(Migration *migration, gpointer data)
+{
+    DriverJob *job = data;
+    LogContext log = { .client = proxy_name(job->proxy), .phase = "finish", .side = "destination" };
+
+    if (!migration_is_moving(migration)) {
+        driver_job_forward(job, on_finished);
+        return;
+    }
+    log_warning(&log, "the client gives up the migration of domain %s, which has switched over: it goes on",
+                migration_domain(job->migration));
+    migrate_call_clear_cancelled(job->call);
+    driver_job_forward(job, on_finished);
+}
+
+/* A migration that is given up at its source as well ends within this time, unless the link is away. */
+static guint give_up_wait_ms(const DriverJob *job)
+{
+    return (job->driver->settings->reconnect_timeout + GIVE_UP_WAIT_S) * 1000;
+}
+
 void driver_migrate_finish3(DriverJob *job)
 {
     Migration *migration = driver_client_find(job->proxy, MIGRATION_SIDE_DESTINATION,
@@ -182,9 +209,11 @@ void driver_migrate_finish3(DriverJob *job)
     migration_set_phase(migration, "finish");
     /* The source libvirtd's connection ends at the local helper, so its Perform returns before the
      * destination QEMU has the new stream: a Finish that comes first would find it paused still. */
-    if ((migrate_call_flags(job->call) & VIR_MIGRATE_POSTCOPY_RESUME) &&
-        !migrate_call_cancelled(job->call))
+    if (driver_job_is_resume(job) && !migrate_call_cancelled(job->call))
         migration_when_return_path(migration, RESUME_WAIT_MS, on_return_path, job);
+    else if (!driver_job_is_resume(job) && migrate_call_cancelled(job->call) &&
+             migration_is_switching(migration))
+        migration_when_decided(migration, give_up_wait_ms(job), hold_on, job);
     else
         driver_job_forward(job, on_finished);
 }

@@ -203,7 +203,8 @@ static void open_peer(DriverJob *job)
     p2p_open(job->driver, job->proxy, job->call, &limit, on_peer_open, job);
 }
 
-/* A recovery ends what is there of its session, and needs nobody's password: it is this daemon's alone. */
+/* A recovery ends what is there of its session, and needs nobody's password: it is this daemon's
+ * alone. */
 static gboolean is_our_own(const DriverJob *job)
 {
     const ProxyPeer *peer = proxy_peer(job->proxy);
@@ -218,8 +219,8 @@ static void recover_peer(DriverJob *job)
         open_peer(job);
     else
         driver_job_refuse(job, VIR_ERR_ARGUMENT_UNSUPPORTED,
-                          _("postcopy+recover: URIs are for the daemon's own recoveries: to resume a "
-                            "migration give the URI of the destination, such as "
+                          _("postcopy+recover: URIs are for the daemon's own recoveries: to resume "
+                            "a migration give the URI of the destination, such as "
                             "postcopy+tls://HOST/system"));
 }
 

@@ -172,7 +172,8 @@ static void ask_capabilities(DriverJob *job)
                on_capabilities, job);
 }
 
-/* The helper of the session before may still wait for its peer: until it has ended QEMU believes in it. */
+/* The helper of the session before may still wait for its peer: until it has ended QEMU believes in
+ * it. */
 static void prepare_resume(DriverJob *job)
 {
     g_autoptr(GError) error = NULL;

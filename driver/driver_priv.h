@@ -53,7 +53,8 @@ DriverJob *driver_job_new(Driver *driver, Proxy *proxy, RpcFrame *frame);
 void driver_job_free(DriverJob *job);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DriverJob, driver_job_free)
 
-/* TRUE if the call is ours to deal with: it asks for post-copy, or for a tunnel, which we refuse. */
+/* TRUE if the call is ours to deal with: it asks for post-copy, or for a tunnel, which we
+ * refuse. */
 gboolean driver_job_is_ours(const DriverJob *job);
 
 /* Gives the frame back unchanged to be forwarded by the caller of the hook: forwards it itself and
@@ -63,8 +64,9 @@ void driver_job_pass(DriverJob *job);
 /* Answers the call with an error of libvirt's and frees the job. */
 void driver_job_refuse(DriverJob *job, int code, const char *message);
 
-/* Sends the call on with its present values, a second time too. With func, the reply comes there with the job as data;
- * without, the job is freed. A call that cannot be encoded is answered with an error. */
+/* Sends the call on with its present values, a second time too. With func, the reply comes there
+ * with the job as data; without, the job is freed. A call that cannot be encoded is answered with
+ * an error. */
 void driver_job_forward(DriverJob *job, ProxyReplyFunc func);
 
 /* What the helper does instead: TLS flags and names must not reach libvirtd. */
@@ -80,13 +82,14 @@ char *driver_call_domain(const MigrateCall *call, GError **error);
 
 gboolean driver_job_is_resume(const DriverJob *job);
 
-/* A resume takes the place of what is left of the session before: next comes when that has ended. */
+/* A resume takes the place of what is left of the session before: next comes when that has
+ * ended. */
 void driver_resume_after(DriverJob *job, MigrationSide side, const char *domain,
                          DriverJobFunc next);
 
-/* TRUE: libvirtd has only refused to resume because it has not learned yet from QEMU that the migration
- * failed. reply is freed, the call will be sent on once more, and the answer to that comes to func as
- * before. FALSE: the answer counts. */
+/* TRUE: libvirtd has only refused to resume because it has not learned yet from QEMU that the
+ * migration failed. reply is freed, the call will be sent on once more, and the answer to that
+ * comes to func as before. FALSE: the answer counts. */
 gboolean driver_resume_again(DriverJob *job, RpcFrame *reply, ProxyReplyFunc func);
 
 /* The migrations that a client has begun. */
@@ -97,8 +100,8 @@ Migration *driver_client_find(Proxy *proxy, MigrationSide side, const char *doma
 /* libvirt's code (virErrorNumber) in a reply, 0 if it is none of an error. */
 int driver_error_code(const RpcFrame *reply);
 
-/* Answers the call with libvirtd's reply; takes both. An error is held until the helper has said why
- * (or a moment has passed), and gets the reason that this driver knows put in front. */
+/* Answers the call with libvirtd's reply; takes both. An error is held until the helper has said
+ * why (or a moment has passed), and gets the reason that this driver knows put in front. */
 void driver_job_answer(DriverJob *job, RpcFrame *reply);
 /* Without waiting. */
 void driver_job_answer_now(DriverJob *job, RpcFrame *reply);

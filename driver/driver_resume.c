@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Resuming what failed in post-copy: the session before gives way, and both libvirtds get the time to
- * learn from their QEMU that it has. */
+/* Resuming what failed in post-copy: the session before gives way, and both libvirtds get the time
+ * to learn from their QEMU that it has. */
 #include "config.h"
 
 #include <libvirt/libvirt.h>
@@ -29,11 +29,12 @@ void driver_resume_after(DriverJob *job, MigrationSide side, const char *domain,
                          DriverJobFunc next)
 {
     job->next = next;
-    migration_set_supersede(job->driver->set, side, domain, on_superseded, job);
+    migration_set_supersede(job->driver->set, side, domain, /* also_whole= */ FALSE, G_MAXINT64,
+                            on_superseded, job);
 }
 
-/* libvirtd has one code, and words of its own language, for "has not failed", "is not in post-copy phase"
- * and "is being monitored by another thread". */
+/* libvirtd has one code, and words of its own language, for "has not failed", "is not in post-copy
+ * phase" and "is being monitored by another thread". */
 static gboolean is_too_early(const RpcFrame *reply)
 {
     return driver_error_code(reply) == VIR_ERR_OPERATION_INVALID;

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <gio/gunixfdlist.h>
-#include <gio/gunixsocketaddress.h>
 #include <glib/gi18n.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,16 +13,11 @@
 #include "util/autofd.h"
 #include "util/log.h"
 
-#define OBJECT_PATH "/org/libvirt/Postcopy1/Migration"
 #define HELPER_DBUS_FD 3
-
 #define HELPER_LISTEN_FD 4
 #define HELPER_OUTCOME_FD 5
 
 #define CALL_TIMEOUT_MS (60 * 1000)
-
-/* One that is stopped or stuck must not keep what depends on it waiting. */
-#define ADOPT_TIMEOUT_S 10
 
 HelperProcess *helper_process_ref(HelperProcess *helper)
 {
@@ -178,7 +172,7 @@ static void on_return_path(PostcopyMigration *proxy, GParamSpec *pspec, HelperPr
         helper->handlers->return_path_opened(helper, helper->data);
 }
 
-static void listen_to(HelperProcess *helper)
+void helper_listen_to(HelperProcess *helper)
 {
     const struct {
         const char *signal;
@@ -200,7 +194,7 @@ static void listen_to(HelperProcess *helper)
         g_signal_connect(helper->proxy, handlers[i].signal, handlers[i].handler, helper);
 }
 
-static void take_connection(HelperProcess *helper, GDBusConnection *connection)
+void helper_take_connection(HelperProcess *helper, GDBusConnection *connection)
 {
     helper->connection = connection;
     g_signal_connect(connection, "closed", G_CALLBACK(on_bus_closed), helper);
@@ -222,7 +216,7 @@ static GSocketConnection *stream_for(int fd, GError **error)
     return g_socket_connection_factory_create_connection(socket);
 }
 
-static HelperProcess *helper_alloc(const HelperHandlers *handlers, gpointer data)
+HelperProcess *helper_alloc(const HelperHandlers *handlers, gpointer data)
 {
     HelperProcess *helper = g_new0(HelperProcess, 1);
 
@@ -297,9 +291,33 @@ pid_t helper_process_pid(HelperProcess *helper)
     return pid ? (pid_t)g_ascii_strtoll(pid, NULL, 10) : 0;
 }
 
+/* ---- the time that it has to answer ---- */
+
+static gboolean on_deadline(gpointer data)
+{
+    HelperDeadline *deadline = data;
+
+    deadline->timer = 0;
+    g_cancellable_cancel(deadline->late);
+    return G_SOURCE_REMOVE;
+}
+
+void helper_deadline_start(HelperDeadline *deadline)
+{
+    deadline->late = g_cancellable_new();
+    deadline->timer = g_timeout_add_seconds(HELPER_ANSWER_TIMEOUT_S, on_deadline, deadline);
+}
+
+void helper_deadline_clear(HelperDeadline *deadline)
+{
+    g_clear_handle_id(&deadline->timer, g_source_remove);
+    g_clear_object(&deadline->late);
+}
+
 /* ---- configuring: connection, then proxy, then the call ---- */
 
 typedef struct {
+    HelperDeadline deadline; /* of the connection */
     char *side;
     GVariant *options;
     GVariant *files;
@@ -310,6 +328,7 @@ static void configure_job_free(gpointer data)
 {
     ConfigureJob *job = data;
 
+    helper_deadline_clear(&job->deadline);
     g_free(job->side);
     g_variant_unref(job->options);
     g_clear_pointer(&job->files, g_variant_unref);
@@ -337,16 +356,26 @@ void helper_task_return_dbus_error(GTask *task, GError *error)
     g_task_return_error(task, error);
 }
 
+/* One that does not answer would not hear either that it is to end. */
+static void kill_if_late(HelperProcess *helper, const GError *error)
+{
+    if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED) ||
+        g_error_matches(error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT))
+        g_subprocess_force_exit(helper->process);
+}
+
 static void on_configured(GObject *source, GAsyncResult *result, gpointer data)
 {
     g_autoptr(GTask) task = data;
     GError *error = NULL;
 
-    if (!postcopy_migration_call_configure_finish(POSTCOPY_MIGRATION(source), NULL, result,
-                                                  &error))
-        helper_task_return_dbus_error(task, error);
-    else
+    if (postcopy_migration_call_configure_finish(POSTCOPY_MIGRATION(source), NULL, result,
+                                                 &error)) {
         g_task_return_boolean(task, TRUE);
+        return;
+    }
+    kill_if_late(helper_task_helper(task), error);
+    helper_task_return_dbus_error(task, error);
 }
 
 static void on_proxy(GObject *source, GAsyncResult *result, gpointer data)
@@ -362,29 +391,45 @@ static void on_proxy(GObject *source, GAsyncResult *result, gpointer data)
         helper_task_return_dbus_error(task, error);
         return;
     }
-    listen_to(helper);
+    helper_listen_to(helper);
     postcopy_migration_call_configure(helper->proxy, job->side, job->options, job->files, job->fds,
                                       NULL, on_configured, g_steal_pointer(&task));
+}
+
+/* Takes the error. */
+static void connection_failed(GTask *task, GError *error)
+{
+    g_autoptr(GError) owned = error;
+
+    kill_if_late(helper_task_helper(task), owned);
+    if (g_error_matches(owned, G_IO_ERROR, G_IO_ERROR_CANCELLED)) {
+        g_task_return_new_error(task, G_IO_ERROR, G_IO_ERROR_TIMED_OUT,
+                                _("the helper does not answer: nothing within %d seconds"),
+                                HELPER_ANSWER_TIMEOUT_S);
+        return;
+    }
+    g_prefix_error(&owned, _("the helper ended before it answered; its reason is in the log of "
+                             "virtpostcopyd: "));
+    g_task_return_error(task, g_steal_pointer(&owned));
 }
 
 static void on_connection(GObject *source, GAsyncResult *result, gpointer data)
 {
     g_autoptr(GTask) task = data;
     HelperProcess *helper = helper_task_helper(task);
+    ConfigureJob *job = g_task_get_task_data(task);
     GDBusConnection *connection;
     GError *error = NULL;
 
     connection = g_dbus_connection_new_finish(result, &error);
+    helper_deadline_clear(&job->deadline);
     if (!connection) {
-        g_prefix_error(&error,
-                       _("the helper ended before it answered; its reason is in the log of "
-                         "virtpostcopyd: "));
-        g_task_return_error(task, error);
+        connection_failed(task, error);
         return;
     }
-    take_connection(helper, connection);
-    postcopy_migration_proxy_new(helper->connection, G_DBUS_PROXY_FLAGS_NONE, NULL, OBJECT_PATH,
-                                 NULL, on_proxy, g_steal_pointer(&task));
+    helper_take_connection(helper, connection);
+    postcopy_migration_proxy_new(helper->connection, G_DBUS_PROXY_FLAGS_NONE, NULL,
+                                 HELPER_OBJECT_PATH, NULL, on_proxy, g_steal_pointer(&task));
 }
 
 /* The credential files as a(ssh) and the descriptors it points into. */
@@ -424,137 +469,8 @@ void helper_process_configure(HelperProcess *helper, const char *side, GVariant 
         g_task_return_error(task, error);
         return;
     }
+    helper_deadline_start(&job->deadline);
     g_dbus_connection_new(G_IO_STREAM(socket), guid,
-                          G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_SERVER, NULL, NULL,
+                          G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_SERVER, NULL, job->deadline.late,
                           on_connection, g_steal_pointer(&task));
-}
-
-/* ---- taking over: socket, connection, proxy ---- */
-
-typedef struct {
-    GCancellable *late;
-    guint deadline;
-} AdoptJob;
-
-static void adopt_job_free(gpointer data)
-{
-    AdoptJob *job = data;
-
-    g_clear_handle_id(&job->deadline, g_source_remove);
-    g_object_unref(job->late);
-    g_free(job);
-}
-
-static gboolean on_adopt_deadline(gpointer data)
-{
-    AdoptJob *job = data;
-
-    job->deadline = 0;
-    g_cancellable_cancel(job->late);
-    return G_SOURCE_REMOVE;
-}
-
-static void adopt_failed(GTask *task, GError *error)
-{
-    g_autoptr(GError) owned = error;
-
-    if (g_error_matches(owned, G_IO_ERROR, G_IO_ERROR_CANCELLED))
-        g_task_return_new_error(task, G_IO_ERROR, G_IO_ERROR_TIMED_OUT,
-                                _("no answer within %d seconds"), ADOPT_TIMEOUT_S);
-    else
-        g_task_return_error(task, g_steal_pointer(&owned));
-}
-
-static void on_adopted_proxy(GObject *source, GAsyncResult *result, gpointer data)
-{
-    g_autoptr(GTask) task = data;
-    HelperProcess *helper = helper_task_helper(task);
-    AdoptJob *job = g_task_get_task_data(task);
-    GError *error = NULL;
-
-    helper->proxy = postcopy_migration_proxy_new_finish(result, &error);
-    /* A proxy is made also if there was no answer, and then knows nothing. */
-    if (helper->proxy && (helper->bus_gone || !postcopy_migration_get_state(helper->proxy))) {
-        g_clear_object(&helper->proxy);
-        if (!g_cancellable_set_error_if_cancelled(job->late, &error))
-            error = g_error_new_literal(G_IO_ERROR, G_IO_ERROR_CLOSED, _("it has just ended"));
-    }
-    if (!helper->proxy) {
-        adopt_failed(task, error);
-        return;
-    }
-    listen_to(helper);
-    if (helper->cancel_reason)
-        helper_process_cancel(helper, helper->cancel_reason);
-    g_task_return_boolean(task, TRUE);
-}
-
-static void on_adopted_connection(GObject *source, GAsyncResult *result, gpointer data)
-{
-    g_autoptr(GTask) task = data;
-    HelperProcess *helper = helper_task_helper(task);
-    AdoptJob *job = g_task_get_task_data(task);
-    GError *error = NULL;
-    GDBusConnection *connection = g_dbus_connection_new_finish(result, &error);
-
-    if (!connection) {
-        adopt_failed(task, error);
-        return;
-    }
-    take_connection(helper, connection);
-    postcopy_migration_proxy_new(helper->connection, G_DBUS_PROXY_FLAGS_NONE, NULL, OBJECT_PATH,
-                                 job->late, on_adopted_proxy, g_steal_pointer(&task));
-}
-
-static void on_control_connected(GObject *source, GAsyncResult *result, gpointer data)
-{
-    g_autoptr(GTask) task = data;
-    AdoptJob *job = g_task_get_task_data(task);
-    g_autofree char *guid = g_dbus_generate_guid();
-    GError *error = NULL;
-    g_autoptr(GSocketConnection) socket =
-        g_socket_client_connect_finish(G_SOCKET_CLIENT(source), result, &error);
-
-    if (!socket) {
-        adopt_failed(task, error);
-        return;
-    }
-    g_dbus_connection_new(G_IO_STREAM(socket), guid,
-                          G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_SERVER, NULL, job->late,
-                          on_adopted_connection, g_steal_pointer(&task));
-}
-
-HelperProcess *helper_process_adopt(const char *control_path, const HelperHandlers *handlers,
-                                    gpointer data, GAsyncReadyCallback callback,
-                                    gpointer callback_data)
-{
-    g_autoptr(GSocketClient) client = g_socket_client_new();
-    g_autoptr(GSocketAddress) address = g_unix_socket_address_new(control_path);
-    HelperProcess *helper = helper_alloc(handlers, data);
-    AdoptJob *job = g_new0(AdoptJob, 1);
-    GTask *task = helper_task_new(helper, callback, callback_data);
-
-    helper->process_gone = TRUE;
-    job->late = g_cancellable_new();
-    job->deadline = g_timeout_add_seconds(ADOPT_TIMEOUT_S, on_adopt_deadline, job);
-    g_task_set_task_data(task, job, adopt_job_free);
-    g_socket_client_set_enable_proxy(client, FALSE);
-    g_socket_client_connect_async(client, G_SOCKET_CONNECTABLE(address), job->late,
-                                  on_control_connected, task);
-    return helper;
-}
-
-void helper_process_status(HelperProcess *helper, HelperStatus *ret)
-{
-    *ret = (HelperStatus){
-        .state = postcopy_migration_get_state(helper->proxy),
-        .phase = postcopy_migration_get_phase(helper->proxy),
-        .reason = postcopy_migration_get_last_error(helper->proxy),
-        .ended_by = postcopy_migration_get_ended_by(helper->proxy),
-        .return_path = postcopy_migration_get_return_path_opened(helper->proxy),
-        .qemu_wanted = postcopy_migration_get_qemu_wanted(helper->proxy),
-        .qemu_connections = postcopy_migration_get_qemu_connections(helper->proxy),
-        .source_rate = postcopy_migration_get_source_rate(helper->proxy),
-        .channels_lost = postcopy_migration_get_channels_lost(helper->proxy),
-    };
 }

@@ -29,8 +29,8 @@ typedef struct {
     void (*channel_refused)(HelperProcess *helper, const char *address, const char *reason,
                             gpointer data);
     /* The process is gone and everything it said was heard; the last call. how: "exit status 0",
-     * "signal 9 (Killed)". Of an adopted one only the end of its connection is seen: success is
-     * what it has said. */
+     * "signal 9 (Killed)". Of an adopted one only the end of its connection is seen, which is not
+     * quite that of the process: success is what it has said. */
     void (*exited)(HelperProcess *helper, gboolean success, const char *how, gpointer data);
 } HelperHandlers;
 
@@ -44,8 +44,8 @@ void helper_process_disown(HelperProcess *helper);
 
 /* Takes over one that another daemon has started, by the socket that it listens on.
  * helper_process_finish() says whether it has answered (in 10 seconds); if so its status can be
- * asked for, and handlers are called from then on. G_IO_ERROR_TIMED_OUT: somebody is there but says
- * nothing. Else nobody is there. */
+ * asked for, and handlers are called from then on. G_IO_ERROR_CONNECTION_REFUSED, _NOT_FOUND,
+ * _CLOSED: nobody is there (any more). Else somebody may be, who does not answer as a helper does. */
 HelperProcess *helper_process_adopt(const char *control_path, const HelperHandlers *handlers,
                                     gpointer data, GAsyncReadyCallback callback,
                                     gpointer callback_data);
@@ -72,7 +72,7 @@ void helper_process_unref(HelperProcess *helper);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HelperProcess, helper_process_unref)
 
 /* Connects to it and makes its Configure call (see ram/org.libvirt.Postcopy1.xml); options is
- * floating and taken, files stay the caller's. */
+ * floating and taken, files stay the caller's. One that does not answer is killed. */
 void helper_process_configure(HelperProcess *helper, const char *side, GVariant *options,
                               const TlsFiles *files, GAsyncReadyCallback callback, gpointer data);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Every key has its place in one list for writing and one for reading; a key that is not known, or
- * one that is missing at the end, makes the file one that cannot be believed. */
+/* Every key has its place in one list for writing and one for reading. The last one says that the
+ * file is whole. */
 #include "config.h"
 
 #include "driver/job_record.h"
@@ -18,6 +18,7 @@
 #include "util/log.h"
 
 #define GROUP "job"
+#define RECORD_VERSION 1
 #define SUFFIX_RECORD ".conf"
 #define SUFFIX_CONTROL ".sock"
 #define SUFFIX_OUTCOME ".outcome"
@@ -166,6 +167,7 @@ static GKeyFile *to_key_file(const JobRecord *record)
 {
     GKeyFile *file = g_key_file_new();
 
+    g_key_file_set_uint64(file, GROUP, "version", RECORD_VERSION);
     set_text(file, "side", side_words[record->side]);
     set_text(file, "domain", record->domain);
     set_text(file, "host", record->uri.host);
@@ -184,7 +186,7 @@ static GKeyFile *to_key_file(const JobRecord *record)
     g_key_file_set_boolean(file, GROUP, "recovers", record->recovers);
     g_key_file_set_int64(file, GROUP, "perform-procedure", record->perform_procedure);
     set_args(file, record->perform_args);
-    g_key_file_set_int64(file, GROUP, "begun", record->begun);
+    g_key_file_set_int64(file, GROUP, "begun-us", record->begun);
     g_key_file_set_int64(file, GROUP, "broken", record->broken);
     g_key_file_set_boolean(file, GROUP, "complete", TRUE);
     return file;
@@ -211,7 +213,6 @@ gboolean job_record_save(const JobRecord *record, const char *run_dir, GError **
 /* Reads key after key; what is wrong first is kept. */
 typedef struct {
     GKeyFile *file;
-    guint seen; /* keys that were there */
     GError *error;
 } Reader;
 
@@ -228,7 +229,6 @@ static char *read_text(Reader *reader, const char *key, gboolean needed)
     char *text = NULL;
 
     if (g_key_file_has_key(reader->file, GROUP, key, NULL)) {
-        reader->seen++;
         text = g_key_file_get_string(reader->file, GROUP, key, &error);
         if (!text)
             reader_bad(reader, key, error->message);
@@ -249,9 +249,10 @@ static void read_hex(Reader *reader, const char *key, guint8 *ret, gsize len)
     g_free(text);
 }
 
+/* 0: it is not there. */
 static guint64 read_number(Reader *reader, const char *key, guint64 max)
 {
-    g_autofree char *text = read_text(reader, key, TRUE);
+    g_autofree char *text = read_text(reader, key, FALSE);
     guint64 number = 0;
 
     if (text && !g_ascii_string_to_unsigned(text, 10, 0, max, &number, NULL))
@@ -259,9 +260,10 @@ static guint64 read_number(Reader *reader, const char *key, guint64 max)
     return number;
 }
 
+/* FALSE: it is not there. */
 static gboolean read_flag(Reader *reader, const char *key)
 {
-    g_autofree char *text = read_text(reader, key, TRUE);
+    g_autofree char *text = read_text(reader, key, FALSE);
 
     if (text && !g_str_equal(text, "true") && !g_str_equal(text, "false"))
         reader_bad(reader, key, _("neither true nor false"));
@@ -311,19 +313,24 @@ static void read_rest(Reader *reader, JobRecord *record)
     record->recovers = read_flag(reader, "recovers");
     record->perform_procedure = (gint32)read_number(reader, "perform-procedure", G_MAXINT32);
     record->perform_args = read_args(reader);
-    record->begun = (gint64)read_number(reader, "begun", G_MAXINT64);
+    record->begun = (gint64)read_number(reader, "begun-us", G_MAXINT64);
     record->broken = (gint64)read_number(reader, "broken", G_MAXINT64);
     if (!read_flag(reader, "complete"))
         reader_bad(reader, "complete", _("it is not"));
+}
+
+static void read_version(Reader *reader)
+{
+    if (read_number(reader, "version", G_MAXUINT) > RECORD_VERSION)
+        reader_bad(reader, "version", _("of a later release of virtpostcopyd"));
 }
 
 static JobRecord *from_key_file(GKeyFile *file, const char *run_dir, GError **error)
 {
     g_autoptr(JobRecord) record = job_record_new();
     Reader reader = { .file = file };
-    g_auto(GStrv) keys = NULL;
-    gsize n_keys = 0;
 
+    read_version(&reader);
     record->side = read_side(&reader);
     record->domain = read_text(&reader, "domain", TRUE);
     record->uri.host = read_text(&reader, "host", TRUE);
@@ -333,9 +340,6 @@ static JobRecord *from_key_file(GKeyFile *file, const char *run_dir, GError **er
     record->tls_name = read_text(&reader, "tls-name", FALSE);
     read_socket_path(&reader, record, run_dir);
     read_rest(&reader, record);
-    keys = g_key_file_get_keys(file, GROUP, &n_keys, NULL);
-    if (n_keys != reader.seen)
-        reader_bad(&reader, GROUP, _("a key in it is not known"));
     if (reader.error) {
         g_propagate_error(error, reader.error);
         return NULL;

@@ -3,11 +3,15 @@
  *
  *     RUN_DIR/job-SESSION.conf     the record: a key file, mode 0600 (it holds the token)
  *     RUN_DIR/job-SESSION.sock     where the helper listens for a daemon that comes later
- *     RUN_DIR/job-SESSION.outcome  what the helper says of itself at each change; it has the descriptor
+ *     RUN_DIR/job-SESSION.outcome  what the helper says of itself at each change, which has it open
  *
- * SESSION is the session id, 32 hex digits. A record is there from before the helper starts until the
- * migration has completed, or failed before the switch-over, or its guest needs it no more. Each save
- * replaces the file as a whole. Main thread only. */
+ * SESSION is the session id, 32 hex digits. A record is there from before the helper starts until
+ * the migration has completed, or failed before the switch-over, or its guest needs it no more.
+ * Each save replaces the file as a whole.
+ *
+ * A daemon of another release may come later: keys that it does not know are passed over, and what
+ * is missing, but for what makes it a record, has a default. So a new key needs no new version; that
+ * is for keys that change their meaning. Main thread only. */
 #pragma once
 
 #include "driver/migration.h"
@@ -21,14 +25,15 @@ struct JobRecord {
     char *socket_path; /* of QEMU's connections, while its name is needed; or NULL */
     guint qemu_connections;
     gboolean streaming;
-    gboolean postcopy; /* the switch-over has begun: from here on a failure is libvirt's post-copy failure */
+    gboolean postcopy;   /* the switch-over has begun: a failure is libvirt's post-copy failure */
     gboolean on_purpose; /* somebody has cancelled or paused it */
     gboolean recovers; /* resumes one that is paused */
     SpeedLimit speed_limit;
     gint32 perform_procedure; /* source: the call that began it, 0: none */
     GBytes *perform_args;     /* its arguments in XDR, without TLS flags; or NULL */
-    gint64 begun;  /* seconds since the epoch */
-    gint64 broken; /* the same of its end, if that is still to be recovered from; 0: it goes on */
+    gint64 begun;  /* microseconds since the epoch */
+    gint64 broken; /* seconds: of its end, if that is still to be recovered from; 0: it goes on */
+    gboolean told; /* not on disk: that it broke; see migration_set_on_broken() */
 };
 
 /* What the helper has said last. */
@@ -47,7 +52,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(JobRecord, job_record_free)
 char *job_record_control_path(const char *run_dir, const guint8 session[MIGRATION_SESSION_LEN]);
 char *job_record_outcome_path(const char *run_dir, const guint8 session[MIGRATION_SESSION_LEN]);
 
-/* An empty file, mode 0600, for the helper to say its outcome in; must not exist yet. -1 on error. */
+/* An empty file, mode 0600, for the helper to say its outcome in; must not exist yet. -1 on
+ * error. */
 int job_record_make_outcome(const char *run_dir, const guint8 session[MIGRATION_SESSION_LEN],
                             GError **error);
 

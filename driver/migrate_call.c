@@ -208,6 +208,14 @@ const char *migrate_call_domain(const MigrateCall *call)
     return dom ? dom->name : migrate_call_text(call, MIGRATE_TEXT_DNAME);
 }
 
+void migrate_call_clear_cancelled(MigrateCall *call)
+{
+    int *at = field_at(call, call->procedure->cancelled);
+
+    if (at)
+        *at = 0;
+}
+
 static remote_param *param_find(const remote_params *params, const char *name,
                                 remote_param_type type)
 {

@@ -34,7 +34,8 @@ typedef enum {
 
 typedef struct MigrateCall MigrateCall;
 
-/* TRUE for the procedures that migrate_call_decode() knows: 213, 214, 216-218, 302, 303, 305-307. */
+/* TRUE for the procedures that migrate_call_decode() knows: 213, 214, 216-218, 302, 303,
+ * 305-307. */
 gboolean migrate_call_knows(gint32 procedure);
 gboolean migrate_call_is_phase(gint32 procedure, MigratePhase phase);
 
@@ -51,6 +52,8 @@ void migrate_call_clear_flags(MigrateCall *call, guint64 flags);
 
 /* Finish and Confirm: the migration is being given up. */
 gboolean migrate_call_cancelled(const MigrateCall *call);
+/* It is not. */
+void migrate_call_clear_cancelled(MigrateCall *call);
 
 /* The domain's name as the call's domain argument or dname says, or NULL (Prepare without one). */
 const char *migrate_call_domain(const MigrateCall *call);
@@ -68,8 +71,9 @@ RpcFrame *migrate_call_encode(MigrateCall *call, RpcFrame *frame, GError **error
 /* The same for a frame that is gone: with its header. */
 RpcFrame *migrate_call_encode_again(MigrateCall *call, const RpcHeader *header, GError **error);
 
-/* Of a Perform as the client made it: the call that resumes what it began, should that fail in post-copy
- * (driver/recovery.h). Peer-to-peer, whatever it was, and yet without a dconnuri; nothing of what Prepare
- * answered and nothing of TLS is left in it. The arguments of procedure MIGRATE_CALL_RECOVERY, in XDR. */
+/* Of a Perform as the client made it: the call that resumes what it began, should that fail in
+ * post-copy (driver/recovery.h). Peer-to-peer, whatever it was, and yet without a dconnuri; nothing
+ * of what Prepare answered and nothing of TLS is left in it. The arguments of procedure
+ * MIGRATE_CALL_RECOVERY, in XDR. */
 #define MIGRATE_CALL_RECOVERY 305 /* DOMAIN_MIGRATE_PERFORM3_PARAMS */
 GBytes *migrate_call_recovery(const MigrateCall *perform, GError **error);

@@ -18,7 +18,7 @@
 
 /* ---- waiting for something to happen ---- */
 
-typedef enum { WAIT_ENDED, WAIT_RETURN_PATH } WaitFor;
+typedef enum { WAIT_ENDED, WAIT_DECIDED, WAIT_RETURN_PATH, WAIT_REACHABLE } WaitFor;
 
 typedef struct {
     Migration *migration;
@@ -30,7 +30,10 @@ typedef struct {
 
 static gboolean wait_is_over(const Migration *migration, WaitFor what)
 {
-    return migration->ended || (what == WAIT_RETURN_PATH && migration->return_path);
+    return migration->ended ||
+           (what == WAIT_DECIDED && (migration->over || migration->record->postcopy)) ||
+           (what == WAIT_RETURN_PATH && migration->return_path) ||
+           (what == WAIT_REACHABLE && !migration->adopting);
 }
 
 static gboolean waiter_fire(gpointer data)
@@ -82,10 +85,22 @@ void migration_when_ended(Migration *migration, guint timeout_ms, MigrationFunc 
     wait_for(migration, WAIT_ENDED, timeout_ms, func, data);
 }
 
+void migration_when_decided(Migration *migration, guint timeout_ms, MigrationFunc func,
+                            gpointer data)
+{
+    wait_for(migration, WAIT_DECIDED, timeout_ms, func, data);
+}
+
 void migration_when_return_path(Migration *migration, guint timeout_ms, MigrationFunc func,
                                 gpointer data)
 {
     wait_for(migration, WAIT_RETURN_PATH, timeout_ms, func, data);
+}
+
+void migration_when_reachable(Migration *migration, guint timeout_ms, MigrationFunc func,
+                              gpointer data)
+{
+    wait_for(migration, WAIT_REACHABLE, timeout_ms, func, data);
 }
 
 /* ---- the set ---- */
@@ -276,6 +291,17 @@ gboolean migration_in_postcopy(const Migration *migration)
     return migration->record->postcopy;
 }
 
+gboolean migration_is_switching(const Migration *migration)
+{
+    return (migration->switching || migration->record->postcopy) && !migration->over &&
+           !migration->ended;
+}
+
+gboolean migration_is_moving(const Migration *migration)
+{
+    return migration_in_postcopy(migration) && !migration->over && !migration->ended;
+}
+
 gboolean migration_is_reachable(const Migration *migration)
 {
     return !migration->adopting;
@@ -304,7 +330,8 @@ void migration_set_aborted(Migration *migration)
 
 void migration_set_paused(Migration *migration, gboolean paused)
 {
-    migration_set_on_purpose(migration, paused || migration->aborted || migration->cancelled);
+    migration_set_on_purpose(migration, paused || migration->aborted ||
+                                            (migration->cancelled && !migration->superseded));
 }
 
 gboolean migration_is_aborted(const Migration *migration)
@@ -339,9 +366,10 @@ void migration_cancel(Migration *migration, const char *reason)
 
 void migration_supersede(Migration *migration)
 {
+    if (migration->cancelled || !migration->helper)
+        return;
     migration->superseded = TRUE;
-    if (!migration->cancelled && migration->helper)
-        cancel(migration, _("a resume was asked for"));
+    cancel(migration, _("a resume was asked for"));
 }
 
 /* Without its peer it would not hear of the end. */

@@ -33,8 +33,8 @@ Migration *migration_set_lookup(MigrationSet *set, const guint8 session[MIGRATIO
 /* The newest migration of that domain away from this host, or NULL; not referenced. */
 Migration *migration_set_find_source(MigrationSet *set, const char *domain);
 
-/* A destination: makes session id, token and QEMU's socket directory. In the set until it ends. recovers: it
- * resumes one that is paused. */
+/* A destination: makes session id, token and QEMU's socket directory. In the set until it ends.
+ * recovers: it resumes one that is paused. */
 Migration *migration_new_destination(MigrationSet *set, const char *domain, const QemuOwner *owner,
                                      gboolean recovers, GError **error);
 
@@ -45,20 +45,28 @@ Migration *migration_new_source(MigrationSet *set, const char *domain, const Mig
 
 /* ---- what a daemon that comes later, or a recovery, needs ---- */
 
-/* Source: the call that began it, to be made again for a recovery (driver/recovery.h); args: its XDR. */
+/* Source: the call that began it, to be made again for a recovery (driver/recovery.h); args: its
+ * XDR. */
 void migration_set_perform(Migration *migration, gint32 procedure, GBytes *args);
 
 /* The switch-over has begun: a failure from here on is libvirt's post-copy failure. */
 gboolean migration_in_postcopy(const Migration *migration);
+/* And its session lives. */
+gboolean migration_is_moving(const Migration *migration);
+/* Destination: the guest has stopped at the source, and its session lives. */
+gboolean migration_is_switching(const Migration *migration);
 
-/* Calls func, from the main loop, when the session of a source has ended badly after the switch-over, and
- * nobody wanted that: libvirt's post-copy failure follows. Also for those that a daemon before this one has
- * left so. */
+/* Calls func, from the main loop, when the session of a source has ended badly after the
+ * switch-over, and nobody wanted that: libvirt's post-copy failure follows. Also for those that a
+ * daemon before this one has left so, the oldest of a domain first, and for one that had to make
+ * room for a resume, which may fail. Once for each session, and never while the domain has one that
+ * goes on. */
 typedef void (*MigrationBrokenFunc)(MigrationSet *set, const JobRecord *record, gpointer data);
 void migration_set_on_broken(MigrationSet *set, MigrationBrokenFunc func, gpointer data);
 
-/* Goes on with what a daemon before this one has left: helpers that live are taken over; of the others the
- * outcome is told, and the names they needed are removed. Once, before anybody is served. */
+/* Goes on with what a daemon before this one has left: helpers that live are taken over; of the
+ * others the outcome is told, and the names they needed are removed. Once, before anybody is
+ * served. */
 void migration_set_adopt(MigrationSet *set);
 
 /* The record of a session of that side, alive or broken, or NULL; not the caller's. */
@@ -68,11 +76,15 @@ const JobRecord *migration_set_find_record(MigrationSet *set, MigrationSide side
 /* No recovery will need the broken sessions of that domain (any more). */
 void migration_set_forget(MigrationSet *set, MigrationSide side, const char *domain);
 
-/* Ends every session of that domain on that side that is still there, because a resume is asked for, and calls
- * func when they have ended (at once, later, if there is none; at the latest after a few seconds). A source that
- * streams on all its channels is left alone: there is nothing to be resumed, and libvirt will say so. */
+/* Ends the sessions of that domain on that side that are in the way of a resume, and calls func
+ * when they have ended (at once, later, if there is none; at the latest after some seconds). A
+ * session that is not in post-copy is left alone, and one that streams on all its channels: there
+ * is nothing to be resumed, and libvirt will say so. So is one begun after not_after (as in
+ * JobRecord; G_MAXINT64: any time).
+ * also_whole: the source itself says that its session is gone, whatever its channels look like. */
 void migration_set_supersede(MigrationSet *set, MigrationSide side, const char *domain,
-                             GSourceFunc func, gpointer data);
+                             gboolean also_whole, gint64 not_after, GSourceFunc func,
+                             gpointer data);
 
 Migration *migration_ref(Migration *migration);
 void migration_unref(Migration *migration);
@@ -122,7 +134,8 @@ gboolean migration_is_aborted(const Migration *migration);
 /* The phase named in log lines from here on; a static string. */
 void migration_set_phase(Migration *migration, const char *phase);
 
-/* Source: a user is about to pause it (FALSE: it was refused): no recovery then. */
+/* Source: a user is about to pause it: no recovery then. FALSE: it was refused, also if it has
+ * broken meanwhile. */
 void migration_set_paused(Migration *migration, gboolean paused);
 
 /* Ends it on this side. A guest that is on its way is not lost by that: QEMU on both sides sees its
@@ -142,6 +155,14 @@ typedef void (*MigrationFunc)(Migration *migration, gpointer data);
 void migration_when_ended(Migration *migration, guint timeout_ms, MigrationFunc func,
                           gpointer data);
 
+/* The same for: it has switched over, or its session has ended. */
+void migration_when_decided(Migration *migration, guint timeout_ms, MigrationFunc func,
+                            gpointer data);
+
 /* The same for: the destination QEMU has said something on its return path, or it ended. */
 void migration_when_return_path(Migration *migration, guint timeout_ms, MigrationFunc func,
                                 gpointer data);
+
+/* The same for: it is reachable, or it ended. */
+void migration_when_reachable(Migration *migration, guint timeout_ms, MigrationFunc func,
+                              gpointer data);

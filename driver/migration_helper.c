@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The helper of a migration: started, or found; what it says; its end. */
+/* The helper of a migration: started; what it says; its end. How one is found again is in
+ * migration_adopt.c. */
 #include "config.h"
 
 #include <glib/gi18n.h>
-#include <signal.h>
 
 #include "driver/migration_priv.h"
 #include "driver/run_dir.h"
@@ -38,6 +38,7 @@ static void hear_state(Migration *migration, const char *state, const char *reas
     migration->over = failed || migration->completed || g_str_equal(state, "cancelled");
     if (!migration->over)
         return;
+    migration_wake_waiters(migration);
     stop_serving(migration);
     /* One that has completed may still have to tell its peer. */
     if (!migration->completed)
@@ -67,14 +68,17 @@ static void on_qemu_needed(HelperProcess *helper, gpointer data)
     migration_attach_qemu(data);
 }
 
-static void hear_phase(Migration *migration, const char *phase)
+void migration_hear_phase(Migration *migration, const char *phase)
 {
     if (g_str_equal(phase, "postcopy-active"))
         migration->postcopy_active = TRUE;
+    if (g_str_equal(phase, "discard"))
+        migration->switching = TRUE;
     if (migration->record->postcopy || !migration_phase_is_postcopy(migration, phase))
         return;
     migration->record->postcopy = TRUE;
     migration_save(migration);
+    migration_wake_waiters(migration);
 }
 
 static void on_phase_changed(HelperProcess *helper, const char *phase, gpointer data)
@@ -82,7 +86,7 @@ static void on_phase_changed(HelperProcess *helper, const char *phase, gpointer 
     Migration *migration = data;
 
     log_info(&migration->log, "QEMU's migration: %s", phase);
-    hear_phase(migration, phase);
+    migration_hear_phase(migration, phase);
     if (g_str_equal(phase, "device") || g_str_equal(phase, "postcopy-active"))
         migration_switched_over(migration);
 }
@@ -188,7 +192,7 @@ static void read_outcome(Migration *migration)
     if (migration->over || !migration->recorded ||
         !job_record_load_outcome(migration->set->run_dir, migration->record->uri.session, &outcome))
         return;
-    hear_phase(migration, outcome.phase);
+    migration_hear_phase(migration, outcome.phase);
     log_info(&migration->log, "the last that the helper has left: state=%s phase=%s",
              outcome.state, outcome.phase);
     if (!g_str_equal(outcome.state, "active"))
@@ -196,7 +200,7 @@ static void read_outcome(Migration *migration)
 }
 
 /* The process is gone. */
-static void end(Migration *migration, gboolean success, const char *how)
+void migration_helper_ended(Migration *migration, gboolean success, const char *how)
 {
     migration_ref(migration);
     read_outcome(migration);
@@ -216,13 +220,15 @@ static void on_exited(HelperProcess *helper, gboolean success, const char *how, 
 {
     Migration *migration = data;
 
+    if (migration_look_again(migration))
+        return;
     log_message(&migration->log,
                 success || migration->cancelled ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR,
                 "the helper ended: %s", how);
-    end(migration, success, how);
+    migration_helper_ended(migration, success, how);
 }
 
-static const HelperHandlers helper_handlers = {
+const HelperHandlers migration_helper_handlers = {
     .state_changed = on_state_changed,
     .phase_changed = on_phase_changed,
     .qemu_needed = on_qemu_needed,
@@ -261,7 +267,6 @@ static GVariant *bytes_variant(const guint8 *bytes, gsize len)
 static void add_link_options(GVariantBuilder *options, const Migration *migration)
 {
     const Settings *s = migration->set->settings;
-
 
     g_variant_builder_add(options, "{sv}", "heartbeat-interval",
                           g_variant_new_uint32(s->keepalive_interval));
@@ -333,7 +338,7 @@ static gboolean spawn(Migration *migration, GError **error)
     if (!migration_make_record(migration, &listener, &outcome, error))
         return FALSE;
     migration->helper = helper_process_spawn(set->settings, set->helper_user, listener, outcome,
-                                             &helper_handlers, migration, error);
+                                             &migration_helper_handlers, migration, error);
     if (!migration->helper) {
         migration_remove_record(migration);
         return FALSE;
@@ -364,97 +369,4 @@ void migration_start_helper(Migration *migration, GAsyncReadyCallback callback, 
 gboolean migration_start_helper_finish(Migration *migration, GAsyncResult *result, GError **error)
 {
     return g_task_propagate_boolean(G_TASK(result), error);
-}
-
-/* ---- taking one over ---- */
-
-/* As far as it has come while nobody listened. */
-static void catch_up(Migration *migration)
-{
-    JobRecord *record = migration->record;
-    HelperStatus status;
-
-    helper_process_status(migration->helper, &status);
-    log_info(&migration->log, "found the helper of domain %s again: state=%s phase=%s",
-             record->domain, status.state, status.phase);
-    hear_phase(migration, status.phase);
-    migration->return_path = status.return_path;
-    if (migration_side(migration) == MIGRATION_SIDE_SOURCE)
-        record->qemu_connections = MAX(record->qemu_connections, status.qemu_connections);
-    if (record->qemu_connections >= QEMU_CONNECTIONS_MAX)
-        migration_remove_socket(migration);
-    on_state_changed(migration->helper, status.state, status.reason, status.ended_by, migration);
-    for (gsize i = 0; status.channels_lost && status.channels_lost[i]; i++)
-        on_channel_lost(migration->helper, status.channels_lost[i],
-                        _("while virtpostcopyd was restarted"), migration);
-    if (migration->over)
-        return;
-    if (!record->streaming) {
-        migration_cancel(migration, _("virtpostcopyd was restarted before the migration began"));
-        return;
-    }
-    if (status.qemu_wanted > 0)
-        migration_attach_qemu(migration);
-    if (status.source_rate > 0)
-        migration_want_speed(migration, status.source_rate);
-}
-
-static gboolean is_helper(const Settings *settings, pid_t pid)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", (int)pid);
-    g_autofree char *command = NULL;
-
-    return pid > 0 && g_file_get_contents(path, &command, NULL, NULL) &&
-           g_str_equal(command, settings->helper_path);
-}
-
-/* It still holds the socket, so the process id is its own. What it holds of QEMU would be in the
- * way of everything that can be done for the guest. */
-static void kill_stuck(Migration *migration)
-{
-    pid_t pid = migration->record->helper_pid;
-
-    if (!is_helper(migration->set->settings, pid))
-        return;
-    log_error(&migration->log, "the helper, process %d, does not answer: killing it", (int)pid);
-    if (kill(pid, SIGKILL) < 0)
-        log_warning(&migration->log, "cannot kill process %d: %m", (int)pid);
-}
-
-static void on_adopted(GObject *source, GAsyncResult *result, gpointer data)
-{
-    g_autoptr(Migration) migration = data;
-    MigrationSet *set = migration->set;
-    g_autoptr(GError) error = NULL;
-
-    if (!set) /* the daemon is stopping already */
-        return;
-    migration->adopting = FALSE;
-    if (helper_process_finish(migration->helper, result, &error)) {
-        catch_up(migration);
-    } else {
-        if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT))
-            kill_stuck(migration);
-        helper_process_disown(migration->helper);
-        log_warning(&migration->log, "the helper of domain %s is not there any more: %s",
-                    migration_domain(migration), error->message);
-        end(migration, FALSE, _("while virtpostcopyd was not there"));
-    }
-    migration_set_adopted(set);
-}
-
-void migration_adopt_helper(Migration *migration)
-{
-    MigrationSet *set = migration->set;
-    g_autofree char *path =
-        job_record_control_path(set->run_dir, migration->record->uri.session);
-
-    migration->adopting = TRUE;
-    migration->recorded = TRUE;
-    migration->ended = FALSE;
-    migration_set_phase(migration, "stream");
-    g_ptr_array_add(set->migrations, migration_ref(migration));
-    set->adopting++;
-    migration->helper = helper_process_adopt(path, &helper_handlers, migration, on_adopted,
-                                             migration_ref(migration));
 }

@@ -18,6 +18,9 @@
 
 #define SUPERSEDE_TIMEOUT_MS 5000
 
+/* Longer than taking a helper over, which has a time-out of its own. */
+#define REACHABLE_TIMEOUT_MS 15000
+
 static gint64 now_s(void)
 {
     return g_get_real_time() / G_USEC_PER_SEC;
@@ -35,14 +38,16 @@ static gboolean is_domain(const JobRecord *record, MigrationSide side, const cha
 
 /* ---- the record of one ---- */
 
-void migration_save(Migration *migration)
+gboolean migration_save(Migration *migration)
 {
     g_autoptr(GError) error = NULL;
 
     if (!migration->recorded || !migration->set)
-        return;
-    if (!job_record_save(migration->record, migration->set->run_dir, &error))
-        log_warning(&migration->log, "%s", error->message);
+        return FALSE;
+    if (job_record_save(migration->record, migration->set->run_dir, &error))
+        return TRUE;
+    log_warning(&migration->log, "%s", error->message);
+    return FALSE;
 }
 
 void migration_remove_record(Migration *migration)
@@ -50,14 +55,6 @@ void migration_remove_record(Migration *migration)
     if (migration->recorded && migration->set)
         job_record_remove(migration->set->run_dir, migration->record->uri.session);
     migration->recorded = FALSE;
-}
-
-void migration_set_on_purpose(Migration *migration, gboolean on_purpose)
-{
-    if (migration->record->on_purpose == on_purpose)
-        return;
-    migration->record->on_purpose = on_purpose;
-    migration_save(migration);
 }
 
 void migration_set_perform(Migration *migration, gint32 procedure, GBytes *args)
@@ -102,7 +99,7 @@ gboolean migration_make_record(Migration *migration, int *ret_listener, int *ret
                             _("this migration URI has been used before; begin the migration anew"));
         return FALSE;
     }
-    record->begun = now_s();
+    record->begun = g_get_real_time();
     if (make_files(migration, control, &listener, &outcome, error)) {
         migration->recorded = TRUE;
         *ret_listener = listener;
@@ -120,8 +117,8 @@ gboolean migration_make_record(Migration *migration, int *ret_listener, int *ret
 gboolean migration_phase_is_postcopy(const Migration *migration, const char *phase)
 {
     static const char *const source[] = { "device", "postcopy-active", "postcopy-recover",
-                                          "postcopy-paused", NULL };
-    static const char *const destination[] = { "listening", "running", NULL };
+                                          "postcopy-paused", "completed", NULL };
+    static const char *const destination[] = { "listening", "running", "end", NULL };
 
     gboolean leaves = migration_side(migration) == MIGRATION_SIDE_SOURCE;
 
@@ -169,15 +166,6 @@ static void prune_broken(MigrationSet *set)
     }
 }
 
-/* A copy, because whoever is told may say that it is to be forgotten. */
-static void tell_broken(MigrationSet *set, const JobRecord *record)
-{
-    g_autoptr(JobRecord) copy = job_record_copy(record);
-
-    if (set->broken_func && record->side == MIGRATION_SIDE_SOURCE && !record->on_purpose)
-        set->broken_func(set, copy, set->broken_data);
-}
-
 static gboolean is_alive(MigrationSet *set, MigrationSide side, const char *domain)
 {
     for (guint i = 0; i < set->migrations->len; i++) {
@@ -189,6 +177,37 @@ static gboolean is_alive(MigrationSet *set, MigrationSide side, const char *doma
     return FALSE;
 }
 
+/* Whoever recovers has to know every session that the destination may still know. Nothing while the
+ * last word on the domain is not spoken, or if it was that it shall pause. Copies, because whoever
+ * is told may say that they are to be forgotten. */
+static void tell_broken(MigrationSet *set, const char *domain)
+{
+    g_autoptr(GPtrArray) news = g_ptr_array_new_with_free_func((GDestroyNotify)job_record_free);
+    const JobRecord *newest = NULL;
+
+    if (set->adopting > 0 || set->adopted_id || !set->broken_func ||
+        is_alive(set, MIGRATION_SIDE_SOURCE, domain))
+        return;
+    for (guint i = 0; i < set->broken->len; i++) {
+        const JobRecord *record = g_ptr_array_index(set->broken, i);
+
+        if (!is_domain(record, MIGRATION_SIDE_SOURCE, domain))
+            continue;
+        newest = record;
+        if (!record->told)
+            g_ptr_array_add(news, job_record_copy(record));
+    }
+    if (!newest || newest->on_purpose)
+        return;
+    for (guint i = 0; i < set->broken->len; i++) {
+        JobRecord *record = g_ptr_array_index(set->broken, i);
+
+        record->told = record->told || is_domain(record, MIGRATION_SIDE_SOURCE, domain);
+    }
+    for (guint i = 0; i < news->len; i++)
+        set->broken_func(set, g_ptr_array_index(news, i), set->broken_data);
+}
+
 static void keep_broken(Migration *migration)
 {
     MigrationSet *set = migration->set;
@@ -196,8 +215,9 @@ static void keep_broken(Migration *migration)
 
     record->broken = now_s();
     record->helper_pid = 0;
-    migration_save(migration);
-    job_record_helper_ended(set->run_dir, record->uri.session);
+    /* Else the outcome is all that a daemon that comes later can know it from. */
+    if (migration_save(migration))
+        job_record_helper_ended(set->run_dir, record->uri.session);
     migration->recorded = FALSE; /* it is the set's now */
     g_ptr_array_add(set->broken, job_record_copy(record));
     prune_broken(set);
@@ -206,10 +226,6 @@ static void keep_broken(Migration *migration)
                 migration->superseded  ? "; a resume takes its place"
                 : record->on_purpose ? ", as was asked for"
                                      : "");
-    /* While others are only being found, none is known to be the last word on its domain. */
-    if (set->adopting == 0 && !migration->superseded &&
-        !is_alive(set, record->side, record->domain))
-        tell_broken(set, record);
 }
 
 void migration_keep_or_remove(Migration *migration)
@@ -218,6 +234,47 @@ void migration_keep_or_remove(Migration *migration)
         keep_broken(migration);
     else
         migration_remove_record(migration);
+    /* This one, or what it should have recovered from. */
+    tell_broken(migration->set, migration->record->domain);
+}
+
+static JobRecord *find_broken(MigrationSet *set, MigrationSide side,
+                              const guint8 session[MIGRATION_SESSION_LEN])
+{
+    for (guint i = 0; i < set->broken->len; i++) {
+        JobRecord *record = g_ptr_array_index(set->broken, i);
+
+        if (record->side == side && is_session(record, session))
+            return record;
+    }
+    return NULL;
+}
+
+/* It broke before the answer to what somebody wanted of it had come. */
+static void set_broken_on_purpose(Migration *migration)
+{
+    MigrationSet *set = migration->set;
+    const JobRecord *record = migration->record;
+    JobRecord *broken = find_broken(set, record->side, record->uri.session);
+    g_autoptr(GError) error = NULL;
+
+    if (!broken)
+        return;
+    broken->on_purpose = record->on_purpose;
+    if (!job_record_save(broken, set->run_dir, &error))
+        log_warning(&migration->log, "%s", error->message);
+    tell_broken(set, broken->domain);
+}
+
+void migration_set_on_purpose(Migration *migration, gboolean on_purpose)
+{
+    if (migration->record->on_purpose == on_purpose)
+        return;
+    migration->record->on_purpose = on_purpose;
+    if (migration->recorded)
+        migration_save(migration);
+    else if (migration->set)
+        set_broken_on_purpose(migration);
 }
 
 void migration_set_on_broken(MigrationSet *set, MigrationBrokenFunc func, gpointer data)
@@ -236,46 +293,30 @@ const JobRecord *migration_set_find_record(MigrationSet *set, MigrationSide side
             return migration->record;
     }
     prune_broken(set);
-    for (guint i = 0; i < set->broken->len; i++) {
-        const JobRecord *record = g_ptr_array_index(set->broken, i);
-
-        if (record->side == side && is_session(record, session))
-            return record;
-    }
-    return NULL;
+    return find_broken(set, side, session);
 }
 
 /* ---- finding everything again ---- */
 
-static gboolean is_newest(MigrationSet *set, guint index)
-{
-    const JobRecord *record = g_ptr_array_index(set->broken, index);
-
-    for (guint i = index + 1; i < set->broken->len; i++) {
-        if (is_domain(g_ptr_array_index(set->broken, i), record->side, record->domain))
-            return FALSE;
-    }
-    return !is_alive(set, record->side, record->domain);
-}
-
 static gboolean on_all_adopted(gpointer data)
 {
     MigrationSet *set = data;
-    g_autoptr(GPtrArray) news = g_ptr_array_new_with_free_func((GDestroyNotify)job_record_free);
+    g_autoptr(GPtrArray) domains = g_ptr_array_new_with_free_func(g_free);
 
     set->adopted_id = 0;
     for (guint i = 0; i < set->broken->len; i++) {
-        if (is_newest(set, i))
-            g_ptr_array_add(news, job_record_copy(g_ptr_array_index(set->broken, i)));
+        const JobRecord *record = g_ptr_array_index(set->broken, i);
+
+        g_ptr_array_add(domains, g_strdup(record->domain));
     }
-    for (guint i = 0; i < news->len; i++)
-        tell_broken(set, g_ptr_array_index(news, i));
+    for (guint i = 0; i < domains->len; i++)
+        tell_broken(set, g_ptr_array_index(domains, i));
     return G_SOURCE_REMOVE;
 }
 
 void migration_set_adopted(MigrationSet *set)
 {
-    if (--set->adopting == 0)
+    if (--set->adopting == 0 && !set->adopted_id)
         set->adopted_id = g_idle_add(on_all_adopted, set);
 }
 
@@ -317,6 +358,8 @@ void migration_set_adopt(MigrationSet *set)
 /* ---- making room for a resume ---- */
 
 typedef struct {
+    gboolean also_whole;
+    gint64 not_after;
     guint waiting;
     GSourceFunc func;
     gpointer data;
@@ -326,14 +369,24 @@ typedef struct {
  * ram/org.libvirt.Postcopy1.xml. */
 static gboolean is_recovering(const Migration *migration)
 {
-    return migration->record->recovers && !migration->postcopy_active;
+    return migration_side(migration) == MIGRATION_SIDE_SOURCE && migration->record->recovers &&
+           !migration->postcopy_active;
 }
 
 /* Somebody asks to resume what has not failed. */
 static gboolean is_whole(const Migration *migration)
 {
-    return migration->record->streaming && !migration->adopting && !migration->over &&
+    return migration->record->streaming && !migration->over &&
            (!migration_has_lost_channel(migration) || is_recovering(migration));
+}
+
+static gboolean is_in_the_way(const Supersede *job, const Migration *migration)
+{
+    const JobRecord *record = migration->record;
+
+    if ((!record->postcopy && !record->recovers) || record->begun > job->not_after)
+        return FALSE;
+    return job->also_whole || !is_whole(migration);
 }
 
 static gboolean on_all_superseded(gpointer data)
@@ -345,32 +398,49 @@ static gboolean on_all_superseded(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-static void on_superseded(Migration *migration, gpointer data)
+static void on_one_superseded(Supersede *job)
 {
-    Supersede *job = data;
-
-    if (!migration->ended)
-        log_warning(&migration->log, "the helper has not ended in time for the resume");
     if (--job->waiting == 0)
         on_all_superseded(job);
 }
 
+static void on_superseded(Migration *migration, gpointer data)
+{
+    if (!migration->ended)
+        log_warning(&migration->log, "the helper has not ended in time for the resume");
+    on_one_superseded(data);
+}
+
+/* How far it has come, and whether its channels are there, is known by now. */
+static void on_reachable(Migration *migration, gpointer data)
+{
+    Supersede *job = data;
+
+    if (migration->ended || migration->adopting || !is_in_the_way(job, migration)) {
+        on_one_superseded(job);
+        return;
+    }
+    migration_supersede(migration);
+    migration_when_ended(migration, SUPERSEDE_TIMEOUT_MS, on_superseded, job);
+}
+
 void migration_set_supersede(MigrationSet *set, MigrationSide side, const char *domain,
-                             GSourceFunc func, gpointer data)
+                             gboolean also_whole, gint64 not_after, GSourceFunc func,
+                             gpointer data)
 {
     Supersede *job = g_new0(Supersede, 1);
 
+    job->also_whole = also_whole;
+    job->not_after = not_after;
     job->func = func;
     job->data = data;
     for (guint i = 0; i < set->migrations->len; i++) {
         Migration *migration = g_ptr_array_index(set->migrations, i);
 
-        if (!is_domain(migration->record, side, domain) ||
-            (side == MIGRATION_SIDE_SOURCE && is_whole(migration)))
+        if (!is_domain(migration->record, side, domain))
             continue;
-        migration_supersede(migration);
         job->waiting++;
-        migration_when_ended(migration, SUPERSEDE_TIMEOUT_MS, on_superseded, job);
+        migration_when_reachable(migration, REACHABLE_TIMEOUT_MS, on_reachable, job);
     }
     if (job->waiting == 0)
         g_idle_add(on_all_superseded, job);

@@ -50,6 +50,7 @@ struct Migration {
     gboolean return_path;  /* the destination QEMU has said something */
     gboolean cancelled;
     gboolean superseded;
+    gboolean switching;       /* destination: the guest has stopped at the source */
     gboolean postcopy_active; /* source: the QEMUs have agreed on what is missing */
     gboolean aborted;
     char *error;
@@ -68,8 +69,22 @@ gboolean migration_has_lost_channel(const Migration *migration);
 void migration_start_helper(Migration *migration, GAsyncReadyCallback callback, gpointer data);
 gboolean migration_start_helper_finish(Migration *migration, GAsyncResult *result, GError **error);
 
-/* The helper that a daemon before this one has started; migration->adopting until that is decided. */
+extern const HelperHandlers migration_helper_handlers;
+void migration_hear_phase(Migration *migration, const char *phase);
+/* The process is gone. */
+void migration_helper_ended(Migration *migration, gboolean success, const char *how);
+
+/* ---- migration_adopt.c ---- */
+
+/* The helper that a daemon before this one has started; migration->adopting until that is
+ * decided. */
 void migration_adopt_helper(Migration *migration);
+
+/* The connection to it has ended. TRUE: it is one that was taken over, and is not dead for that;
+ * migration->adopting again. */
+gboolean migration_look_again(Migration *migration);
+
+/* ---- migration.c ---- */
 
 /* While there is a set. */
 void migration_remove_socket(Migration *migration);
@@ -88,8 +103,9 @@ void migration_supersede(Migration *migration);
  * left of it. */
 gboolean migration_make_record(Migration *migration, int *ret_listener, int *ret_outcome,
                                GError **error);
-/* After each change of the record; nothing before migration_make_record(). */
-void migration_save(Migration *migration);
+/* After each change of the record; nothing before migration_make_record(). FALSE: it is not on
+ * disk. */
+gboolean migration_save(Migration *migration);
 void migration_remove_record(Migration *migration);
 void migration_set_on_purpose(Migration *migration, gboolean on_purpose);
 
@@ -97,7 +113,8 @@ void migration_set_on_purpose(Migration *migration, gboolean on_purpose);
  * failure. */
 gboolean migration_phase_is_postcopy(const Migration *migration, const char *phase);
 
-/* The helper is gone: the record is removed, or kept for a recovery, and whoever recovers is told. */
+/* The helper is gone: the record is removed, or kept for a recovery, and whoever recovers is
+ * told. */
 void migration_keep_or_remove(Migration *migration);
 
 /* Every helper that was left has answered, or will not. */

@@ -348,7 +348,7 @@ static gboolean dial_recovery(GTask *task, const char *dconnuri, GError **error)
     if (parsed)
         record = migration_set_find_record(p2p->driver->set, MIGRATION_SIDE_SOURCE, p2p->session);
     if (parsed && !record)
-        recovery_set_session_unknown(p2p->driver->recoveries, p2p->session);
+        recovery_set_session_gone(p2p->driver->recoveries, p2p->session);
     if (!record || !record->broken || !g_str_equal(record->domain, p2p->domain)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
                     _("%s means no broken migration of domain %s that virtpostcopyd knows of"),

@@ -10,8 +10,9 @@
 
 typedef struct P2p P2p;
 
-/* Dials the destination that the dconnuri of perform names (for a recovery: see driver/recovery_uri.h) and
- * opens the local socket. outer is the client's proxy, perform its call as it came; limit is of that. */
+/* Dials the destination that the dconnuri of perform names (for a recovery: see
+ * driver/recovery_uri.h) and opens the local socket. outer is the client's proxy, perform its call
+ * as it came; limit is of that. */
 void p2p_open(Driver *driver, Proxy *outer, const MigrateCall *perform, const SpeedLimit *limit,
               GAsyncReadyCallback callback, gpointer data);
 

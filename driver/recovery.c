@@ -11,18 +11,24 @@
 #include "driver/recovery_attempt.h"
 #include "util/log.h"
 
-/* From the end of a session to the first attempt: both libvirtds have to learn of it from their QEMU. */
+/* From the end of a session to the first attempt: both libvirtds have to learn of it from their
+ * QEMU. */
 #define FIRST_PAUSE_MS 500
 
 /* Between attempts; the last one for all that follow. */
 static const guint pauses_ms[] = { 500, 1000, 2000, 4000, 5000 };
 
-/* Answers in a row that the domain is in another state, until that is believed: libvirtd may be in the
- * midst of changing its mind. */
+/* Answers in a row that the domain is in another state, until that is believed: libvirtd may be in
+ * the midst of changing its mind. */
 #define ANSWERS_BELIEVED 3
 
-/* An attempt whose session has lasted that long has moved memory: what breaks it is a break of its own. */
+/* An attempt whose session has lasted that long has moved memory: what breaks it is a break of its
+ * own. */
 #define ANEW_AFTER_S 30
+
+/* Answers in a row that the destination does not know a session, until that is believed: they are
+ * in clear, and anybody on the way can give one. */
+#define UNKNOWN_BELIEVED 3
 
 /* Sessions that an attempt may go by. */
 #define RECORDS_MAX 5
@@ -47,6 +53,7 @@ typedef struct {
     guint attempts;
     guint pause;  /* of pauses_ms, the next */
     guint denied; /* answers in a row that it is in another state */
+    guint unknown; /* the same: that the destination does not know the newest record's session */
     gboolean last; /* no other attempt after this one */
     guint timer;
     RecoveryAttempt *attempt; /* NULL between attempts */
@@ -118,8 +125,8 @@ static const JobRecord *newest(const Recovery *recovery)
 static void log_by_hand(const LogContext *log, const char *domain)
 {
     log_info(log,
-             _("to resume it by hand: virsh -c %1$s migrate --live --postcopy --postcopy-resume %2$s "
-               "DESTINATION, with what else was given to the migration"),
+             _("to resume it by hand: virsh -c %1$s migrate --live --postcopy --postcopy-resume "
+               "%2$s DESTINATION, with what else was given to the migration"),
              DRIVER_URI, domain);
 }
 
@@ -150,9 +157,9 @@ static void end_of_the_matter(Recovery *recovery, RecoveryOutcome outcome, const
 {
     if (outcome == RECOVERY_NO_DOMAIN_THERE)
         log_error(&recovery->log,
-                  _("domain %1$s cannot be recovered: the destination has lost it, and what is here "
-                    "is not whole without what it did there (%2$s); it is left as it is: when nothing "
-                    "of it is needed any more, virsh destroy ends it"),
+                  _("domain %1$s cannot be recovered: the destination has lost it, and what is "
+                    "here is not whole without what it did there (%2$s); it is left as it is: when "
+                    "nothing of it is needed any more, virsh destroy ends it"),
                   recovery->domain, reason);
     else
         log_info(&recovery->log, "nothing to recover of domain %s: %s", recovery->domain, reason);
@@ -257,8 +264,8 @@ static void add_record(Recovery *recovery, const JobRecord *record)
     g_ptr_array_add(recovery->records, job_record_copy(record));
 }
 
-/* While an attempt runs this is about its own session: it fails by itself, and the next one has this
- * record first. */
+/* While an attempt runs this is about its own session: it fails by itself, and the next one has
+ * this record first. */
 static void on_broken(MigrationSet *migrations, const JobRecord *record, gpointer data)
 {
     RecoverySet *set = data;
@@ -278,6 +285,7 @@ static void on_broken(MigrationSet *migrations, const JobRecord *record, gpointe
         begin_clock(recovery, record);
     }
     add_record(recovery, record);
+    recovery->unknown = 0;
     recovery->last = FALSE;
     if (!recovery->attempt)
         try_later(recovery, FIRST_PAUSE_MS);
@@ -290,6 +298,7 @@ gboolean recovery_set_hand_over(RecoverySet *set, const char *domain)
     if (!recovery || !recovery->attempt || !recovery_attempt_is_under_way(recovery->attempt))
         return FALSE;
     recovery->handed_over = TRUE;
+    recovery->unknown = 0;
     return TRUE;
 }
 
@@ -313,17 +322,33 @@ void recovery_set_leave(RecoverySet *set, const char *domain)
         recovery_end(recovery);
 }
 
-void recovery_set_session_unknown(RecoverySet *set, const guint8 session[MIGRATION_SESSION_LEN])
+static gboolean is_session(const JobRecord *record, const guint8 session[MIGRATION_SESSION_LEN])
+{
+    return memcmp(record->uri.session, session, MIGRATION_SESSION_LEN) == 0;
+}
+
+void recovery_set_session_gone(RecoverySet *set, const guint8 session[MIGRATION_SESSION_LEN])
 {
     for (guint i = 0; i < set->recoveries->len; i++) {
         Recovery *recovery = g_ptr_array_index(set->recoveries, i);
 
         for (guint n = recovery->records->len; n > 0; n--) {
-            const JobRecord *record = g_ptr_array_index(recovery->records, n - 1);
-
-            if (memcmp(record->uri.session, session, MIGRATION_SESSION_LEN) == 0)
-                g_ptr_array_remove_index(recovery->records, n - 1);
+            if (!is_session(g_ptr_array_index(recovery->records, n - 1), session))
+                continue;
+            g_ptr_array_remove_index(recovery->records, n - 1);
+            recovery->unknown = 0;
         }
+    }
+}
+
+void recovery_set_session_unknown(RecoverySet *set, const guint8 session[MIGRATION_SESSION_LEN])
+{
+    for (guint i = 0; i < set->recoveries->len; i++) {
+        Recovery *recovery = g_ptr_array_index(set->recoveries, i);
+        const JobRecord *record = newest(recovery);
+
+        if (record && is_session(record, session) && ++recovery->unknown == UNKNOWN_BELIEVED)
+            recovery_set_session_gone(set, session);
     }
 }
 

@@ -90,7 +90,8 @@ static gboolean decode_perform(const RecoveryAttempt *attempt, remote_perform3_p
                           "DOMAIN_MIGRATE_PERFORM3_PARAMS", error);
 }
 
-/* What a look-up has found. FALSE: it was not the domain that migrates, and the attempt has ended. */
+/* What a look-up has found. FALSE: it was not the domain that migrates, and the attempt has
+ * ended. */
 static gboolean take_domain(RecoveryAttempt *attempt, const RpcFrame *reply, remote_dom_ret *ret)
 {
     RPC_XDR_AUTO(remote_perform3_params, args) = { 0 };

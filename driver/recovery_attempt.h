@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* One attempt of a recovery: this daemon, as a client of its own, has libvirtd resume a migration that failed
- * in post-copy. Main thread only. */
+/* One attempt of a recovery: this daemon, as a client of its own, has libvirtd resume a migration
+ * that failed in post-copy. Main thread only. */
 #pragma once
 
 #include "driver/job_record.h"
@@ -19,7 +19,8 @@ typedef enum {
 /* Once, from the main loop. The attempt may be freed in it. */
 typedef void (*RecoveryAttemptFunc)(RecoveryOutcome outcome, const char *reason, gpointer data);
 
-/* By way of the session of record, which has perform_args. Lasts as long as the rest of the migration. */
+/* By way of the session of record, which has perform_args. Lasts as long as the rest of the
+ * migration. */
 RecoveryAttempt *recovery_attempt_new(const Settings *settings, const JobRecord *record,
                                       RecoveryAttemptFunc func, gpointer data);
 

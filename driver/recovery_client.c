@@ -12,7 +12,8 @@
 #include "driver/job_record.h"
 #include "util/log.h"
 
-/* What the libvirtd of a source calls on its destination in a peer-to-peer migration, without the phases. */
+/* What the libvirtd of a source calls on its destination in a peer-to-peer migration, without the
+ * phases. */
 static const gint32 harmless[] = {
     1,   /* CONNECT_OPEN */
     2,   /* CONNECT_CLOSE */
@@ -23,8 +24,8 @@ static const gint32 harmless[] = {
     361, /* CONNECT_UNREGISTER_CLOSE_CALLBACK */
 };
 
-/* What a resume is asked for with, and what has no part in one (bit 20: ZEROCOPY, which libvirt 8.5 has
- * no name for). */
+/* What a resume is asked for with, and what has no part in one (bit 20: ZEROCOPY, which libvirt 8.5
+ * has no name for). */
 #define FLAGS_NEEDED (VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_POSTCOPY_RESUME)
 #define FLAGS_REFUSED                                                                              \
     (VIR_MIGRATE_OFFLINE | VIR_MIGRATE_TUNNELLED | VIR_MIGRATE_PARALLEL | (1u << 20))
@@ -75,8 +76,8 @@ const char *recovery_call_problem(const RpcFrame *frame, const char *domain)
     return is_harmless(frame->header.procedure) ? NULL : _("it has no part in it");
 }
 
-/* The session may have been forgotten since the client came, because its guest has arrived or is gone. What it
- * has prepared before it may finish: that can take longer than the record is kept. */
+/* The session may have been forgotten since the client came, because its guest has arrived or is
+ * gone. What it has prepared before it may finish: that can take longer than the record is kept. */
 static gboolean has_right(RecoveryClient *client, gint32 procedure)
 {
     return migration_set_find_record(client->driver->set, MIGRATION_SIDE_DESTINATION,
@@ -159,10 +160,10 @@ void recovery_client_start(Driver *driver, RpcStream *stream, RpcStream *upstrea
     g_ptr_array_add(driver->recovery_clients, client);
     log.client = proxy_name(client->proxy);
     log_info(&log, "%s recovers domain %s", who, client->domain);
-    /* The source has given the session up, and a helper that waits for it still keeps both libvirtds from
-     * seeing that: in a peer-to-peer migration the source's would not even begin. */
-    migration_set_supersede(driver->set, MIGRATION_SIDE_DESTINATION, client->domain, on_superseded,
-                            NULL);
+    /* The source has given the session up, and a helper that waits for it still keeps both
+     * libvirtds from seeing that: in a peer-to-peer migration the source's would not even begin. */
+    migration_set_supersede(driver->set, MIGRATION_SIDE_DESTINATION, client->domain,
+                            /* also_whole= */ TRUE, record->begun, on_superseded, NULL);
 }
 
 void recovery_clients_close(Driver *driver)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The client of a recovery's connection on the destination: another host's daemon, in the name of its
- * libvirtd. What it may call is a list; a migration it may only resume, and only that of one domain. */
+/* The client of a recovery's connection on the destination: another host's daemon, in the name of
+ * its libvirtd. What it may call is a list; a migration it may only resume, and only that of one
+ * domain. */
 #pragma once
 
 #include "driver/driver_priv.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What both halves of a recovery's connection share: credentials, ALPN, and the proof that the dialling side
- * has the session's token (driver/recovery_port.h). */
+/* What both halves of a recovery's connection share: credentials, ALPN, and the proof that the
+ * dialling side has the session's token (driver/recovery_port.h). */
 #pragma once
 
 #include "driver/settings.h"

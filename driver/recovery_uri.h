@@ -3,8 +3,8 @@
  *
  *     postcopy+recover:///system?session=<32 hex digits>
  *
- * It means the destination of a migration that has broken, of which this daemon has a record; libvirtd never
- * sees it (driver/p2p.h). Pure. */
+ * It means the destination of a migration that has broken, of which this daemon has a record;
+ * libvirtd never sees it (driver/p2p.h). Pure. */
 #pragma once
 
 #include "xml/migration_uri.h"

@@ -6,6 +6,11 @@
 #include "driver/session_dial.h"
 #include "util/autofd.h"
 
+/* That the session is unknown is said in clear, by anybody on the way: so often in a row, so far
+ * apart, is believed. */
+#define UNKNOWN_BELIEVED 3
+#define UNKNOWN_PAUSE_MS 1000
+
 struct Redial {
     gatomicrefcount refs; /* its owner's, and that of a dial under way */
     const Settings *settings;
@@ -14,11 +19,15 @@ struct Redial {
     LogContext log;
     const RedialHandlers *handlers; /* NULL once it was freed */
     gpointer data;
-    guint attempts; /* since it was lost */
-    guint timer;    /* of the next one */
+    guint attempts;    /* since it was up for long */
+    guint timer;       /* of the next one */
+    gint64 resumed_at; /* monotonic, us; 0: not, since the last attempt */
+    guint unknown; /* answers in a row */
     gboolean dialling;
     gboolean given_up;
 };
+
+static gboolean on_pause_over(gpointer data);
 
 guint redial_pause_ms(guint attempt)
 {
@@ -58,11 +67,21 @@ void redial_free(Redial *redial)
     redial_unref(redial);
 }
 
+static void on_unknown(Redial *redial, const GError *error)
+{
+    if (++redial->unknown < UNKNOWN_BELIEVED) {
+        log_message(&redial->log, LOG_LEVEL_WARNING, "%s", error->message);
+        redial->timer = g_timeout_add(UNKNOWN_PAUSE_MS, on_pause_over, redial);
+        return;
+    }
+    redial->given_up = TRUE;
+    redial->handlers->unknown(redial->kind, error->message, redial->data);
+}
+
 static void on_failed(Redial *redial, const GError *error)
 {
     if (g_error_matches(error, SESSION_DIAL_ERROR, SESSION_DIAL_ERROR_UNKNOWN)) {
-        redial->given_up = TRUE;
-        redial->handlers->unknown(redial->kind, error->message, redial->data);
+        on_unknown(redial, error);
         return;
     }
     /* One line in a row of failures is enough to read. */
@@ -78,6 +97,8 @@ static void on_dialled(GObject *source, GAsyncResult *result, gpointer data)
     autofd fd = session_dial_finish(result, &error);
 
     redial->dialling = FALSE;
+    if (fd >= 0)
+        redial->unknown = 0;
     if (redial->handlers) {
         if (fd >= 0)
             redial->handlers->connected(redial->kind, autofd_steal(&fd), redial->data);
@@ -103,13 +124,17 @@ void redial_lost(Redial *redial)
 {
     if (redial->timer || redial->dialling || redial->given_up)
         return;
+    if (redial->resumed_at &&
+        g_get_monotonic_time() - redial->resumed_at >= REDIAL_STEADY_S * G_USEC_PER_SEC)
+        redial->attempts = 0;
+    redial->resumed_at = 0;
     redial->timer = g_timeout_add(redial_pause_ms(redial->attempts), on_pause_over, redial);
 }
 
 void redial_resumed(Redial *redial)
 {
     g_clear_handle_id(&redial->timer, g_source_remove);
-    redial->attempts = 0;
+    redial->resumed_at = g_get_monotonic_time();
 }
 
 guint redial_attempts(const Redial *redial)

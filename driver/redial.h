@@ -27,10 +27,12 @@ void redial_free(Redial *redial);
 /* Another connection is needed, for the first time or again. Nothing while one is being made. */
 void redial_lost(Redial *redial);
 
-/* It is back: the next loss finds no pause. */
+/* It is back: the next loss finds no pause, if it comes after REDIAL_STEADY_S. Else the link, or
+ * the peer, is in no state to have a connection, whatever it answers. */
+#define REDIAL_STEADY_S 5
 void redial_resumed(Redial *redial);
 
-/* Connections that were tried since it was lost. */
+/* Connections that were tried since it was up for long. */
 guint redial_attempts(const Redial *redial);
 
 /* The pause before that attempt, counted from 0, in milliseconds. */

@@ -56,7 +56,7 @@ static JobRecord *make_record(const char *dir)
     record->recovers = TRUE;
     record->perform_procedure = 305;
     record->perform_args = g_bytes_new("\0args\xff", 6);
-    record->begun = 1700000000;
+    record->begun = 1700000000123456;
     record->broken = 1700000100;
     return record;
 }
@@ -241,8 +241,13 @@ static void bad_values_are_refused(void **state)
         { "helper-pid=4711", "helper-pid=-4711" },
         { "helper-pid=4711", "helper-pid=4711 " },
         { "streaming=true", "streaming=yes" },
-        { "begun=1700000000", "begun=soon" },
-        { "begun=1700000000", "begun=1700000000\nunheard-of=1" },
+        { "begun-us=1700000000123456", "begun-us=soon" },
+        { "version=1", "version=2" },
+        { "version=1", "version=one" },
+        { "domain=", "doman=" },
+        { "host=hostb", "hast=hostb" },
+        { "token=a5", "taken=a5" },
+        { "complete=true", "" },
         { "/out-", "/../out-" },
         { "out-" HEX_UNIQUE, "out-" },
         { "[job]", "[other]" },
@@ -259,6 +264,39 @@ static void bad_values_are_refused(void **state)
             fail_msg("accepted: %s instead of %s", rows[i].to, rows[i].from);
     }
     put(*state, text, len);
+    assert_int_equal(count_loaded(*state), 1);
+    assert_int_equal(g_unlink(path), 0);
+}
+
+static void keys_of_other_releases_do_no_harm(void **state)
+{
+    gsize len;
+    g_autofree char *text = saved_text(*state, &len);
+    g_autofree char *path = record_path(*state);
+    g_autoptr(JobRecord) expected = make_record(*state);
+    g_autoptr(GPtrArray) loaded = NULL;
+
+    replace(*state, text, "complete=true", "unheard-of=1\ncomplete=true");
+    loaded = job_record_load_all(*state);
+    assert_int_equal(loaded->len, 1);
+    assert_same(g_ptr_array_index(loaded, 0), expected);
+    g_ptr_array_unref(loaded);
+
+    replace(*state, text, "recovers=true\n", "");
+    loaded = job_record_load_all(*state);
+    assert_int_equal(loaded->len, 1);
+    expected->recovers = FALSE;
+    assert_same(g_ptr_array_index(loaded, 0), expected);
+    g_ptr_array_unref(loaded);
+
+    replace(*state, text, "begun-us=", "begun=");
+    loaded = job_record_load_all(*state);
+    assert_int_equal(loaded->len, 1);
+    expected->recovers = TRUE;
+    expected->begun = 0;
+    assert_same(g_ptr_array_index(loaded, 0), expected);
+
+    replace(*state, text, "version=1\n", "");
     assert_int_equal(count_loaded(*state), 1);
     assert_int_equal(g_unlink(path), 0);
 }
@@ -387,6 +425,7 @@ int main(void)
         WITH_DIR(the_oldest_comes_first),
         WITH_DIR(a_record_that_was_cut_off_is_refused),
         WITH_DIR(bad_values_are_refused),
+        WITH_DIR(keys_of_other_releases_do_no_harm),
         WITH_DIR(a_file_that_others_can_read_or_write_is_refused),
         WITH_DIR(a_file_of_somebody_else_is_refused),
         WITH_DIR(a_link_is_refused),

@@ -332,6 +332,8 @@ static void test_every_param_of_a_name_is_removed(void **state)
     call = migrate_call_decode(frame, NULL);
     assert_non_null(call);
     assert_true(migrate_call_cancelled(call));
+    migrate_call_clear_cancelled(call);
+    assert_false(migrate_call_cancelled(call));
     assert_string_equal(migrate_call_domain(call), "vm9");
     assert_true(migrate_call_set_text(call, MIGRATE_TEXT_TLS_DESTINATION, NULL));
     stripped = migrate_call_encode(call, frame, NULL);

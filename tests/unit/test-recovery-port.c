@@ -420,10 +420,50 @@ static void test_only_a_resume_of_its_own_domain_may_be_prepared_and_finished(vo
     assert_false(may(prepare(NULL, XML("other"), RESUME)));
     assert_false(may(prepare(NULL, "no XML", RESUME)));
     assert_false(may(prepare(NULL, XML(DOMAIN), VIR_MIGRATE_POSTCOPY)));
+    assert_false(may(prepare(NULL, XML(DOMAIN), VIR_MIGRATE_POSTCOPY_RESUME)));
+    assert_false(may(prepare(NULL, XML(DOMAIN), RESUME | VIR_MIGRATE_OFFLINE)));
+    assert_false(may(prepare(NULL, XML(DOMAIN), RESUME | VIR_MIGRATE_TUNNELLED)));
+    assert_false(may(prepare(NULL, XML(DOMAIN), RESUME | VIR_MIGRATE_PARALLEL)));
+    assert_false(may(prepare(NULL, XML(DOMAIN), RESUME | 1u << 20))); /* ZEROCOPY */
+    assert_true(may(prepare(NULL, XML(DOMAIN),
+                            RESUME | VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER |
+                                VIR_MIGRATE_PERSIST_DEST | VIR_MIGRATE_CHANGE_PROTECTION)));
     assert_false(may(prepare(NULL, XML(DOMAIN), 0)));
     assert_true(may(finish(DOMAIN, RESUME)));
     assert_false(may(finish("other", RESUME)));
     assert_false(may(finish(DOMAIN, VIR_MIGRATE_POSTCOPY)));
+    assert_false(may(finish(DOMAIN, VIR_MIGRATE_POSTCOPY_RESUME)));
+    assert_false(may(finish(DOMAIN, RESUME | VIR_MIGRATE_OFFLINE)));
+}
+
+static void refused(RpcEnd *source, guint n, const char *words)
+{
+    g_auto(RpcError) answer = { 0 };
+    const guint8 *payload;
+    gsize len;
+
+    assert_true(rpc_test_until_frames(source, n + 1));
+    payload = rpc_frame_payload(rpc_end_frame(source, n), &len);
+    assert_true(rpc_error_decode(payload, len, &answer, NULL));
+    assert_int_equal(answer.code, VIR_ERR_OPERATION_DENIED);
+    assert_non_null(strstr(answer.message, words));
+}
+
+static void test_right_ends_with_the_session(void **state)
+{
+    Fixture *f = *state;
+    g_autoptr(RpcEnd) source = NULL, upstream = NULL;
+
+    dial(f, "b.test");
+    source = rpc_end_new(g_steal_pointer(&f->client));
+    upstream = upstream_end(f);
+    migration_set_forget(f->driver.set, MIGRATION_SIDE_DESTINATION, DOMAIN);
+    rpc_stream_send(source->stream, prepare(NULL, XML(DOMAIN), RESUME));
+    refused(source, 0, "not known any more");
+    rpc_stream_send(source->stream, finish(DOMAIN, RESUME));
+    refused(source, 1, "not known any more");
+    rpc_test_settle();
+    assert_int_equal(upstream->frames->len, 0);
 }
 
 static void test_truncated_phase_is_refused(void **state)
@@ -502,6 +542,7 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_call_that_has_no_part_in_a_recovery_is_answered_with_an_error, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_right_ends_with_the_session, setup, teardown),
         cmocka_unit_test(test_only_a_resume_of_its_own_domain_may_be_prepared_and_finished),
         cmocka_unit_test(test_truncated_phase_is_refused),
         cmocka_unit_test(test_nothing_else_is_let_through),

@@ -95,16 +95,22 @@ static int teardown(void **state)
 
 /* ---- a session that breaks ---- */
 
+static const guint8 uuid[16] = { 4, 2 };
+
 static GBytes *perform_args(void)
 {
     remote_perform3_params args = { .dom = { .name = (char *)DOMAIN, .id = 7 }, .flags = 0x88108 };
-    GByteArray *xdr = rpc_xdr_encode((xdrproc_t)xdr_remote_perform3_params, &args, "", NULL);
+    GByteArray *xdr;
 
+    memcpy(args.dom.uuid, uuid, sizeof uuid);
+    xdr = rpc_xdr_encode((xdrproc_t)xdr_remote_perform3_params, &args, "", NULL);
     return g_byte_array_free_to_bytes(xdr);
 }
 
-static void breaks(Fixture *f, guint8 session)
+/* Which began that long ago, and ended that long ago. */
+static void broke(Fixture *f, guint8 session, guint began_s, guint ended_s)
 {
+    gint64 now = g_get_real_time() / G_USEC_PER_SEC;
     JobRecord *record = job_record_new();
     MigrationSet *set = f->driver.set;
 
@@ -115,9 +121,15 @@ static void breaks(Fixture *f, guint8 session)
     memset(record->uri.session, session, sizeof record->uri.session);
     record->perform_procedure = PERFORM;
     record->perform_args = perform_args();
-    record->begun = record->broken = g_get_real_time() / G_USEC_PER_SEC;
+    record->begun = now - began_s;
+    record->broken = now - ended_s;
     g_ptr_array_add(set->broken, record);
     set->broken_func(set, record, set->broken_data);
+}
+
+static void breaks(Fixture *f, guint8 session)
+{
+    broke(f, session, 0, 0);
 }
 
 static gboolean is_known(Fixture *f, guint8 session)
@@ -182,13 +194,22 @@ static RpcEnd *opened(Fixture *f, guint n)
     return end;
 }
 
-static RpcEnd *in_state(Fixture *f, guint n, int state, int reason)
+/* Its nth call, with a domain whose UUID begins so. */
+static void found(RpcEnd *end, guint n, guint8 first)
 {
     remote_dom_ret dom = { .dom = { .name = (char *)DOMAIN, .id = 7 } };
+
+    memcpy(dom.dom.uuid, uuid, sizeof uuid);
+    dom.dom.uuid[0] = first;
+    answer(end, call(end, n, LOOKUP), (xdrproc_t)xdr_remote_dom_ret, &dom);
+}
+
+static RpcEnd *in_state(Fixture *f, guint n, int state, int reason)
+{
     remote_get_state_ret ret = { state, reason };
     RpcEnd *end = opened(f, n);
 
-    answer(end, call(end, 2, LOOKUP), (xdrproc_t)xdr_remote_dom_ret, &dom);
+    found(end, 2, uuid[0]);
     answer(end, call(end, 3, GET_STATE), (xdrproc_t)xdr_remote_get_state_ret, &ret);
     return end;
 }
@@ -319,10 +340,26 @@ static void test_session_the_destination_does_not_know_gives_way_to_the_one_befo
     performs(f, 0, 1);
     breaks(f, 2);
     fails(f, 0, VIR_ERR_OPERATION_FAILED);
-    performs(f, 1, 2);
-    recovery_set_session_unknown(f->driver.recoveries, second);
-    fails(f, 1, VIR_ERR_OPERATION_FAILED);
-    performs(f, 2, 1);
+    for (guint n = 1; n <= 3; n++) { /* said once, anybody may have said it */
+        performs(f, n, 2);
+        recovery_set_session_unknown(f->driver.recoveries, second);
+        fails(f, n, VIR_ERR_OPERATION_FAILED);
+    }
+    performs(f, 4, 1);
+}
+
+static void test_session_that_is_gone_here_gives_way_at_once(void **state)
+{
+    guint8 second[MIGRATION_SESSION_LEN];
+    Fixture *f = *state;
+
+    memset(second, 2, sizeof second);
+    breaks(f, 1);
+    breaks(f, 2);
+    performs(f, 0, 2);
+    recovery_set_session_gone(f->driver.recoveries, second);
+    fails(f, 0, VIR_ERR_OPERATION_FAILED);
+    performs(f, 1, 1);
 }
 
 static void test_without_a_session_the_destination_knows_it_is_given_up(void **state)
@@ -333,7 +370,7 @@ static void test_without_a_session_the_destination_knows_it_is_given_up(void **s
     memset(first, 1, sizeof first);
     breaks(f, 1);
     performs(f, 0, 1);
-    recovery_set_session_unknown(f->driver.recoveries, first);
+    recovery_set_session_gone(f->driver.recoveries, first);
     fails(f, 0, VIR_ERR_OPERATION_FAILED);
     nothing_more_comes(f, 1);
     breaks(f, 2); /* what breaks later is a matter of its own */
@@ -363,12 +400,18 @@ static void test_domain_that_is_not_in_postcopy_is_left_alone(void **state)
     nothing_more_comes(f, 3);
 }
 
-static void answer_lookup(RpcEnd *end, guint n)
+static void test_domain_that_has_another_uuid_now_needs_no_recovery(void **state)
 {
-    remote_dom_ret dom = { .dom = { .name = (char *)DOMAIN, .id = 7 } };
+    Fixture *f = *state;
+    RpcEnd *end;
 
-    answer(end, call(end, n, LOOKUP), (xdrproc_t)xdr_remote_dom_ret, &dom);
+    breaks(f, 1);
+    end = opened(f, 0);
+    found(end, 2, 9);
     assert_true(rpc_test_until_closed(end));
+    assert_int_equal(end->frames->len, 3);
+    assert_false(is_known(f, 1));
+    nothing_more_comes(f, 1);
 }
 
 static void test_guest_that_the_destination_has_lost_is_left_as_it_is(void **state)
@@ -378,7 +421,8 @@ static void test_guest_that_the_destination_has_lost_is_left_as_it_is(void **sta
     breaks(f, 1);
     performs(f, 0, 1);
     refuse(end_of(f, 0), call(end_of(f, 0), 4, PERFORM), VIR_ERR_NO_DOMAIN);
-    answer_lookup(end_of(f, 0), 5);
+    found(end_of(f, 0), 5, uuid[0]);
+    assert_true(rpc_test_until_closed(end_of(f, 0)));
     assert_false(is_known(f, 1));
     nothing_more_comes(f, 1);
 }
@@ -409,12 +453,26 @@ static void test_user_who_takes_over_ends_it(void **state)
     nothing_more_comes(f, 1);
 }
 
-static void test_attempt_that_libvirt_has_begun_is_the_last_when_a_user_takes_over(void **state)
+static void test_attempt_not_handed_over_is_dropped_when_a_user_takes_over(void **state)
 {
     Fixture *f = *state;
 
     breaks(f, 1);
     performs(f, 0, 1);
+    recovery_set_leave(f->driver.recoveries, DOMAIN);
+    assert_true(rpc_test_until_closed(end_of(f, 0)));
+    assert_false(recovery_set_hand_over(f->driver.recoveries, DOMAIN));
+    nothing_more_comes(f, 1);
+}
+
+static void test_attempt_handed_over_is_the_last_when_a_user_takes_over(void **state)
+{
+    Fixture *f = *state;
+
+    breaks(f, 1);
+    assert_false(recovery_set_hand_over(f->driver.recoveries, DOMAIN));
+    performs(f, 0, 1);
+    assert_true(recovery_set_hand_over(f->driver.recoveries, DOMAIN));
     recovery_set_leave(f->driver.recoveries, DOMAIN);
     rpc_test_settle();
     assert_int_equal(end_of(f, 0)->closed, 0);
@@ -433,6 +491,59 @@ static void test_deadline_ends_it(void **state)
     nothing_more_comes(f, 1);
 }
 
+static void test_attempts_that_break_soon_do_not_put_the_deadline_off(void **state)
+{
+    Fixture *f = *state;
+
+    f->settings->recover_timeout = 1;
+    breaks(f, 1);
+    performs(f, 0, 1);
+    breaks(f, 2);
+    fails(f, 0, VIR_ERR_OPERATION_FAILED);
+    nothing_more_comes(f, 1);
+}
+
+static void test_attempt_that_went_on_for_long_begins_the_time_anew(void **state)
+{
+    Fixture *f = *state;
+
+    f->settings->recover_timeout = 3600;
+    broke(f, 1, 7300, 7200);
+    performs(f, 0, 1);
+    broke(f, 2, 31, 0);
+    fails(f, 0, VIR_ERR_OPERATION_FAILED);
+    performs(f, 1, 2);
+    fails(f, 1, VIR_ERR_OPERATION_FAILED);
+    performs(f, 2, 2);
+}
+
+static void test_what_broke_long_ago_is_tried_once(void **state)
+{
+    Fixture *f = *state;
+
+    f->settings->recover_timeout = 3600;
+    broke(f, 1, 7300, 7200);
+    performs(f, 0, 1);
+    fails(f, 0, VIR_ERR_OPERATION_FAILED);
+    nothing_more_comes(f, 1);
+}
+
+static void test_only_the_newest_sessions_are_gone_by(void **state)
+{
+    Fixture *f = *state;
+    guint8 id[MIGRATION_SESSION_LEN];
+
+    for (guint8 session = 1; session <= 6; session++)
+        breaks(f, session);
+    performs(f, 0, 6);
+    for (guint8 session = 2; session <= 6; session++) {
+        memset(id, session, sizeof id);
+        recovery_set_session_gone(f->driver.recoveries, id);
+    }
+    fails(f, 0, VIR_ERR_OPERATION_FAILED);
+    nothing_more_comes(f, 1); /* not even the first */
+}
+
 static void test_nothing_is_tried_if_it_is_not_wanted(void **state)
 {
     Fixture *f = *state;
@@ -449,6 +560,46 @@ typedef struct {
     gboolean arrived;
 } Ended;
 
+/* A client. */
+typedef struct {
+    RpcEnd *ends[2];
+    Proxy *proxy;
+} Client;
+
+static Client client_new(void)
+{
+    static const ProxyHooks hooks = { 0 };
+    ProxyPeer peer = { .kind = PROXY_CLIENT_UNIX };
+    RpcStream *streams[2];
+    Client client;
+
+    for (guint i = 0; i < 2; i++) {
+        int fds[2];
+
+        rpc_test_pair(fds);
+        client.ends[i] = rpc_end_new(rpc_stream_new_socket(fds[0], TRUE));
+        streams[i] = rpc_stream_new_socket(fds[1], TRUE);
+    }
+    client.proxy = proxy_ref(proxy_new(streams[0], streams[1], &peer, &hooks, NULL));
+    return client;
+}
+
+static void client_leave(Client *client)
+{
+    proxy_close(client->proxy);
+    rpc_test_settle();
+    for (guint i = 0; i < 2; i++)
+        g_clear_pointer(&client->ends[i], rpc_end_free);
+}
+
+static void client_clear(Client *client)
+{
+    if (client->ends[0])
+        client_leave(client);
+    g_clear_pointer(&client->proxy, proxy_unref);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Client, client_clear)
+
 static void on_ended(gboolean arrived, gpointer data)
 {
     Ended *ended = data;
@@ -460,10 +611,11 @@ static void on_ended(gboolean arrived, gpointer data)
 static void test_who_waits_hears_that_the_guest_has_arrived(void **state)
 {
     Fixture *f = *state;
+    g_auto(Client) client = client_new();
     Ended ended = { 0 };
 
     breaks(f, 1);
-    assert_true(recovery_set_wait(f->driver.recoveries, DOMAIN, on_ended, &ended));
+    assert_true(recovery_set_wait(f->driver.recoveries, DOMAIN, client.proxy, on_ended, &ended));
     performs(f, 0, 1);
     fails(f, 0, VIR_ERR_OPERATION_FAILED);
     assert_int_equal(ended.calls, 0);
@@ -473,13 +625,60 @@ static void test_who_waits_hears_that_the_guest_has_arrived(void **state)
     assert_true(ended.arrived);
 }
 
-static void test_who_waits_hears_that_it_was_given_up(void **state)
+static void test_who_waits_hears_that_libvirt_has_completed_it_by_itself(void **state)
 {
     Fixture *f = *state;
+    g_auto(Client) client = client_new();
     Ended ended = { 0 };
 
     breaks(f, 1);
-    assert_true(recovery_set_wait(f->driver.recoveries, DOMAIN, on_ended, &ended));
+    assert_true(recovery_set_wait(f->driver.recoveries, DOMAIN, client.proxy, on_ended, &ended));
+    in_state(f, 0, VIR_DOMAIN_SHUTOFF, VIR_DOMAIN_SHUTOFF_MIGRATED);
+    assert_true(rpc_test_until_closed(end_of(f, 0)));
+    assert_true(ended.arrived);
+    assert_false(is_known(f, 1));
+}
+
+static void test_who_waits_hears_of_it_at_once_when_a_user_takes_over(void **state)
+{
+    Fixture *f = *state;
+    g_auto(Client) client = client_new();
+    Ended ended = { 0 };
+
+    breaks(f, 1);
+    assert_true(recovery_set_wait(f->driver.recoveries, DOMAIN, client.proxy, on_ended, &ended));
+    performs(f, 0, 1);
+    assert_true(recovery_set_hand_over(f->driver.recoveries, DOMAIN));
+    recovery_set_leave(f->driver.recoveries, DOMAIN);
+    assert_int_equal(ended.calls, 1);
+    assert_false(ended.arrived);
+    assert_false(recovery_set_wait(f->driver.recoveries, DOMAIN, client.proxy, on_ended, &ended));
+    succeed(f, 0);
+    assert_int_equal(ended.calls, 1);
+}
+
+static void test_client_that_leaves_is_not_kept_waiting(void **state)
+{
+    Fixture *f = *state;
+    g_auto(Client) client = client_new();
+    Ended ended = { 0 };
+
+    breaks(f, 1);
+    assert_true(recovery_set_wait(f->driver.recoveries, DOMAIN, client.proxy, on_ended, &ended));
+    client_leave(&client);
+    performs(f, 0, 1);
+    assert_int_equal(ended.calls, 1);
+    assert_false(recovery_set_wait(f->driver.recoveries, DOMAIN, client.proxy, on_ended, &ended));
+}
+
+static void test_who_waits_hears_that_it_was_given_up(void **state)
+{
+    Fixture *f = *state;
+    g_auto(Client) client = client_new();
+    Ended ended = { 0 };
+
+    breaks(f, 1);
+    assert_true(recovery_set_wait(f->driver.recoveries, DOMAIN, client.proxy, on_ended, &ended));
     recovery_set_leave(f->driver.recoveries, DOMAIN);
     assert_int_equal(ended.calls, 1);
     assert_false(ended.arrived);
@@ -488,11 +687,12 @@ static void test_who_waits_hears_that_it_was_given_up(void **state)
 static void test_without_a_recovery_nobody_waits(void **state)
 {
     Fixture *f = *state;
+    g_auto(Client) client = client_new();
     Ended ended = { 0 };
 
-    assert_false(recovery_set_wait(f->driver.recoveries, DOMAIN, on_ended, &ended));
+    assert_false(recovery_set_wait(f->driver.recoveries, DOMAIN, client.proxy, on_ended, &ended));
     breaks(f, 1);
-    assert_false(recovery_set_wait(f->driver.recoveries, "vm2", on_ended, &ended));
+    assert_false(recovery_set_wait(f->driver.recoveries, "vm2", client.proxy, on_ended, &ended));
     assert_int_equal(ended.calls, 0);
 }
 
@@ -542,16 +742,26 @@ int main(void)
         CASE(test_connection_that_is_lost_is_followed_by_another_attempt),
         CASE(test_break_of_an_attempt_is_recovered_by_way_of_its_own_session),
         CASE(test_session_the_destination_does_not_know_gives_way_to_the_one_before),
+        CASE(test_session_that_is_gone_here_gives_way_at_once),
         CASE(test_without_a_session_the_destination_knows_it_is_given_up),
         CASE(test_domain_that_is_gone_needs_no_recovery),
+        CASE(test_domain_that_has_another_uuid_now_needs_no_recovery),
         CASE(test_domain_that_is_not_in_postcopy_is_left_alone),
         CASE(test_guest_that_the_destination_has_lost_is_left_as_it_is),
         CASE(test_domain_that_goes_in_the_middle_of_it_needs_no_recovery),
         CASE(test_user_who_takes_over_ends_it),
-        CASE(test_attempt_that_libvirt_has_begun_is_the_last_when_a_user_takes_over),
+        CASE(test_attempt_not_handed_over_is_dropped_when_a_user_takes_over),
+        CASE(test_attempt_handed_over_is_the_last_when_a_user_takes_over),
         CASE(test_deadline_ends_it),
+        CASE(test_attempts_that_break_soon_do_not_put_the_deadline_off),
+        CASE(test_attempt_that_went_on_for_long_begins_the_time_anew),
+        CASE(test_what_broke_long_ago_is_tried_once),
+        CASE(test_only_the_newest_sessions_are_gone_by),
         CASE(test_nothing_is_tried_if_it_is_not_wanted),
         CASE(test_who_waits_hears_that_the_guest_has_arrived),
+        CASE(test_who_waits_hears_that_libvirt_has_completed_it_by_itself),
+        CASE(test_who_waits_hears_of_it_at_once_when_a_user_takes_over),
+        CASE(test_client_that_leaves_is_not_kept_waiting),
         CASE(test_who_waits_hears_that_it_was_given_up),
         CASE(test_without_a_recovery_nobody_waits),
         cmocka_unit_test(test_uri_names_a_session_and_is_read_back),

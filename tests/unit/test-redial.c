@@ -217,7 +217,7 @@ static void it_is_dialled_until_there_is_an_answer(void **state)
     redial_free(redial);
 }
 
-static void a_channel_that_is_back_is_dialled_at_once_the_next_time(void **state)
+static void a_channel_that_was_back_for_a_while_is_dialled_at_once_the_next_time(void **state)
 {
     Fixture *f = *state;
     g_auto(FakePort) port = { 0 };
@@ -231,10 +231,27 @@ static void a_channel_that_is_back_is_dialled_at_once_the_next_time(void **state
     wait_until(f->connected == 2);
     assert_int_equal(redial_attempts(redial), 2);
     redial_resumed(redial);
-    assert_int_equal(redial_attempts(redial), 0);
+    g_usleep((REDIAL_STEADY_S + 1) * G_USEC_PER_SEC);
     redial_lost(redial);
     wait_until(f->connected == 3);
     assert_int_equal(redial_attempts(redial), 1);
+    redial_free(redial);
+}
+
+static void one_that_comes_back_only_to_be_lost_finds_the_pause_grow(void **state)
+{
+    Fixture *f = *state;
+    g_auto(FakePort) port = { 0 };
+    Redial *redial;
+
+    fake_port_init(&port, "\001");
+    redial = redial_for(f, &port);
+    for (guint i = 1; i <= 3; i++) {
+        redial_lost(redial);
+        wait_until(f->connected == i);
+        redial_resumed(redial);
+        assert_int_equal(redial_attempts(redial), i);
+    }
     redial_free(redial);
 }
 
@@ -244,14 +261,32 @@ static void a_session_that_is_not_known_is_dialled_no_more(void **state)
     g_auto(FakePort) port = { 0 };
     Redial *redial;
 
-    fake_port_init(&port, "\002\001");
+    fake_port_init(&port, "\002\002\002\001");
     redial = redial_for(f, &port);
     redial_lost(redial);
     wait_until(f->unknown == 1);
     redial_lost(redial);
     while (g_main_context_iteration(NULL, FALSE))
         ;
-    assert_int_equal(port.callers, 1);
+    assert_int_equal(port.callers, 3);
+    assert_int_equal(f->connected, 0);
+    redial_free(redial);
+}
+
+static void that_it_is_not_known_is_believed_only_if_it_is_said_again(void **state)
+{
+    Fixture *f = *state;
+    g_auto(FakePort) port = { 0 };
+    Redial *redial;
+
+    fake_port_init(&port, "\002\002\001\002\001");
+    redial = redial_for(f, &port);
+    redial_lost(redial);
+    wait_until(f->connected == 1);
+    redial_lost(redial);
+    wait_until(f->connected == 2);
+    assert_int_equal(f->unknown, 0);
+    assert_int_equal(port.callers, 5);
     redial_free(redial);
 }
 
@@ -284,8 +319,10 @@ int main(void)
         WITH(one_who_never_answers_is_not_waited_for_for_ever),
         cmocka_unit_test(the_pause_grows_to_three_seconds),
         WITH(it_is_dialled_until_there_is_an_answer),
-        WITH(a_channel_that_is_back_is_dialled_at_once_the_next_time),
+        WITH(a_channel_that_was_back_for_a_while_is_dialled_at_once_the_next_time),
+        WITH(one_that_comes_back_only_to_be_lost_finds_the_pause_grow),
         WITH(a_session_that_is_not_known_is_dialled_no_more),
+        WITH(that_it_is_not_known_is_believed_only_if_it_is_said_again),
         WITH(one_that_was_freed_while_it_dialled_is_silent),
     };
 

@@ -16,12 +16,14 @@
 #include <unistd.h>
 
 #include "driver/driver_priv.h"
+#include "driver/migration_priv.h"
 #include "driver/recovery.h"
 #include "driver/rpc_error.h"
 #include "driver/rpc_xdr.h"
 #include "tests/support/rpc-end.h"
 
 #define BEGIN 302 /* DOMAIN_MIGRATE_BEGIN3_PARAMS */
+#define PERFORM 305 /* DOMAIN_MIGRATE_PERFORM3_PARAMS */
 #define SERIAL 7
 #define RESUME (VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_POSTCOPY_RESUME)
 
@@ -33,11 +35,10 @@ typedef struct {
     RpcEnd *libvirtd;
 } Fixture;
 
-static int setup(void **state)
+static int setup_for(void **state, ProxyPeer peer)
 {
     Fixture *f = g_new0(Fixture, 1);
     g_autofree char *text = g_strdup_printf("helper_user = '%s'\n", getpwuid(getuid())->pw_name);
-    ProxyPeer peer = { .kind = PROXY_CLIENT_INNER };
     g_autoptr(GError) error = NULL;
     int client[2], upstream[2];
 
@@ -58,6 +59,28 @@ static int setup(void **state)
     return 0;
 }
 
+static int setup(void **state)
+{
+    return setup_for(state, (ProxyPeer){ .kind = PROXY_CLIENT_INNER });
+}
+
+static int setup_itself(void **state)
+{
+    return setup_for(state, (ProxyPeer){
+                                .kind = PROXY_CLIENT_UNIX, .has_creds = TRUE, .pid = getpid() });
+}
+
+static int setup_other(void **state)
+{
+    return setup_for(state, (ProxyPeer){
+                                .kind = PROXY_CLIENT_UNIX, .has_creds = TRUE, .pid = getpid() + 1 });
+}
+
+static int setup_remote(void **state)
+{
+    return setup_for(state, (ProxyPeer){ .kind = PROXY_CLIENT_TLS, .pid = getpid() });
+}
+
 static int teardown(void **state)
 {
     Fixture *f = *state;
@@ -74,18 +97,23 @@ static int teardown(void **state)
     return 0;
 }
 
-static void begin(Fixture *f, guint flags)
+static void calls(Fixture *f, gint32 procedure, xdrproc_t proc, void *args)
 {
-    remote_begin3_params args = { .dom = { .name = (char *)"vm1", .id = 3 }, .flags = flags };
-    g_autoptr(GByteArray) payload =
-        rpc_xdr_encode((xdrproc_t)xdr_remote_begin3_params, &args, "", NULL);
+    g_autoptr(GByteArray) payload = rpc_xdr_encode(proc, args, "", NULL);
     RpcHeader header = { .program = RPC_PROGRAM_REMOTE,
                          .version = 1,
-                         .procedure = BEGIN,
+                         .procedure = procedure,
                          .type = RPC_TYPE_CALL,
                          .serial = SERIAL };
 
     rpc_stream_send(f->client->stream, rpc_frame_new(&header, payload->data, payload->len));
+}
+
+static void begin(Fixture *f, guint flags)
+{
+    remote_begin3_params args = { .dom = { .name = (char *)"vm1", .id = 3 }, .flags = flags };
+
+    calls(f, BEGIN, (xdrproc_t)xdr_remote_begin3_params, &args);
 }
 
 /* libvirtd's nth call, which must be the same each time. */
@@ -175,6 +203,90 @@ static void test_client_that_leaves_ends_it(void **state)
     assert_int_equal(f->libvirtd->frames->len, 1);
 }
 
+/* ---- the daemon's own URI for a recovery ---- */
+
+#define RECOVER "postcopy+recover:///system?session=07070707070707070707070707070707"
+
+static void add_record(Fixture *f, gint64 broken)
+{
+    JobRecord *record = job_record_new();
+
+    record->side = MIGRATION_SIDE_SOURCE;
+    record->domain = g_strdup("vm1");
+    record->uri.host = g_strdup("127.0.0.1");
+    record->uri.port = 1;
+    memset(record->uri.session, 7, sizeof record->uri.session);
+    record->broken = broken;
+    g_ptr_array_add(f->driver.set->broken, record);
+}
+
+static void perform(Fixture *f, const char *dconnuri, guint flags)
+{
+    remote_text text = (char *)dconnuri;
+    remote_perform3_params args = { .dom = { .name = (char *)"vm1", .id = 3 },
+                                    .dconnuri = &text,
+                                    .flags = flags | VIR_MIGRATE_PEER2PEER };
+
+    calls(f, PERFORM, (xdrproc_t)xdr_remote_perform3_params, &args);
+}
+
+static void client_is_refused(Fixture *f, int code, const char *words)
+{
+    g_autofree char *message = NULL;
+
+    client_hears(f, RPC_STATUS_ERROR);
+    message = rpc_test_error(rpc_end_frame(f->client, 0));
+    assert_non_null(strstr(message, words));
+    assert_int_equal(driver_error_code(rpc_end_frame(f->client, 0)), code);
+    assert_int_equal(f->libvirtd->frames->len, 0);
+}
+
+static void test_nobody_but_the_daemon_itself_may_recover(void **state)
+{
+    Fixture *f = *state;
+
+    f->settings->allow_plain_destination = TRUE;
+    add_record(f, g_get_real_time() / G_USEC_PER_SEC);
+    perform(f, RECOVER, RESUME);
+    client_is_refused(f, VIR_ERR_ARGUMENT_UNSUPPORTED, "the daemon's own");
+}
+
+static void test_the_daemon_itself_may_recover_only_with_a_resume(void **state)
+{
+    Fixture *f = *state;
+
+    add_record(f, g_get_real_time() / G_USEC_PER_SEC);
+    perform(f, RECOVER, VIR_MIGRATE_POSTCOPY);
+    client_is_refused(f, VIR_ERR_ARGUMENT_UNSUPPORTED, "the daemon's own");
+}
+
+static void test_a_session_that_goes_on_is_not_recovered(void **state)
+{
+    Fixture *f = *state;
+
+    add_record(f, 0);
+    f->settings->recover_timeout = 0; /* nor does it expire */
+    perform(f, RECOVER, RESUME);
+    client_is_refused(f, VIR_ERR_OPERATION_FAILED, "no broken migration");
+}
+
+static void test_a_session_that_is_not_known_is_not_recovered(void **state)
+{
+    Fixture *f = *state;
+
+    perform(f, RECOVER, RESUME);
+    client_is_refused(f, VIR_ERR_OPERATION_FAILED, "no broken migration");
+}
+
+static void test_a_broken_session_is_dialled_for_its_recovery(void **state)
+{
+    Fixture *f = *state;
+
+    add_record(f, g_get_real_time() / G_USEC_PER_SEC);
+    perform(f, RECOVER, RESUME);
+    client_is_refused(f, VIR_ERR_OPERATION_FAILED, "127.0.0.1");
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -185,6 +297,18 @@ int main(void)
         CASE(test_a_migration_that_is_no_resume_is_not_asked_for_again),
         CASE(test_a_refusal_that_stays_is_told_in_the_end),
         CASE(test_client_that_leaves_ends_it),
+        cmocka_unit_test_setup_teardown(test_nobody_but_the_daemon_itself_may_recover, setup_other,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_nobody_but_the_daemon_itself_may_recover,
+                                        setup_remote, teardown),
+        cmocka_unit_test_setup_teardown(test_the_daemon_itself_may_recover_only_with_a_resume,
+                                        setup_itself, teardown),
+        cmocka_unit_test_setup_teardown(test_a_session_that_goes_on_is_not_recovered, setup_itself,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_a_session_that_is_not_known_is_not_recovered,
+                                        setup_itself, teardown),
+        cmocka_unit_test_setup_teardown(test_a_broken_session_is_dialled_for_its_recovery,
+                                        setup_itself, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
