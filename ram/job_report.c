@@ -187,6 +187,37 @@ static void on_ended(Job *job)
               job->data);
 }
 
+static void on_reply(Job *job, const RelayReport *report)
+{
+    if (report->wants_preempt) {
+        job_properties_want_preempt(job->skeleton);
+        flush_properties(job); /* before the answer */
+    }
+    answer(job, report->call, report->error);
+}
+
+/* Of QEMU's connections. */
+static void on_qemu_report(Job *job, const RelayReport *report)
+{
+    switch (report->type) {
+    case RELAY_REPORT_QEMU_NEEDED:
+        on_qemu_needed(job);
+        break;
+    case RELAY_REPORT_QEMU_CONNECTED:
+        on_qemu_connected(job);
+        break;
+    case RELAY_REPORT_RETURN_PATH:
+        postcopy_migration_set_return_path_opened(job->skeleton, TRUE);
+        flush_properties(job);
+        break;
+    case RELAY_REPORT_SOURCE_RATE:
+        on_source_rate(job, report->rate);
+        break;
+    default:
+        g_assert_not_reached();
+    }
+}
+
 void job_on_report(const RelayReport *report, gpointer data)
 {
     Job *job = data;
@@ -199,11 +230,7 @@ void job_on_report(const RelayReport *report, gpointer data)
         on_phase(job, report->phase);
         break;
     case RELAY_REPORT_REPLY:
-        if (report->wants_preempt) {
-            job_properties_want_preempt(job->skeleton);
-            flush_properties(job); /* before the answer */
-        }
-        answer(job, report->call, report->error);
+        on_reply(job, report);
         break;
     case RELAY_REPORT_CHANNEL_UP:
         on_channel_up(job, report);
@@ -222,17 +249,10 @@ void job_on_report(const RelayReport *report, gpointer data)
         log_warning(&job->log, "%s", report->reason);
         break;
     case RELAY_REPORT_QEMU_NEEDED:
-        on_qemu_needed(job);
-        break;
     case RELAY_REPORT_QEMU_CONNECTED:
-        on_qemu_connected(job);
-        break;
     case RELAY_REPORT_RETURN_PATH:
-        postcopy_migration_set_return_path_opened(job->skeleton, TRUE);
-        flush_properties(job);
-        break;
     case RELAY_REPORT_SOURCE_RATE:
-        on_source_rate(job, report->rate);
+        on_qemu_report(job, report);
         break;
     case RELAY_REPORT_STATS:
         job_properties_set_statistics(job->skeleton, &report->stats);

@@ -222,6 +222,19 @@ static void finish_channel(Relay *relay, RelayChannel *channel)
         relay_drop_link(relay, channel);
 }
 
+/* A peer that cannot be told on the main channel, because that is lost, would wait for it in vain. */
+static void finish_lane(Relay *relay)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (!relay->main.lost_us || session_state(relay->session) == SESSION_COMPLETED) {
+        lane_finish(relay->lane);
+        return;
+    }
+    why = g_error_new_literal(SESSION_ERROR, SESSION_ERROR_STATE, session_reason(relay->session));
+    lane_on_bad_frame(relay->lane, why);
+}
+
 static void finish_channels(Relay *relay)
 {
     if (relay->finishing)
@@ -230,7 +243,7 @@ static void finish_channels(Relay *relay)
     g_ptr_array_set_size(relay->candidates, 0);
     finish_channel(relay, &relay->main);
     if (relay->lane)
-        lane_finish(relay->lane);
+        finish_lane(relay);
     finish_channel(relay, &relay->preempt);
     relay_watch_lane(relay);
     /* Nothing waits for another connection any more, but a completed side for who has not heard of it. */

@@ -16,7 +16,7 @@ from wait import wait_for
 
 MEMORY = 64                             # MiB
 GAP = 1.0                               # seconds until a daemon is started again
-SETTLE = 40                             # seconds for all to come to an end
+SETTLE = 60                             # seconds for all to come to an end
 FINAL = 5                               # seconds for which what seems to be the end must last
 STUCK = 20                              # and for which nothing may change, if it is not an end
 
@@ -30,8 +30,8 @@ SAYS = (
      "connection lost"),
     (r"lost the peer|did not come back|cannot reach|[Cc]onnection reset|connection.* (closed|broke)",
      "the other host is lost"),
-    (r"closed the monitor|QEMU.* (ended|is gone)|domain is not running|Domain not found|load of migration failed",
-     "QEMU ended"),
+    (r"closed the monitor|cannot connect to the destination QEMU|domain is not running|Domain not found"
+     r"|load of migration failed", "QEMU ended"),
     (r"failed in post-copy phase", "failed in post-copy"),
 )
 
@@ -147,8 +147,9 @@ class Watcher:
             place = self.place(*states)
             if states != before:
                 since, before = time.monotonic(), states
-            # the guest on its way is a matter of time; a failed one may be resumed by the daemons
-            lasting = {ARRIVES: 0, STAYS: 1, LOST: FINAL}.get(place, STUCK)
+            # one that has failed may be resumed by the daemons; libvirt may take its time to throw away the source's
+            undecided = SETTLE if self.place(None, states[1]) == ARRIVES else STUCK
+            lasting = {ARRIVES: 0, STAYS: 1, LOST: FINAL}.get(place, undecided)
             if time.monotonic() - since >= lasting and (place != STAYS or not self.course.busy()):
                 break
             self._switch_over(*states)
@@ -180,8 +181,7 @@ def lose(rig, moment, process):
     outcome = settled(course, watcher)
     check_honest(course, watcher, moment, outcome)
     for host in rig.hosts:
-        if guest.name in host.domains():
-            guest.destroy(host)
+        host.virsh("destroy", guest.name, check=False)
     wait_for(lambda: not list(rig.a.path(RUN_DIR).iterdir()), "an end of all recovery", 40)
     return outcome
 

@@ -295,6 +295,21 @@ static void peer_that_is_known_to_be_gone_is_not_waited_for(void **state)
     assert_string_equal(h.destination->history->str, "setup active cancelled");
 }
 
+static void end_is_told_on_the_channel_that_is_left(void **state)
+{
+    const EndSpec spec = PATIENT_SPEC(SESSION_FEATURES_ALL);
+    g_auto(Hosts) h = { 0 };
+
+    begin_active(&h, &spec);
+    cut(&h, CHANNEL_MAIN);
+    wait_until(lost_main, h.source, "ChannelLost");
+    wait_until(lost_main, h.destination, "ChannelLost");
+    relay_command(h.source->relay, RELAY_CANCEL, -1, "nobody wants it", NULL);
+    wait_until(both_ended, &h, "the end of both");
+    assert_string_equal(h.destination->history->str, "setup active failed");
+    assert_contains(h.destination->reason, "nobody wants it");
+}
+
 static void without_the_feature_a_loss_is_the_end(void **state)
 {
     const EndSpec with = PATIENT_SPEC(SESSION_FEATURES_ALL);
@@ -327,6 +342,7 @@ int main(void)
         cmocka_unit_test(lost_preempt_channel_ends_both_in_the_end),
         cmocka_unit_test(recovery_is_not_given_up),
         cmocka_unit_test(peer_that_is_known_to_be_gone_is_not_waited_for),
+        cmocka_unit_test(end_is_told_on_the_channel_that_is_left),
         cmocka_unit_test(without_the_feature_a_loss_is_the_end),
     };
 
