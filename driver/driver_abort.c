@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* domainAbortJob and domainAbortJobFlags: libvirtd's own business, but worth remembering once it has
- * agreed, because the failure that follows is then no failure. */
+/* domainAbortJob and domainAbortJobFlags: libvirtd's own business, but worth remembering once it
+ * has agreed, because the failure that follows is then no failure. */
 #include "config.h"
 
 #include <libvirt/libvirt.h>

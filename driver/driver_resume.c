@@ -7,6 +7,7 @@
 #include <libvirt/virterror.h>
 
 #include "driver/driver_priv.h"
+#include "driver/recovery.h"
 
 /* QEMU tells of the end of its stream within a few tenths of a second. */
 #define AGAIN_MS 200
@@ -21,6 +22,8 @@ static gboolean on_superseded(gpointer data)
 {
     DriverJob *job = data;
 
+    if (migrate_call_phase(job->call) != MIGRATE_PHASE_PREPARE)
+        recovery_set_users_turn(job->driver->recoveries, migrate_call_domain(job->call));
     job->next(job);
     return G_SOURCE_REMOVE;
 }

@@ -65,7 +65,8 @@ static void on_adopted_connection(GObject *source, GAsyncResult *result, gpointe
     }
     helper_take_connection(helper, connection);
     postcopy_migration_proxy_new(helper->connection, G_DBUS_PROXY_FLAGS_NONE, NULL,
-                                 HELPER_OBJECT_PATH, deadline->late, on_adopted_proxy, g_steal_pointer(&task));
+                                 HELPER_OBJECT_PATH, deadline->late, on_adopted_proxy,
+                                 g_steal_pointer(&task));
 }
 
 static void on_control_connected(GObject *source, GAsyncResult *result, gpointer data)

@@ -36,7 +36,8 @@ typedef struct {
 
 /* Starts the process; it drops to user ("UID:GID") by itself. listen_fd (a listening socket, where
  * a daemon that comes later finds it) and outcome_fd (the file that it keeps its outcome in) are
- * taken, also on error. handlers must outlive it; helper_process_disown() ends their being called. */
+ * taken, also on error. handlers must outlive it; helper_process_disown() ends their being
+ * called. */
 HelperProcess *helper_process_spawn(const Settings *settings, const char *user, int listen_fd,
                                     int outcome_fd, const HelperHandlers *handlers, gpointer data,
                                     GError **error);
@@ -45,7 +46,8 @@ void helper_process_disown(HelperProcess *helper);
 /* Takes over one that another daemon has started, by the socket that it listens on.
  * helper_process_finish() says whether it has answered (in 10 seconds); if so its status can be
  * asked for, and handlers are called from then on. G_IO_ERROR_CONNECTION_REFUSED, _NOT_FOUND,
- * _CLOSED: nobody is there (any more). Else somebody may be, who does not answer as a helper does. */
+ * _CLOSED: nobody is there (any more). Else somebody may be, who does not answer as a helper
+ * does. */
 HelperProcess *helper_process_adopt(const char *control_path, const HelperHandlers *handlers,
                                     gpointer data, GAsyncReadyCallback callback,
                                     gpointer callback_data);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What helper_process.c (its life, what it says), helper_adopt.c (found again) and helper_call.c (what
- * it is told) share. */
+/* What helper_process.c (its life, what it says), helper_adopt.c (found again) and helper_call.c
+ * (what it is told) share. */
 #pragma once
 
 #include "driver/helper_process.h"

@@ -10,8 +10,8 @@
  * Each save replaces the file as a whole.
  *
  * A daemon of another release may come later: keys that it does not know are passed over, and what
- * is missing, but for what makes it a record, has a default. So a new key needs no new version; that
- * is for keys that change their meaning. Main thread only. */
+ * is missing, but for what makes it a record, has a default. So a new key needs no new version,
+ * which is for keys that change their meaning. Main thread only. */
 #pragma once
 
 #include "driver/migration.h"

@@ -13,7 +13,8 @@
 #include "driver/migration_priv.h"
 #include "driver/run_dir.h"
 
-/* A source that was told to stream and has not done so that long after its client left never will. */
+/* A source that was told to stream and has not done so that long after its client left never
+ * will. */
 #define ORPHAN_TIMEOUT_S 30
 
 /* ---- waiting for something to happen ---- */

@@ -146,7 +146,8 @@ void migration_cancel(Migration *migration, const char *reason);
  * lost its peer before the switch-over is cancelled all the same. */
 void migration_give_up(Migration *migration, const char *reason);
 
-/* Its client is gone. What moves goes on; what never came to streaming is cancelled after a while. */
+/* Its client is gone. What moves goes on; what never came to streaming is cancelled after a
+ * while. */
 void migration_orphan(Migration *migration);
 
 typedef void (*MigrationFunc)(Migration *migration, gpointer data);

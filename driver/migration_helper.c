@@ -100,7 +100,8 @@ static void on_qemu_connected(HelperProcess *helper, gpointer data)
                                   ? "the source QEMU's stream has connected"
                                   : "the source QEMU's preempt connection is there");
     migration_count_connection(migration);
-    /* What the try before has set for its link may be too slow for the helper to notice this one. */
+    /* What the try before has set for its link may be too slow for the helper to notice this
+     * one. */
     if (record->speed_limit.again && record->qemu_connections == 1)
         migration_want_speed(migration, 0);
 }

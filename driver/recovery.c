@@ -15,6 +15,10 @@
  * QEMU. */
 #define FIRST_PAUSE_MS 500
 
+/* For a user's resume that has been asked for: until libvirtd has agreed to it, and it is left to
+ * them. */
+#define USERS_PAUSE_MS 5000
+
 /* Between attempts; the last one for all that follow. */
 static const guint pauses_ms[] = { 500, 1000, 2000, 4000, 5000 };
 
@@ -281,7 +285,7 @@ static void on_broken(MigrationSet *migrations, const JobRecord *record, gpointe
     if (!recovery) {
         recovery = recovery_new(set, record->domain);
         begin_clock(recovery, record);
-    } else if (record->broken - record->begun > ANEW_AFTER_S) {
+    } else if (record->broken - record->begun / G_USEC_PER_SEC > ANEW_AFTER_S) {
         begin_clock(recovery, record);
     }
     add_record(recovery, record);
@@ -320,6 +324,14 @@ void recovery_set_leave(RecoverySet *set, const char *domain)
     tell_waiters(recovery, FALSE);
     if (!recovery->attempt || !recovery->handed_over)
         recovery_end(recovery);
+}
+
+void recovery_set_users_turn(RecoverySet *set, const char *domain)
+{
+    Recovery *recovery = find(set, domain);
+
+    if (recovery && !recovery->attempt)
+        try_later(recovery, USERS_PAUSE_MS);
 }
 
 static gboolean is_session(const JobRecord *record, const guint8 session[MIGRATION_SESSION_LEN])

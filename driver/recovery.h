@@ -26,6 +26,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(RecoverySet, recovery_set_free)
  * longer. An attempt that was handed over goes on, and is the last; another one is dropped. */
 void recovery_set_leave(RecoverySet *set, const char *domain);
 
+/* A user is about to resume that domain's migration: the next attempt leaves them the time for
+ * it. */
+void recovery_set_users_turn(RecoverySet *set, const char *domain);
+
 /* There is no such session any more: it is of no use for another attempt. */
 void recovery_set_session_gone(RecoverySet *set, const guint8 session[MIGRATION_SESSION_LEN]);
 

@@ -22,7 +22,7 @@ struct Redial {
     guint attempts;    /* since it was up for long */
     guint timer;       /* of the next one */
     gint64 resumed_at; /* monotonic, us; 0: not, since the last attempt */
-    guint unknown; /* answers in a row */
+    guint unknown;     /* answers in a row */
     gboolean dialling;
     gboolean given_up;
 };
@@ -84,6 +84,7 @@ static void on_failed(Redial *redial, const GError *error)
         on_unknown(redial, error);
         return;
     }
+    redial->unknown = 0;
     /* One line in a row of failures is enough to read. */
     log_message(&redial->log, redial->attempts == 1 ? LOG_LEVEL_WARNING : LOG_LEVEL_DEBUG, "%s",
                 error->message);

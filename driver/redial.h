@@ -14,7 +14,8 @@ typedef struct Redial Redial;
 typedef struct {
     /* A connected socket, which is the callee's now. */
     void (*connected)(const char *kind, int fd, gpointer data);
-    /* The other daemon says that the session is not there: nothing is dialled any more. */
+    /* The other daemon has said, several times in a row, that the session is not there: nothing is
+     * dialled any more. */
     void (*unknown)(const char *kind, const char *reason, gpointer data);
 } RedialHandlers;
 

@@ -8,8 +8,8 @@
 
 typedef struct SessionPort SessionPort;
 
-/* A connection that is for the daemon (SESSION_FOR_RPC), of a session that is known here, its helper
- * alive or not; the preamble is answered. Takes fd; address and session are lent. */
+/* A connection that is for the daemon (SESSION_FOR_RPC), of a session that is known here, its
+ * helper alive or not; the preamble is answered. Takes fd; address and session are lent. */
 typedef void (*SessionPortRpcFunc)(int fd, const char *address,
                                    const guint8 session[MIGRATION_SESSION_LEN], gpointer data);
 

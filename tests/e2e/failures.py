@@ -89,7 +89,7 @@ def try_one(rig, moment, process):
     return fields(lose(rig, moment, process))
 
 
-def try_all(builddir, words):
+def try_all(builddir, words=()):
     """{(moment, process): fields}, None in the place of what failed."""
     outcomes, rig = {}, None
     for process in PROCESSES:

@@ -146,8 +146,11 @@ void left_start(Left *f)
 /* No helper is left: what is broken is told in the next turns of the loop, or not at all. */
 void left_settle(Left *f)
 {
-    migration_set_supersede(f->set, MIGRATION_SIDE_SOURCE, "nobody", left_on_called, f);
-    wait_until(f->calls == 1);
+    guint before = f->calls;
+
+    migration_set_supersede(f->set, MIGRATION_SIDE_SOURCE, "nobody", FALSE, G_MAXINT64,
+                            left_on_called, f);
+    wait_until(f->calls == before + 1);
     while (g_main_context_iteration(NULL, FALSE))
         ;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a daemon has left in its directory, for tests of the one that comes next: records, and helpers
- * that live (an object of the test's own process behind the same socket). */
+/* What a daemon has left in its directory, for tests of the one that comes next: records, and
+ * helpers that live (an object of the test's own process behind the same socket). */
 #pragma once
 
 #include "driver/job_record.h"
@@ -10,7 +10,7 @@
 
 #include "ram/postcopy-dbus.h"
 
-#define LEFT_WAIT_S 10
+#define LEFT_WAIT_S 20
 #define DOMAIN_NAME "guest"
 
 typedef struct {

@@ -48,7 +48,7 @@ static void one_that_broke_under_the_daemon_before_is_told_again(void **state)
     assert_string_equal(f->told->str, "2");
 }
 
-static void only_the_newest_of_a_domain_is_told(void **state)
+static void all_of_a_domain_are_told_the_oldest_first(void **state)
 {
     Left *f = *state;
     JobRecord *record = left_make_record(MIGRATION_SIDE_SOURCE, 4);
@@ -57,11 +57,57 @@ static void only_the_newest_of_a_domain_is_told(void **state)
     left_save(f, left_make_record(MIGRATION_SIDE_SOURCE, 2));
     record->broken = g_get_real_time() / G_USEC_PER_SEC;
     record->begun = 1;
+    record->on_purpose = TRUE; /* a user has resumed it since */
     left_save(f, record);
     left_start(f);
     wait_until(f->told->len > 0);
     left_settle(f);
-    assert_string_equal(f->told->str, "3");
+    assert_string_equal(f->told->str, "423");
+}
+
+static void none_is_told_of_a_domain_whose_last_was_paused(void **state)
+{
+    Left *f = *state;
+    JobRecord *record = left_make_record(MIGRATION_SIDE_SOURCE, 2);
+
+    left_save(f, left_make_record(MIGRATION_SIDE_SOURCE, 1));
+    record->on_purpose = TRUE;
+    left_save(f, record);
+    left_start(f);
+    wait_until(!left_source_of(f));
+    left_settle(f);
+    assert_string_equal(f->told->str, "");
+}
+
+static void an_end_that_cannot_be_recorded_is_found_by_the_next_daemon(void **state)
+{
+    Left *f = *state;
+    g_autoptr(GPtrArray) records = NULL;
+    g_autofree char *outcome = NULL;
+    g_autofree char *conf = NULL;
+    g_autofree char *saved = NULL;
+    guint8 session[MIGRATION_SESSION_LEN];
+
+    memset(session, 1, sizeof session);
+    outcome = job_record_outcome_path(f->dir, session);
+    conf = g_strdup_printf("%.*sconf", (int)(strlen(outcome) - strlen("outcome")), outcome);
+    saved = g_build_filename(f->dir, "saved", NULL);
+    left_save(f, left_make_record(MIGRATION_SIDE_SOURCE, 1));
+    left_save_outcome(f, 1, "failed", "postcopy-active");
+    left_start(f);
+    assert_int_equal(g_rename(conf, saved), 0);
+    assert_int_equal(g_mkdir(conf, 0700), 0); /* which a file cannot replace */
+    wait_until(f->told->len == 1);
+    assert_int_equal(access(outcome, F_OK), 0);
+
+    assert_int_equal(g_rmdir(conf), 0);
+    assert_int_equal(g_rename(saved, conf), 0);
+    migration_set_free(g_steal_pointer(&f->set));
+    left_start(f);
+    wait_until(f->told->len == 2);
+    assert_int_not_equal(access(outcome, F_OK), 0);
+    records = job_record_load_all(f->dir);
+    assert_int_equal(records->len, 1);
 }
 
 static void what_was_cancelled_or_paused_is_kept_and_not_told(void **state)
@@ -117,6 +163,23 @@ static void the_outcome_knows_of_a_switch_over_that_nobody_saw(void **state)
     left_save_outcome(f, 1, "failed", "postcopy-paused");
     left_start(f);
     wait_until(f->told->len == 1);
+}
+
+static void the_last_phases_of_both_qemus_belong_to_postcopy(void **state)
+{
+    Left *f = *state;
+    JobRecord *record = left_make_record(MIGRATION_SIDE_SOURCE, 1);
+
+    record->postcopy = FALSE;
+    left_save(f, record);
+    left_save_outcome(f, 1, "failed", "completed");
+    record = left_make_record(MIGRATION_SIDE_DESTINATION, 2);
+    record->postcopy = FALSE;
+    left_save(f, record);
+    left_save_outcome(f, 2, "failed", "end");
+    left_start(f);
+    wait_until(f->told->len == 1);
+    assert_non_null(left_find(f, MIGRATION_SIDE_DESTINATION, 2));
 }
 
 static void one_that_completed_takes_the_broken_ones_before_it_along(void **state)
@@ -175,7 +238,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_SET(a_source_that_broke_in_postcopy_is_told),
         WITH_SET(one_that_broke_under_the_daemon_before_is_told_again),
-        WITH_SET(only_the_newest_of_a_domain_is_told),
+        WITH_SET(all_of_a_domain_are_told_the_oldest_first),
+        WITH_SET(none_is_told_of_a_domain_whose_last_was_paused),
+        WITH_SET(an_end_that_cannot_be_recorded_is_found_by_the_next_daemon),
+        WITH_SET(the_last_phases_of_both_qemus_belong_to_postcopy),
         WITH_SET(what_was_cancelled_or_paused_is_kept_and_not_told),
         WITH_SET(a_destination_is_kept_and_not_told),
         WITH_SET(one_that_ended_before_the_switch_over_is_removed),

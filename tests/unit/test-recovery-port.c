@@ -131,7 +131,8 @@ static void add_record(Fixture *f)
 
     record->side = MIGRATION_SIDE_DESTINATION;
     record->domain = g_strdup(DOMAIN);
-    record->begun = record->broken = g_get_real_time() / G_USEC_PER_SEC;
+    record->begun = g_get_real_time();
+    record->broken = record->begun / G_USEC_PER_SEC;
     memset(record->uri.session, 7, sizeof record->uri.session);
     memset(record->uri.token, 9, sizeof record->uri.token);
     memcpy(f->uri.session, record->uri.session, sizeof f->uri.session);

@@ -121,7 +121,7 @@ static void broke(Fixture *f, guint8 session, guint began_s, guint ended_s)
     memset(record->uri.session, session, sizeof record->uri.session);
     record->perform_procedure = PERFORM;
     record->perform_args = perform_args();
-    record->begun = now - began_s;
+    record->begun = (now - began_s) * G_USEC_PER_SEC;
     record->broken = now - ended_s;
     g_ptr_array_add(set->broken, record);
     set->broken_func(set, record, set->broken_data);
@@ -453,6 +453,17 @@ static void test_user_who_takes_over_ends_it(void **state)
     nothing_more_comes(f, 1);
 }
 
+static void test_user_who_is_about_to_resume_is_not_overtaken(void **state)
+{
+    Fixture *f = *state;
+
+    breaks(f, 1);
+    recovery_set_users_turn(f->driver.recoveries, DOMAIN);
+    nothing_more_comes(f, 0);
+    performs(f, 0, 1);
+    succeed(f, 0);
+}
+
 static void test_attempt_not_handed_over_is_dropped_when_a_user_takes_over(void **state)
 {
     Fixture *f = *state;
@@ -750,6 +761,7 @@ int main(void)
         CASE(test_guest_that_the_destination_has_lost_is_left_as_it_is),
         CASE(test_domain_that_goes_in_the_middle_of_it_needs_no_recovery),
         CASE(test_user_who_takes_over_ends_it),
+        CASE(test_user_who_is_about_to_resume_is_not_overtaken),
         CASE(test_attempt_not_handed_over_is_dropped_when_a_user_takes_over),
         CASE(test_attempt_handed_over_is_the_last_when_a_user_takes_over),
         CASE(test_deadline_ends_it),

@@ -279,14 +279,14 @@ static void that_it_is_not_known_is_believed_only_if_it_is_said_again(void **sta
     g_auto(FakePort) port = { 0 };
     Redial *redial;
 
-    fake_port_init(&port, "\002\002\001\002\001");
+    fake_port_init(&port, "\002\002\003\002\001\002\001");
     redial = redial_for(f, &port);
     redial_lost(redial);
     wait_until(f->connected == 1);
     redial_lost(redial);
     wait_until(f->connected == 2);
     assert_int_equal(f->unknown, 0);
-    assert_int_equal(port.callers, 5);
+    assert_int_equal(port.callers, 7);
     redial_free(redial);
 }
 

@@ -66,14 +66,16 @@ static int setup(void **state)
 
 static int setup_itself(void **state)
 {
-    return setup_for(state, (ProxyPeer){
-                                .kind = PROXY_CLIENT_UNIX, .has_creds = TRUE, .pid = getpid() });
+    ProxyPeer peer = { .kind = PROXY_CLIENT_UNIX, .has_creds = TRUE, .pid = getpid() };
+
+    return setup_for(state, peer);
 }
 
 static int setup_other(void **state)
 {
-    return setup_for(state, (ProxyPeer){
-                                .kind = PROXY_CLIENT_UNIX, .has_creds = TRUE, .pid = getpid() + 1 });
+    ProxyPeer peer = { .kind = PROXY_CLIENT_UNIX, .has_creds = TRUE, .pid = getpid() + 1 };
+
+    return setup_for(state, peer);
 }
 
 static int setup_remote(void **state)
