@@ -298,7 +298,8 @@ Daemon *daemon_new(const Settings *settings, GArray *passed, GError **error)
     g_array_set_size(passed, 0);
     if (!listening)
         return NULL;
-    /* Only now: the driver takes over what is in its run directory, which may be a running daemon's. */
+    /* Only now: the driver takes over what is in its run directory, which may be a running
+     * daemon's. */
     d->driver = driver_new(settings, error);
     return d->driver ? g_steal_pointer(&d) : NULL;
 }

@@ -78,8 +78,9 @@ static void on_confirmed(Proxy *proxy, RpcFrame *reply, gpointer data)
     proxy_reply(proxy, reply);
 }
 
-/* The client has heard from the destination that the migration failed, and would have libvirtd note it. A
- * recovery that has begun meanwhile has taken that note over, and must not be disturbed by another. */
+/* The client has heard from the destination that the migration failed, and would have libvirtd note
+ * it. A recovery that has begun meanwhile has taken that note over, and must not be disturbed by
+ * another. */
 static void answer_failed(DriverJob *job)
 {
     RpcHeader header = job->header;
@@ -171,9 +172,9 @@ static void on_return_path(Migration *migration, gpointer data)
     g_timeout_add(RESUME_SETTLE_MS, on_settled, data);
 }
 
-/* A client that has lost the source gives the migration up here, and libvirtd would destroy the guest. But from
- * the switch-over on it is here that the guest runs, or is about to, and the source has let go of it: as long as
- * the helpers are at it nothing is to be given up. */
+/* A client that has lost the source gives the migration up here, and libvirtd would destroy the
+ * guest. But from the switch-over on it is here that the guest runs, or is about to, and the source has
+ * let go of it: as long as the helpers are at it nothing is to be given up. */
 static void hold_on(Migration *migration, gpointer data)
 {
     DriverJob *job = data;
@@ -183,13 +184,15 @@ static void hold_on(Migration *migration, gpointer data)
         driver_job_forward(job, on_finished);
         return;
     }
-    log_warning(&log, "the client gives up the migration of domain %s, which has switched over: it goes on",
+    log_warning(&log,
+                "the client gives up the migration of domain %s, which has switched over: it goes on",
                 migration_domain(job->migration));
     migrate_call_clear_cancelled(job->call);
     driver_job_forward(job, on_finished);
 }
 
-/* A migration that is given up at its source as well ends within this time, unless the link is away. */
+/* A migration that is given up at its source as well ends within this time, unless the link is
+ * away. */
 static guint give_up_wait_ms(const DriverJob *job)
 {
     return (job->driver->settings->reconnect_timeout + GIVE_UP_WAIT_S) * 1000;

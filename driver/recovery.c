@@ -217,6 +217,7 @@ static gboolean attempt(gpointer data)
     recovery->timer = 0;
     drop_gone_waiters(recovery);
     if (!record) {
+        migration_set_forget(recovery->set->driver->set, MIGRATION_SIDE_SOURCE, recovery->domain);
         give_up(recovery, _("the destination's virtpostcopyd knows nothing of it any more"));
     } else if (recovery->attempts > 0 && is_too_late(recovery)) {
         give_up(recovery, _("recover_timeout is over"));
