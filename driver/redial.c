@@ -11,6 +11,10 @@
 #define UNKNOWN_BELIEVED 3
 #define UNKNOWN_PAUSE_MS 1000
 
+/* Where the pauses go on when a channel that has come back is lost again soon: a link that comes and goes
+ * must not make a guest wait longer and longer for its pages. */
+#define ATTEMPTS_WHEN_RESUMED 2
+
 struct Redial {
     gatomicrefcount refs; /* its owner's, and that of a dial under way */
     const Settings *settings;
@@ -136,6 +140,7 @@ void redial_resumed(Redial *redial)
 {
     g_clear_handle_id(&redial->timer, g_source_remove);
     redial->resumed_at = g_get_monotonic_time();
+    redial->attempts = MIN(redial->attempts, ATTEMPTS_WHEN_RESUMED);
 }
 
 guint redial_attempts(const Redial *redial)

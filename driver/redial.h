@@ -28,8 +28,8 @@ void redial_free(Redial *redial);
 /* Another connection is needed, for the first time or again. Nothing while one is being made. */
 void redial_lost(Redial *redial);
 
-/* It is back: the next loss finds no pause, if it comes after REDIAL_STEADY_S. Else the link, or
- * the peer, is in no state to have a connection, whatever it answers. */
+/* It is back: the next loss finds no pause, if it comes after REDIAL_STEADY_S, else a short one: it
+ * may be the connection that breaks each time. */
 #define REDIAL_STEADY_S 5
 void redial_resumed(Redial *redial);
 
