@@ -284,6 +284,7 @@ static void cut_connections_lose_no_page_and_place_none_twice(void **state)
 {
     g_autoptr(CompressWorker) worker = compress_worker_new(1, FRAME_HEADER_LEN, NULL);
     guint64 resumed = 0;
+    guint64 runs = 0;
     const struct {
         Kind kind;
         const char *what;
@@ -306,9 +307,9 @@ static void cut_connections_lose_no_page_and_place_none_twice(void **state)
 
         kind.resumed = &resumed;
         run_kind(&kind, rows[i].what, seeds(rows[i].divisor));
-        assert_true(resumed > seeds(rows[i].divisor));
-        resumed = 0;
+        runs += seeds(rows[i].divisor);
     }
+    assert_true(resumed > runs);
 }
 
 /* ---- what is not understood ---- */
