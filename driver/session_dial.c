@@ -17,6 +17,7 @@ G_DEFINE_QUARK(session-dial-error-quark, session_dial_error)
 
 typedef struct {
     const Settings *settings;
+    SessionPurpose purpose;
     char *peer; /* "host port 16515", for messages */
     GCancellable *late; /* cancelled at the deadline, which is of the whole way */
     guint deadline;
@@ -42,10 +43,25 @@ static void set_option(int fd, int level, int name, int value, const char *what)
         log_warning(NULL, "cannot set %s on a session's socket: %m", what);
 }
 
-void session_socket_tune(int fd, const Settings *settings)
+/* Of the kernel's. */
+#define KEEPALIVES_MAX 127
+
+/* RPC cannot go on over another connection, so this one is waited for as long as a lost channel would
+ * be. */
+static int keepalives(const Settings *settings, SessionPurpose purpose)
+{
+    int count = (int)settings->keepalive_count;
+    int wanted = (int)(settings->reconnect_timeout / settings->keepalive_interval);
+
+    if (purpose == SESSION_FOR_CHANNEL)
+        return count;
+    return settings->reconnect_timeout == 0 ? KEEPALIVES_MAX : CLAMP(wanted, count, KEEPALIVES_MAX);
+}
+
+void session_socket_tune(int fd, const Settings *settings, SessionPurpose purpose)
 {
     int interval = (int)settings->keepalive_interval;
-    int count = (int)settings->keepalive_count;
+    int count = keepalives(settings, purpose);
 
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY");
     if (interval <= 0 || count <= 0)
@@ -116,7 +132,7 @@ static void on_answer(GObject *source, GAsyncResult *result, gpointer data)
         int fd = connection_dup_fd(dial->connection);
 
         if (fd >= 0)
-            session_socket_tune(fd, dial->settings);
+            session_socket_tune(fd, dial->settings, dial->purpose);
         g_task_return_int(task, fd);
     }
 }
@@ -164,6 +180,7 @@ void session_dial(const Settings *settings, const MigrationUri *uri, SessionPurp
     Dial *dial = g_new0(Dial, 1);
 
     dial->settings = settings;
+    dial->purpose = purpose;
     dial->peer = g_strdup_printf(_("%s port %u"), uri->host, uri->port);
     dial->late = g_cancellable_new();
     dial->deadline = g_timeout_add_seconds(settings->connect_timeout, on_deadline, dial);

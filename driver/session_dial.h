@@ -30,4 +30,4 @@ int session_dial_finish(GAsyncResult *result, GError **error);
 
 /* What every socket of a session gets: no delay, and the detection of a dead peer after
  * keepalive_interval * keepalive_count seconds. */
-void session_socket_tune(int fd, const Settings *settings);
+void session_socket_tune(int fd, const Settings *settings, SessionPurpose purpose);

@@ -80,7 +80,8 @@ static void on_answered(GObject *source, GAsyncResult *result, gpointer data)
         log_error(NULL, "migration port: %s: %m", caller->address);
         return;
     }
-    session_socket_tune(fd, migration_set_settings(caller->port->set));
+    session_socket_tune(fd, migration_set_settings(caller->port->set),
+                        caller->for_rpc ? SESSION_FOR_RPC : SESSION_FOR_CHANNEL);
     if (caller->for_rpc)
         caller->port->rpc(autofd_steal(&fd), caller->address, session_of(caller),
                           caller->port->data);
