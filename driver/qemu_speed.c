@@ -37,6 +37,7 @@ struct QemuSpeed {
     guint64 wanted;
     gboolean waiting; /* wanted is not passed on yet */
     gboolean shorten; /* the last round is to be shortened, and was not yet */
+    gboolean shortened; /* or it was refused: once is enough */
     gboolean busy;    /* connecting, or a call is under way */
     gboolean warned;
     gboolean told;    /* the first setting is worth a line in the log */
@@ -190,6 +191,7 @@ static void on_shortened(RpcClient *client, const RpcFrame *reply, const GError 
     if (error)
         log_warning(&speed->log, "cannot shorten QEMU's last round: %s", error->message);
     speed->shorten = speed->busy = FALSE;
+    speed->shortened = TRUE;
     go_on(speed);
 }
 
@@ -325,6 +327,6 @@ void qemu_speed_want(QemuSpeed *speed, guint64 bytes_per_second)
 
 void qemu_speed_shorten_last_round(QemuSpeed *speed)
 {
-    speed->shorten = TRUE;
+    speed->shorten = !speed->shortened;
     go_on(speed);
 }
