@@ -33,6 +33,7 @@ SAYS = (
     (r"closed the monitor|cannot connect to the destination QEMU|domain is not running|Domain not found"
      r"|load of migration failed", "QEMU ended"),
     (r"failed in post-copy phase", "failed in post-copy"),
+    (r"job 'migration out' failed", "failed in pre-copy"),
 )
 
 
