@@ -5,6 +5,7 @@
 
 #include <glib/gi18n.h>
 
+#include "driver/migration_files.h"
 #include "driver/migration_priv.h"
 #include "driver/run_dir.h"
 #include "util/autofd.h"
@@ -246,17 +247,11 @@ const HelperHandlers migration_helper_handlers = {
 
 static gboolean open_credentials(const Migration *migration, TlsFiles *files, GError **error)
 {
-    const Settings *s = migration->set->settings;
-    gboolean server = migration_side(migration) == MIGRATION_SIDE_DESTINATION;
+    TlsEndpoint endpoint = migration_side(migration) == MIGRATION_SIDE_DESTINATION
+                               ? TLS_ENDPOINT_SERVER
+                               : TLS_ENDPOINT_CLIENT;
 
-    if (s->migration_auth == MIGRATION_AUTH_PSK)
-        return tls_files_open(files, TLS_FILE_PSK, s->migration_psk_file, FALSE, error);
-    return tls_files_open(files, TLS_FILE_CA_CERT, s->ca_file, FALSE, error) &&
-           tls_files_open(files, TLS_FILE_CA_CRL, s->crl_file, !s->crl_required, error) &&
-           tls_files_open(files, TLS_FILE_CERT, server ? s->cert_file : s->client_cert_file, FALSE,
-                          error) &&
-           tls_files_open(files, TLS_FILE_KEY, server ? s->key_file : s->client_key_file, FALSE,
-                          error);
+    return migration_files_open(migration->set->settings, endpoint, files, error);
 }
 
 static GVariant *bytes_variant(const guint8 *bytes, gsize len)

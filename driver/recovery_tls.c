@@ -7,23 +7,16 @@
 #include <gnutls/crypto.h>
 #include <string.h>
 
+#include "driver/migration_files.h"
+
 TlsCredentials *recovery_credentials(const Settings *s, TlsEndpoint endpoint, GError **error)
 {
-    gboolean server = endpoint == TLS_ENDPOINT_SERVER;
     g_auto(TlsFiles) files = TLS_FILES_INIT;
 
-    if (s->migration_auth == MIGRATION_AUTH_PSK) {
-        if (!tls_files_open(&files, TLS_FILE_PSK, s->migration_psk_file, FALSE, error))
-            return NULL;
-        return tls_credentials_new_psk(endpoint, &files, s->migration_psk_identity, error);
-    }
-    if (!tls_files_open(&files, TLS_FILE_CA_CERT, s->ca_file, FALSE, error) ||
-        !tls_files_open(&files, TLS_FILE_CA_CRL, s->crl_file, !s->crl_required, error) ||
-        !tls_files_open(&files, TLS_FILE_CERT, server ? s->cert_file : s->client_cert_file, FALSE,
-                        error) ||
-        !tls_files_open(&files, TLS_FILE_KEY, server ? s->key_file : s->client_key_file, FALSE,
-                        error))
+    if (!migration_files_open(s, endpoint, &files, error))
         return NULL;
+    if (s->migration_auth == MIGRATION_AUTH_PSK)
+        return tls_credentials_new_psk(endpoint, &files, s->migration_psk_identity, error);
     return tls_credentials_new_x509(endpoint, &files, error);
 }
 

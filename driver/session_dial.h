@@ -29,5 +29,6 @@ void session_dial(const Settings *settings, const MigrationUri *uri, SessionPurp
 int session_dial_finish(GAsyncResult *result, GError **error);
 
 /* What every socket of a session gets: no delay, and the detection of a dead peer after
- * keepalive_interval * keepalive_count seconds. */
+ * keepalive_interval * keepalive_count seconds; one for RPC is waited for as long as a lost channel,
+ * reconnect_timeout, if that is longer. */
 void session_socket_tune(int fd, const Settings *settings, SessionPurpose purpose);
