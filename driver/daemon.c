@@ -76,6 +76,13 @@ static gboolean proxy_call_hook(Proxy *proxy, RpcFrame *frame, gpointer data)
     return driver_hooks()->call(proxy, frame, d->driver);
 }
 
+static gboolean proxy_message_hook(Proxy *proxy, RpcFrame *frame, gpointer data)
+{
+    Daemon *d = data;
+
+    return driver_hooks()->message(proxy, frame, d->driver);
+}
+
 static void proxy_closed_hook(Proxy *proxy, gpointer data)
 {
     Daemon *d = data;
@@ -86,7 +93,9 @@ static void proxy_closed_hook(Proxy *proxy, gpointer data)
     client_gone(d);
 }
 
-static const ProxyHooks proxy_hooks = { .call = proxy_call_hook, .closed = proxy_closed_hook };
+static const ProxyHooks proxy_hooks = { .call = proxy_call_hook,
+                                        .message = proxy_message_hook,
+                                        .closed = proxy_closed_hook };
 
 static void on_arrived(RpcStream *client, RpcStream *upstream, const ProxyPeer *peer,
                        gpointer data)

@@ -107,7 +107,13 @@ static gboolean driver_call(Proxy *proxy, RpcFrame *frame, gpointer data)
     return TRUE;
 }
 
-static const ProxyHooks hooks = { .call = driver_call };
+/* Events of libvirt's on their way to a client. */
+static gboolean driver_message(Proxy *proxy, RpcFrame *frame, gpointer data)
+{
+    return FALSE;
+}
+
+static const ProxyHooks hooks = { .call = driver_call, .message = driver_message };
 
 const ProxyHooks *driver_hooks(void)
 {

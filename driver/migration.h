@@ -64,6 +64,19 @@ gboolean migration_is_switching(const Migration *migration);
 typedef void (*MigrationBrokenFunc)(MigrationSet *set, const JobRecord *record, gpointer data);
 void migration_set_on_broken(MigrationSet *set, MigrationBrokenFunc func, gpointer data);
 
+/* What happens to a migration, for who tells it to clients (driver_events.c) or keeps account of it.
+ * Each comes once for each time that it happens, from the main loop. */
+typedef enum {
+    MIGRATION_NOTICE_CHANNEL_OPENED, /* detail: the kind of channel */
+    MIGRATION_NOTICE_LINK_LOST,      /* detail: the kind of channel; reason */
+    MIGRATION_NOTICE_LINK_RESTORED,  /* detail: the kind of channel */
+    MIGRATION_NOTICE_STATE,          /* detail: State of the helper; reason */
+    MIGRATION_NOTICE_PHASE,          /* detail: Phase of the helper */
+} MigrationNotice;
+typedef void (*MigrationNoticeFunc)(Migration *migration, MigrationNotice notice,
+                                    const char *detail, const char *reason, gpointer data);
+void migration_set_on_notice(MigrationSet *set, MigrationNoticeFunc func, gpointer data);
+
 /* Goes on with what a daemon before this one has left: helpers that live are taken over; of the
  * others the outcome is told, and the names they needed are removed. Once, before anybody is
  * served. */

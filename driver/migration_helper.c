@@ -50,6 +50,11 @@ static void hear_state(Migration *migration, const char *state, const char *reas
                              migration_domain(migration));
 }
 
+static const char *text_or_null(const char *text)
+{
+    return text && *text ? text : NULL;
+}
+
 static void on_state_changed(HelperProcess *helper, const char *state, const char *reason,
                              const char *ended_by, gpointer data)
 {
@@ -57,6 +62,7 @@ static void on_state_changed(HelperProcess *helper, const char *state, const cha
     g_autofree char *summary = NULL;
 
     hear_state(migration, state, reason, ended_by);
+    migration_notify(migration, MIGRATION_NOTICE_STATE, state, text_or_null(reason));
     if (!migration->over)
         return;
     summary = helper_process_summary(helper);
@@ -88,6 +94,7 @@ static void on_phase_changed(HelperProcess *helper, const char *phase, gpointer 
 
     log_info(&migration->log, "QEMU's migration: %s", phase);
     migration_hear_phase(migration, phase);
+    migration_notify(migration, MIGRATION_NOTICE_PHASE, phase, NULL);
     if (g_str_equal(phase, "device") || g_str_equal(phase, "postcopy-active"))
         migration_switched_over(migration);
 }
@@ -153,6 +160,7 @@ static void on_channel_lost(HelperProcess *helper, const char *kind, const char 
     if (channel->lost_at == 0) {
         channel->lost_at = g_get_monotonic_time();
         log_warning(&log, "the connection to the other host is lost: %s", reason);
+        migration_notify(migration, MIGRATION_NOTICE_LINK_LOST, kind, reason);
     } else {
         log_debug(&log, "still without a connection: %s", reason);
     }
@@ -172,6 +180,7 @@ static void on_channel_resumed(HelperProcess *helper, const char *kind, gpointer
     log_info(&log, "the connection to the other host is back after %" G_GINT64_FORMAT " ms",
              (g_get_monotonic_time() - channel->lost_at) / 1000);
     channel->lost_at = 0;
+    migration_notify(migration, MIGRATION_NOTICE_LINK_RESTORED, kind, NULL);
     if (channel->redial)
         redial_resumed(channel->redial);
 }

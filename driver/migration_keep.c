@@ -283,6 +283,21 @@ void migration_set_on_broken(MigrationSet *set, MigrationBrokenFunc func, gpoint
     set->broken_data = data;
 }
 
+void migration_set_on_notice(MigrationSet *set, MigrationNoticeFunc func, gpointer data)
+{
+    set->notice_func = func;
+    set->notice_data = data;
+}
+
+void migration_notify(Migration *migration, MigrationNotice notice, const char *detail,
+                      const char *reason)
+{
+    MigrationSet *set = migration->set;
+
+    if (set && set->notice_func)
+        set->notice_func(migration, notice, detail, reason, set->notice_data);
+}
+
 const JobRecord *migration_set_find_record(MigrationSet *set, MigrationSide side,
                                            const guint8 session[MIGRATION_SESSION_LEN])
 {

@@ -24,6 +24,8 @@ struct MigrationSet {
     GPtrArray *broken;     /* JobRecord, oldest first: ended in post-copy, may be recovered */
     MigrationBrokenFunc broken_func;
     gpointer broken_data;
+    MigrationNoticeFunc notice_func;
+    gpointer notice_data;
     guint adopting; /* migrations whose helpers have not answered yet */
     guint adopted_id;
 };
@@ -61,6 +63,10 @@ struct Migration {
 
 /* Takes the record, which has its side, domain and session. */
 Migration *migration_alloc(MigrationSet *set, JobRecord *record);
+
+/* Tells the set's listener. reason: NULL where there is none. */
+void migration_notify(Migration *migration, MigrationNotice notice, const char *detail,
+                      const char *reason);
 
 const char *migration_side_name(const Migration *migration);
 gboolean migration_has_lost_channel(const Migration *migration);

@@ -277,13 +277,19 @@ static gboolean answer_pending(Proxy *proxy, RpcFrame *frame)
     return TRUE;
 }
 
+static gboolean hook_took_message(Proxy *proxy, RpcFrame *frame)
+{
+    return frame->header.type == RPC_TYPE_MESSAGE && proxy->hooks->message &&
+           proxy->hooks->message(proxy, frame, proxy->hooks_data);
+}
+
 static void upstream_frame(RpcStream *stream, RpcFrame *frame, gpointer data)
 {
     g_autoptr(Proxy) proxy = proxy_ref(data);
 
     if (proxy->closed)
         rpc_frame_free(frame);
-    else if (!answer_pending(proxy, frame))
+    else if (!answer_pending(proxy, frame) && !hook_took_message(proxy, frame))
         to_client(proxy, frame);
 }
 

@@ -43,6 +43,10 @@ typedef struct {
     /* A call from the client (types call and call-with-fds, any program). TRUE: the hook took the
      * frame. FALSE: it is forwarded. */
     gboolean (*call)(Proxy *proxy, RpcFrame *frame, gpointer data);
+    /* An event from upstream (type message, any program), on its way to the client. TRUE: the hook
+     * took the frame and sends what is to be sent with proxy_reply(). FALSE: it is forwarded. May be
+     * NULL. */
+    gboolean (*message)(Proxy *proxy, RpcFrame *frame, gpointer data);
     /* The client or the upstream is gone; once. Watches and own calls have ended before. */
     void (*closed)(Proxy *proxy, gpointer data);
 } ProxyHooks;
