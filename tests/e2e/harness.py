@@ -10,6 +10,10 @@ class Skip(Exception):
     """This machine cannot run the test; the text says why."""
 
 
+class Interrupted(BaseException):
+    """SIGTERM or SIGINT: end, but clean up."""
+
+
 class DeadlineExceeded(Exception):
     """The test took longer than it may."""
 

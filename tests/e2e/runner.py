@@ -11,6 +11,7 @@ import time
 import traceback
 
 import harness
+import parallel
 from newer import Newer
 from rig import Rig, find_builddir, requirements
 
@@ -19,10 +20,6 @@ RESET_DEADLINE = 120
 TAIL = 30
 TAILS = ((".serial", 4), (".log", 12))   # by the end of the log's name
 NOTEWORTHY = re.compile(r"\S+ \S+ \d+: (error|warning) :")        # among what libvirtd writes
-
-
-class Interrupted(BaseException):
-    """SIGTERM or SIGINT: end, but clean up."""
 
 
 def discover(filters, soak=False):
@@ -130,25 +127,25 @@ def report(keeper, keep_logs, name, outcome, seconds, error):
     sys.stdout.flush()
 
 
-def run_all(tests, keeper, keep_logs):
-    counts = {"ok": 0, "FAIL": 0, "skip": 0}
+def run_all(tests, keeper, keep_logs, counts, frame=contextlib.nullcontext):
+    """frame(): what each test and its report happen inside of."""
     missing = requirements()
     for name, module, function in tests:
         began = time.monotonic()
         outcome, error = "ok", None
-        try:
-            if missing:
-                raise harness.Skip("; ".join(missing))
-            run_one(keeper, module, function)
-        except harness.Skip as reason:
-            outcome, error = "skip", reason
-        except Exception as problem:                    # pylint: disable=broad-except
-            outcome, error = "FAIL", problem
-        counts[outcome] += 1
-        report(keeper, keep_logs, name, outcome, time.monotonic() - began, error)
-        if outcome == "FAIL" or getattr(function, "own_rig", False):
-            keeper.drop()
-    return counts
+        with frame():
+            try:
+                if missing:
+                    raise harness.Skip("; ".join(missing))
+                run_one(keeper, module, function)
+            except harness.Skip as reason:
+                outcome, error = "skip", reason
+            except Exception as problem:                # pylint: disable=broad-except
+                outcome, error = "FAIL", problem
+            counts[outcome] += 1
+            report(keeper, keep_logs, name, outcome, time.monotonic() - began, error)
+            if outcome == "FAIL" or getattr(function, "own_rig", False):
+                keeper.drop()
 
 
 def parse_arguments(argv):
@@ -158,6 +155,7 @@ def parse_arguments(argv):
     parser.add_argument("--builddir", help="where the programs were built [$BUILD, or the current directory]")
     parser.add_argument("--soak", action="store_true", help="the long tests in place of the others")
     parser.add_argument("--list", action="store_true", help="print the names of the tests and end")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="so many test files at the same time [1]")
     parser.add_argument("--keep-logs", metavar="DIR", help="copy the logs of every test below this directory")
     parser.add_argument("--daemon", metavar="COMMAND", help="start this instead of the built virtpostcopyd "
                         "(words separated by spaces, paths as seen in a host)")
@@ -183,20 +181,31 @@ def main(argv):
         return 0
 
     def interrupt(signum, _frame):
-        raise Interrupted(signal.Signals(signum).name)
+        raise harness.Interrupted(signal.Signals(signum).name)
 
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, interrupt)
-    keeper = RigKeeper(find_builddir(options.builddir), options.daemon.split() if options.daemon else None,
-                       newer_hosts(options.newer))
+    builddir, newer = find_builddir(options.builddir), newer_hosts(options.newer)
+
+    def run_group(group, counts, frame=contextlib.nullcontext):
+        keeper = RigKeeper(builddir, options.daemon.split() if options.daemon else None, newer)
+        try:
+            run_all(group, keeper, options.keep_logs, counts, frame)
+        finally:
+            for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(signum, signal.SIG_IGN)   # cleaning up takes no second interruption
+            keeper.drop()
+            for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(signum, interrupt)
+
+    counts = {"ok": 0, "FAIL": 0, "skip": 0}
     try:
-        counts = run_all(tests, keeper, options.keep_logs)
-    except Interrupted as reason:
+        if options.jobs > 1:
+            counts = parallel.run(tests, options.jobs, run_group)
+        else:
+            run_group(tests, counts)
+    except harness.Interrupted as reason:
         print(f"interrupted by {reason}", file=sys.stderr)
         return 130
-    finally:
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(signum, signal.SIG_IGN)       # cleaning up takes no second interruption
-        keeper.drop()
     print(f"{counts['ok']} passed, {counts['FAIL']} failed, {counts['skip']} skipped")
     return 1 if counts["FAIL"] else 0

@@ -19,6 +19,7 @@ from harness import Skip, deadline, note
 from host import INSIDE_BUILD, Host
 from wait import wait_for
 
+ALONE = True
 RIG = {"daemon": False}
 DEMO = pathlib.Path(__file__).with_name("demo.py")
 UNSHARE = {"x86_64": 272, "aarch64": 97}

@@ -12,6 +12,7 @@ LINK = 500_000_000 // 8                 # bytes a second
 RATE = "500mbit"
 MIB = 1 << 20
 DOWNTIME = re.compile(r'"migrate-set-parameters".*"downtime-limit":(\d+)')
+ALONE = True
 RIG = {"daemon_conf": {"migration_pace_qemu": 1}}
 SET = re.compile(r'"migrate-set-parameters".*"max-postcopy-bandwidth":(\d+)')
 

@@ -12,6 +12,7 @@ from harness import Skip
 from rig import Rig
 from wait import wait_for
 
+ALONE = True
 RIG = {"daemon": False}
 
 VICTIM = """
