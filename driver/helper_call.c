@@ -140,17 +140,27 @@ void helper_process_cancel(HelperProcess *helper, const char *reason)
     }
 }
 
+const char *const *helper_process_features(HelperProcess *helper)
+{
+    static const char *const none[] = { NULL };
+    const char *const *features =
+        helper->proxy ? postcopy_migration_get_features(helper->proxy) : NULL;
+
+    return features ? features : none;
+}
+
 char *helper_process_summary(HelperProcess *helper)
 {
+    g_autofree char *features = g_strjoinv(",", (char **)helper_process_features(helper));
     g_autoptr(GString) text = g_string_new(NULL);
     GVariant *statistics;
 
     if (!helper->proxy)
         return g_strdup("");
-    g_string_append_printf(text, "tls=%s cipher=%s peer=\"%s\" phase=%s",
+    g_string_append_printf(text, "tls=%s cipher=%s peer=\"%s\" features=%s phase=%s",
                            postcopy_migration_get_tls_version(helper->proxy),
                            postcopy_migration_get_tls_cipher(helper->proxy),
-                           postcopy_migration_get_peer_name(helper->proxy),
+                           postcopy_migration_get_peer_name(helper->proxy), features,
                            postcopy_migration_get_phase(helper->proxy));
     statistics = postcopy_migration_get_statistics(helper->proxy);
     if (statistics)

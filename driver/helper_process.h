@@ -100,5 +100,8 @@ void helper_process_reconnect_channel(HelperProcess *helper, int fd, const char 
 void helper_process_abandon_peer(HelperProcess *helper, const char *reason);
 void helper_process_cancel(HelperProcess *helper, const char *reason);
 
-/* Fields for a line of the log: TLS version, cipher, peer, phase, counters. Free with g_free(). */
+/* What the two sides can both do, by the names of tls/features.h; empty: not agreed on yet. The helper's, until
+ * its next signal. */
+const char *const *helper_process_features(HelperProcess *helper);
+/* Fields for a line of the log: TLS version, cipher, peer, features, phase, counters. Free with g_free(). */
 char *helper_process_summary(HelperProcess *helper);

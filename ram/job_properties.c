@@ -104,6 +104,7 @@ void job_properties_init(PostcopyMigration *skeleton)
     postcopy_migration_set_peer_name(skeleton, "");
     postcopy_migration_set_channels_wanted(skeleton, none);
     postcopy_migration_set_channels_lost(skeleton, none);
+    postcopy_migration_set_features(skeleton, none);
     postcopy_migration_set_channels(skeleton, g_variant_new("a(sss)", NULL));
     job_properties_set_statistics(skeleton, &zero);
 }

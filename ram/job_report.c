@@ -108,6 +108,16 @@ static void on_channel_up(Job *job, const RelayReport *report)
     flush_properties(job);
 }
 
+static void on_features(Job *job, guint64 features)
+{
+    g_autofree const char **names = session_feature_names(features);
+    g_autofree char *text = g_strjoinv(", ", (char **)names);
+
+    log_info(&job->log, "features: %s", *text ? text : "-");
+    postcopy_migration_set_features(job->skeleton, names);
+    flush_properties(job);
+}
+
 static LogContext channel_log(const Job *job, ChannelKind kind)
 {
     LogContext log = job->log;
@@ -231,6 +241,9 @@ void job_on_report(const RelayReport *report, gpointer data)
         break;
     case RELAY_REPORT_REPLY:
         on_reply(job, report);
+        break;
+    case RELAY_REPORT_FEATURES:
+        on_features(job, report->features);
         break;
     case RELAY_REPORT_CHANNEL_UP:
         on_channel_up(job, report);

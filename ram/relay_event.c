@@ -273,6 +273,7 @@ void relay_act(Relay *relay)
 {
     SessionActions actions;
 
+    relay_report_features(relay);
     while ((actions = session_take_actions(relay->session))) {
         /* QEMU first: nothing that follows is as urgent as its guest. */
         if (actions & SESSION_DO_SHUT_QEMU)

@@ -70,6 +70,7 @@ struct Relay {
     gboolean lane_is_open;
     gboolean finishing; /* the session is over; only the channels are seen off */
     gboolean stopped;
+    gboolean features_reported;
     gboolean return_path_reported;
     gboolean preempt_needed_reported;
     gboolean warned;
@@ -97,6 +98,8 @@ void relay_report_state(Relay *relay);
 void relay_report_channel_up(Relay *relay, const Link *link, ChannelKind kind);
 /* RELAY_REPORT_CHANNEL_LOST, RELAY_REPORT_CHANNEL_RESUMED */
 void relay_report_channel(Relay *relay, RelayReportType type, const RelayChannel *channel);
+/* What the two sides have agreed on: once. */
+void relay_report_features(Relay *relay);
 void relay_report_refused(Relay *relay, const char *address, const char *reason);
 /* The phase, a warning, the return path: what has changed since. */
 void relay_report_progress(Relay *relay);

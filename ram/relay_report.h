@@ -9,6 +9,7 @@ typedef enum {
     RELAY_REPORT_STATE,           /* state, phase, reason, ended_by, stats */
     RELAY_REPORT_PHASE,           /* phase */
     RELAY_REPORT_REPLY,           /* call, error; wants_preempt if the call was ConnectPeer */
+    RELAY_REPORT_FEATURES,        /* features: the two sides have agreed; before ConnectPeer's REPLY */
     RELAY_REPORT_CHANNEL_UP,      /* kind, address, tls_version, tls_cipher, peer_name */
     RELAY_REPORT_CHANNEL_REFUSED, /* address, reason */
     RELAY_REPORT_CHANNEL_LOST,    /* kind, reason: waits for another connection (again) */
@@ -48,6 +49,7 @@ typedef struct {
     const char *phase; /* QEMU's word, a static string; see Phase in org.libvirt.Postcopy1.xml */
     ChannelKind kind;
     SessionEndedBy ended_by;
+    guint64 features; /* SESSION_FEATURE_* */
     guint64 rate; /* bytes per second; 0: no limit. See SourceRateWanted */
     char *reason;
     char *address;

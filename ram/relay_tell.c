@@ -88,6 +88,20 @@ void relay_report_channel(Relay *relay, RelayReportType type, const RelayChannel
     relay_report(relay, report);
 }
 
+void relay_report_features(Relay *relay)
+{
+    SessionState state = session_state(relay->session);
+    RelayReport *report;
+
+    if (relay->features_reported ||
+        (state != SESSION_AWAIT_QEMU && !session_state_is_active(state)))
+        return;
+    relay->features_reported = TRUE;
+    report = relay_report_new(RELAY_REPORT_FEATURES);
+    report->features = session_features(relay->session);
+    relay_report(relay, report);
+}
+
 void relay_report_refused(Relay *relay, const char *address, const char *reason)
 {
     RelayReport *report = relay_report_new(RELAY_REPORT_CHANNEL_REFUSED);

@@ -18,6 +18,7 @@
  * SESSION_FRAMES_MAX frames each way; one ACK and one PONG wait to be sent. */
 #pragma once
 
+#include "tls/features.h"
 #include "tls/frame.h"
 #include "tls/hello.h"
 
@@ -96,13 +97,6 @@ const char *session_event_name(SessionEvent event);
 /* Whether the table has a row. For tests and for drawing it. */
 gboolean session_has_row(SessionSide side, SessionState state, SessionEvent event,
                          SessionState *ret_next);
-
-/* Bits of HELLO's features: what both have is spoken. */
-#define SESSION_FEATURE_RAM (G_GUINT64_CONSTANT(1) << 0)  /* PHASE to REQUEST, preempt channel */
-#define SESSION_FEATURE_ZSTD (G_GUINT64_CONSTANT(1) << 1) /* PAGES may be compressed */
-#define SESSION_FEATURE_RESUME (G_GUINT64_CONSTANT(1) << 2) /* lost connections are replaced */
-#define SESSION_FEATURES_ALL \
-    (SESSION_FEATURE_RAM | SESSION_FEATURE_ZSTD | SESSION_FEATURE_RESUME)
 
 typedef struct {
     SessionSide side;

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 #include <string.h>
 
+#include "tls/features.h"
 #include "tls/hello.h"
 
 static HelloBody sample_hello(void)
@@ -363,6 +364,29 @@ static void answer_may_choose_only_what_was_offered(void **state)
     }
 }
 
+static void every_feature_has_its_bit_and_its_name(void **state)
+{
+    static const struct {
+        guint64 bit; /* part of the protocol */
+        const char *name;
+    } rows[] = { { 1, "ram" }, { 2, "zstd" }, { 4, "resume" }, { 8, "zlib" }, { 16, "disks" } };
+    g_autofree const char **all = session_feature_names(G_MAXUINT64);
+    g_autofree const char **none = session_feature_names(0);
+
+    assert_int_equal(g_strv_length((char **)all), G_N_ELEMENTS(rows));
+    assert_null(none[0]);
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree const char **one = session_feature_names(rows[i].bit);
+
+        assert_string_equal(all[i], rows[i].name);
+        assert_string_equal(one[0], rows[i].name);
+        assert_null(one[1]);
+        assert_true(session_feature_from_name(rows[i].name) == rows[i].bit);
+    }
+    assert_true(session_feature_from_name("lz4") == 0);
+    assert_true(session_feature_from_name("") == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -378,6 +402,7 @@ int main(void)
         cmocka_unit_test(unknown_error_code_is_internal),
         cmocka_unit_test(token_differs_if_any_byte_does),
         cmocka_unit_test(answer_may_choose_only_what_was_offered),
+        cmocka_unit_test(every_feature_has_its_bit_and_its_name),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

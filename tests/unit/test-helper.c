@@ -108,12 +108,22 @@ static char *channels_text(HelperChild *child)
     return g_variant_print(postcopy_migration_get_channels(child->proxy), FALSE);
 }
 
+static void assert_features(HelperChild *child, const char *expected)
+{
+    const char *const *names = postcopy_migration_get_features(child->proxy);
+    g_autofree char *text = g_strjoinv(",", (char **)names);
+
+    assert_string_equal(text, expected);
+}
+
 static void both_sides_tell_of_both_channels(void **state)
 {
     g_auto(HelperCouple) pair;
     g_autofree char *before = NULL, *source = NULL, *destination = NULL;
 
     helper_couple_init(state, &pair);
+    assert_features(pair.source, "");
+    assert_features(pair.destination, "");
     before = channels_text(pair.source);
     assert_string_equal(before, "[]");
     assert_false(helper_child_wants_channel(pair.source, "preempt"));
@@ -125,6 +135,24 @@ static void both_sides_tell_of_both_channels(void **state)
     assert_contains(source, "('preempt', 'TLS1.3', '");
     assert_string_equal(destination, source);
     assert_true(helper_child_counter(pair.source, "wire-preempt-bytes-sent") > 0);
+    assert_features(pair.source, "ram,zstd,resume");
+    assert_features(pair.destination, "ram,zstd,resume");
+}
+
+/* Not more than either side has: the destination's settings are against zstd. */
+static void effective_features_are_known_when_the_peer_has_answered(void **state)
+{
+    g_auto(HelperCouple) pair;
+
+    helper_couple_spawn(state, &pair);
+    helper_configure_psk(pair.source, "source", 1, NULL);
+    helper_configure_psk(pair.destination, "destination", 1, "{'compression': <'off'>}");
+    assert_features(pair.source, "");
+    helper_couple_join_main(&pair);
+    pair.destination_qemu = helper_give_qemu(pair.destination);
+    assert_features(pair.destination, "ram,resume");
+    assert_null(helper_child_wait_answer(pair.source, pair.source->calls));
+    assert_features(pair.source, "ram,resume");
 }
 
 /* A preempt channel to a peer that hangs up at once. */
@@ -620,6 +648,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hundred_mebibytes_pass_unchanged_over_x509),
         cmocka_unit_test(both_sides_tell_of_both_channels),
+        cmocka_unit_test(effective_features_are_known_when_the_peer_has_answered),
         cmocka_unit_test(preempt_channel_that_breaks_as_it_is_opened_is_dialled_again),
         cmocka_unit_test(preempt_channel_that_cannot_be_opened_is_an_error_of_the_call_alone),
         cmocka_unit_test(every_thread_is_confined),
