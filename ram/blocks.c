@@ -4,6 +4,7 @@
 #include "ram/blocks.h"
 
 #include <glib/gi18n.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "ram/printable.h"
@@ -61,7 +62,7 @@ gboolean ram_blocks_set_target_page(RamBlocks *blocks, guint64 size, GError **er
 {
     if (!is_power_of_two(size) || size < TARGET_PAGE_MIN || size > RAM_TARGET_PAGE_MAX) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID,
-                    _("target page of %" G_GUINT64_FORMAT
+                    _("target page of %" PRIu64
                       " bytes: must be a power of two from %d to %d"),
                     size, TARGET_PAGE_MIN, RAM_TARGET_PAGE_MAX);
         return FALSE;
@@ -69,7 +70,7 @@ gboolean ram_blocks_set_target_page(RamBlocks *blocks, guint64 size, GError **er
     /* The blocks were checked against the page size that was known then. */
     if (size != blocks->target_page && blocks->list->len > 0) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_STATE,
-                    _("target page of %" G_GUINT64_FORMAT
+                    _("target page of %" PRIu64
                       " bytes: the RAM blocks that are known have pages of %zu"),
                     size, blocks->target_page);
         return FALSE;
@@ -118,7 +119,7 @@ static gboolean check_sizes(const RamBlocks *blocks, const char *name, guint64 l
 {
     if (length % blocks->target_page != 0 || length > ADDRESS_MAX) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID,
-                    _("RAM block '%s': length %" G_GUINT64_FORMAT
+                    _("RAM block '%s': length %" PRIu64
                       " must be a multiple of %zu and at most 2^56"),
                     name, length, blocks->target_page);
         return FALSE;
@@ -126,8 +127,8 @@ static gboolean check_sizes(const RamBlocks *blocks, const char *name, guint64 l
     if (page_size != 0 && (!is_power_of_two(page_size) || page_size < blocks->target_page ||
                            page_size > RAM_HOST_PAGE_MAX)) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID,
-                    _("RAM block '%s': page size %" G_GUINT64_FORMAT
-                      " must be a power of two from %zu to %" G_GUINT64_FORMAT),
+                    _("RAM block '%s': page size %" PRIu64
+                      " must be a power of two from %zu to %" PRIu64),
                     name, page_size, blocks->target_page, RAM_HOST_PAGE_MAX);
         return FALSE;
     }
@@ -190,13 +191,13 @@ static void set_range_error(const RamBlocks *blocks, const RamBlock *block, guin
 
     if ((offset | length) & (blocks->target_page - 1))
         g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID,
-                    _("%" G_GUINT64_FORMAT " bytes at offset 0x%" G_GINT64_MODIFIER
-                      "x of RAM block '%s': both must be multiples of %zu"),
+                    _("%" PRIu64 " bytes at offset 0x%" PRIx64
+                      " of RAM block '%s': both must be multiples of %zu"),
                     length, offset, name, blocks->target_page);
     else
         g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID,
-                    _("%" G_GUINT64_FORMAT " bytes at offset 0x%" G_GINT64_MODIFIER
-                      "x are outside of RAM block '%s' (%" G_GUINT64_FORMAT " bytes)"),
+                    _("%" PRIu64 " bytes at offset 0x%" PRIx64
+                      " are outside of RAM block '%s' (%" PRIu64 " bytes)"),
                     length, offset, name, block->length != 0 ? block->length : ADDRESS_MAX);
 }
 

@@ -5,6 +5,7 @@
 #include "ram/incoming.h"
 
 #include <glib/gi18n.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "ram/incoming_priv.h"
@@ -177,12 +178,12 @@ static gboolean check_block(const Incoming *in, guint block, guint64 *pages, GEr
     *pages += b->length / ram_blocks_target_page(in->blocks);
     if (*pages > PAGES_MAX) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
-                    _("BLOCKS: more than %" G_GUINT64_FORMAT " pages of RAM"), PAGES_MAX);
+                    _("BLOCKS: more than %" PRIu64 " pages of RAM"), PAGES_MAX);
         return FALSE;
     }
     if (b->length % ram_blocks_host_page(in->blocks, block) != 0) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
-                    _("BLOCKS: the length of %s, %" G_GUINT64_FORMAT
+                    _("BLOCKS: the length of %s, %" PRIu64
                       " bytes, is no multiple of its pages"),
                     b->name, b->length);
         return FALSE;
@@ -255,7 +256,7 @@ static gboolean take_ram_end(Incoming *in, GBytes *body, gboolean *ret_done, GEr
         return TRUE;
     if (in->pages_placed != end.pages) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
-                    _("RAM_END: %" G_GUINT64_FORMAT " pages were sent, %" G_GUINT64_FORMAT
+                    _("RAM_END: %" PRIu64 " pages were sent, %" PRIu64
                       " have come"),
                     end.pages, in->pages_placed);
         return FALSE;

@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include <glib/gi18n.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "ram/incoming_priv.h"
@@ -64,8 +65,8 @@ static gboolean sink_takes(QemuSink *sink)
 static gboolean torn(const Incoming *in, const Feed *feed, const QemuPage *page, GError **error)
 {
     g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
-                _("PAGES on the %s channel: offset 0x%" G_GINT64_MODIFIER
-                  "x of %s comes before the host page under way is complete"),
+                _("PAGES on the %s channel: offset 0x%" PRIx64
+                  " of %s comes before the host page under way is complete"),
                 feed->lane ? "preempt" : "main", page->offset,
                 ram_blocks_get(in->blocks, page->block)->name);
     return FALSE;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gi18n.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "ram/job_error.h"
@@ -67,8 +68,8 @@ static gboolean take_window(GVariant *value, JobOptions *o, GError **error)
 
     if (window < HELLO_WINDOW_MIN || window > HELLO_WINDOW_MAX)
         return invalid(error,
-                       _("option \"window\" is %" G_GUINT64_FORMAT
-                         ", must be from %d to %" G_GUINT64_FORMAT),
+                       _("option \"window\" is %" PRIu64
+                         ", must be from %d to %" PRIu64),
                        window, HELLO_WINDOW_MIN, HELLO_WINDOW_MAX);
     o->session.window = window;
     return TRUE;
@@ -102,8 +103,8 @@ static gboolean take_stage(GVariant *value, JobOptions *o, GError **error)
 
     if (stage < JOB_STAGE_MIN || stage > JOB_STAGE_MAX)
         return invalid(error,
-                       _("option \"stage\" is %" G_GUINT64_FORMAT
-                         ", must be from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT),
+                       _("option \"stage\" is %" PRIu64
+                         ", must be from %" PRIu64 " to %" PRIu64),
                        stage, (guint64)JOB_STAGE_MIN, (guint64)JOB_STAGE_MAX);
     o->stage = stage;
     return TRUE;

@@ -6,6 +6,7 @@
 #include "ram/qemu_return.h"
 
 #include <glib/gi18n.h>
+#include <inttypes.h>
 #include <string.h>
 
 #define HEAD_LEN 4
@@ -182,8 +183,8 @@ static char *read_request(QemuReturn *reader, const Message *m, QemuReturnEvent 
     }
     if (length == 0 || start % RAM_TARGET_PAGE_DEFAULT || length % RAM_TARGET_PAGE_DEFAULT ||
         start > G_MAXUINT64 - length)
-        return g_strdup_printf(_("a request for %" G_GUINT64_FORMAT
-                                 " bytes at 0x%" G_GINT64_MODIFIER "x is not for whole pages"),
+        return g_strdup_printf(_("a request for %" PRIu64
+                                 " bytes at 0x%" PRIx64 " is not for whole pages"),
                                length, start);
     event->type = QEMU_RETURN_REQ_PAGES;
     event->start = start;
@@ -200,8 +201,8 @@ static char *read_bitmap(QemuReturn *reader, const Message *m, QemuReturnEvent *
     if (text)
         return text;
     if (length == 0 || length % 8 || length > BITMAP_MAX)
-        return g_strdup_printf(_("a bitmap of %" G_GUINT64_FORMAT
-                                 " bytes, it needs a multiple of 8 up to %" G_GUINT64_FORMAT),
+        return g_strdup_printf(_("a bitmap of %" PRIu64
+                                 " bytes, it needs a multiple of 8 up to %" PRIu64),
                                length, BITMAP_MAX);
     event->type = QEMU_RETURN_BITMAP;
     event->length = reader->bitmap_len = length;
@@ -281,7 +282,7 @@ static gsize piece_unknown(Piece *piece, gsize len, char *text, QemuReturnEvent 
     QemuReturn *reader = piece->reader;
 
     g_free(reader->text);
-    reader->text = g_strdup_printf(_("QEMU's return path, byte %" G_GUINT64_FORMAT ": %s"),
+    reader->text = g_strdup_printf(_("QEMU's return path, byte %" PRIu64 ": %s"),
                                    reader->position, text);
     g_free(text);
     reader->state = STATE_OPAQUE;

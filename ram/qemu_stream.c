@@ -5,6 +5,7 @@
 #include "ram/qemu_stream.h"
 
 #include <glib/gi18n.h>
+#include <inttypes.h>
 
 #include "ram/qemu_stream_priv.h"
 
@@ -69,7 +70,7 @@ ParseResult qemu_stream_bad(QemuStream *s, const char *format, ...)
     what = g_strdup_vprintf(format, args);
     va_end(args);
     g_free(s->text);
-    s->text = g_strdup_printf(_("migration stream, element at byte %" G_GUINT64_FORMAT ": %s"),
+    s->text = g_strdup_printf(_("migration stream, element at byte %" PRIu64 ": %s"),
                               s->emitted, what);
     return PARSE_BAD;
 }

@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include <glib/gi18n.h>
+#include <inttypes.h>
 
 #include "ram/printable.h"
 #include "ram/qemu_stream_priv.h"
@@ -132,7 +133,7 @@ static ParseResult parse_eos(QemuStream *s, QemuEvent *ev, guint64 address)
 {
     if (address != 0)
         return qemu_stream_bad(
-            s, _("end of RAM's section with the address 0x%" G_GINT64_MODIFIER "x"), address);
+            s, _("end of RAM's section with the address 0x%" PRIx64), address);
     ev->type = QEMU_EV_EOS;
     if (s->preempt)
         return PARSE_DONE;
@@ -224,8 +225,8 @@ ParseResult qemu_stream_parse_block(QemuStream *s, Cursor *c, QemuEvent *ev)
         return PARSE_MORE;
     if (length == 0 || length > s->list_left)
         return qemu_stream_bad(s,
-                               _("RAM block of %" G_GUINT64_FORMAT
-                                 " bytes in a list with %" G_GUINT64_FORMAT " left"),
+                               _("RAM block of %" PRIu64
+                                 " bytes in a list with %" PRIu64 " left"),
                                length, s->list_left);
     result = parse_page_size(s, c, &page_size);
     if (result != PARSE_DONE)

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gi18n.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -86,7 +87,7 @@ static gboolean check_opened(int fd, TlsFileKind kind, const char *path, GError 
     }
     if (st.st_size > TLS_FILE_SIZE_MAX) {
         g_set_error(error, TLS_ERROR, TLS_ERROR_FILE,
-                    _("%1$s %2$s is too big: %3$" G_GINT64_FORMAT " bytes, at most %4$d"),
+                    _("%1$s %2$s is too big: %3$" PRId64 " bytes, at most %4$d"),
                     _(kinds[kind].text), path, (gint64)st.st_size, TLS_FILE_SIZE_MAX);
         return FALSE;
     }

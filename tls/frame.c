@@ -4,6 +4,7 @@
 #include "tls/frame.h"
 
 #include <glib/gi18n.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "util/bytes.h"
@@ -112,7 +113,7 @@ gboolean frame_header_decode(const guint8 bytes[FRAME_HEADER_LEN], FrameHeader *
     }
     if (seq != 0 && !types[type].sequenced) {
         g_set_error(error, FRAME_ERROR_DOMAIN, FRAME_ERROR_HEADER,
-                    _("frame sequence of %s is %" G_GUINT64_FORMAT ", must be 0"),
+                    _("frame sequence of %s is %" PRIu64 ", must be 0"),
                     types[type].name, seq);
         return FALSE;
     }

@@ -5,6 +5,7 @@
 
 #include <glib/gi18n.h>
 #include <gnutls/gnutls.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "util/bytes.h"
@@ -186,7 +187,7 @@ static gboolean check_window(const char *frame, guint64 window, GError **error)
     if (window >= HELLO_WINDOW_MIN && window <= HELLO_WINDOW_MAX)
         return TRUE;
     return bad_field(error,
-                     _("%s window %" G_GUINT64_FORMAT " is out of range (%d to %" G_GUINT64_FORMAT
+                     _("%s window %" PRIu64 " is out of range (%d to %" PRIu64
                        ")"),
                      frame, window, HELLO_WINDOW_MIN, HELLO_WINDOW_MAX);
 }
@@ -304,7 +305,7 @@ gboolean hello_ack_judge(GBytes *body, guint64 offered, gboolean resume, HelloAc
         return bad_field(error, _("HELLO_ACK version %u was not offered"), ack.version);
     if (ack.features & ~offered)
         return bad_field(error,
-                         _("HELLO_ACK features 0x%" G_GINT64_MODIFIER "x were not offered"),
+                         _("HELLO_ACK features 0x%" PRIx64 " were not offered"),
                          ack.features & ~offered);
     if (ack.resume && !resume)
         return bad_field(error, _("HELLO_ACK resumes, which HELLO did not"));

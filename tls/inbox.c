@@ -4,6 +4,7 @@
 #include "tls/inbox.h"
 
 #include <glib/gi18n.h>
+#include <inttypes.h>
 
 #include "tls/session.h"
 
@@ -40,7 +41,7 @@ gboolean inbox_check_seq(const Inbox *in, const Frame *frame, GError **error)
     if (frame->header.seq == in->next_seq)
         return TRUE;
     g_set_error(error, SESSION_ERROR, SESSION_ERROR_PROTOCOL,
-                _("frame sequence of %s is %" G_GUINT64_FORMAT ", expected %" G_GUINT64_FORMAT),
+                _("frame sequence of %s is %" PRIu64 ", expected %" PRIu64),
                 frame_type_name(frame->header.type), frame->header.seq, in->next_seq);
     return FALSE;
 }
@@ -52,14 +53,14 @@ static gboolean inbox_check_window(const Inbox *in, gsize len, GError **error)
 
     if (bytes > in->window) {
         g_set_error(error, SESSION_ERROR, SESSION_ERROR_PROTOCOL,
-                    _("%" G_GUINT64_FORMAT " bytes in flight are more than the window of %"
-                      G_GUINT64_FORMAT),
+                    _("%" PRIu64 " bytes in flight are more than the window of %"
+                      PRIu64),
                     bytes, in->window);
         return FALSE;
     }
     if (frames > SESSION_FRAMES_MAX) {
         g_set_error(error, SESSION_ERROR, SESSION_ERROR_PROTOCOL,
-                    _("%" G_GUINT64_FORMAT " frames in flight are more than the limit of %d"),
+                    _("%" PRIu64 " frames in flight are more than the limit of %d"),
                     frames, SESSION_FRAMES_MAX);
         return FALSE;
     }

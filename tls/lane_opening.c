@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include <glib/gi18n.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "tls/lane_priv.h"
@@ -51,14 +52,14 @@ static gboolean judge_ack(const Lane *lane, const Frame *frame, gboolean resume,
         return FALSE;
     if (ret_ack->features != offered) {
         g_set_error(error, SESSION_ERROR, SESSION_ERROR_PROTOCOL,
-                    _("HELLO_ACK features 0x%" G_GINT64_MODIFIER "x are not those of the main "
-                      "channel, 0x%" G_GINT64_MODIFIER "x"),
+                    _("HELLO_ACK features 0x%" PRIx64 " are not those of the main "
+                      "channel, 0x%" PRIx64),
                     ret_ack->features, offered);
         return FALSE;
     }
     if (ret_ack->window < FRAME_PAGES_MAX) {
         g_set_error(error, SESSION_ERROR, SESSION_ERROR_PROTOCOL,
-                    _("HELLO_ACK window %" G_GUINT64_FORMAT " is too small for its features, "
+                    _("HELLO_ACK window %" PRIu64 " is too small for its features, "
                       "which need %d"),
                     ret_ack->window, FRAME_PAGES_MAX);
         return FALSE;
@@ -73,7 +74,7 @@ static gboolean check_same_window(const Lane *lane, const char *frame, guint64 w
     if (MIN(window, lane->config.window) == lane->out.window)
         return TRUE;
     g_set_error(error, HELLO_ERROR, HELLO_ERROR_PROTOCOL,
-                _("%s window %" G_GUINT64_FORMAT " is not what was agreed on, %" G_GUINT64_FORMAT),
+                _("%s window %" PRIu64 " is not what was agreed on, %" PRIu64),
                 frame, window, lane->out.window);
     return FALSE;
 }
@@ -181,14 +182,14 @@ static gboolean judge_offer(const Lane *lane, const HelloBody *hello, GError **e
 
     if ((hello->features & features) != features) {
         g_set_error(error, HELLO_ERROR, HELLO_ERROR_PROTOCOL,
-                    _("HELLO features 0x%" G_GINT64_MODIFIER "x are not those of the main "
-                      "channel, 0x%" G_GINT64_MODIFIER "x"),
+                    _("HELLO features 0x%" PRIx64 " are not those of the main "
+                      "channel, 0x%" PRIx64),
                     hello->features, features);
         return FALSE;
     }
     if (hello->window < FRAME_PAGES_MAX) {
         g_set_error(error, HELLO_ERROR, HELLO_ERROR_PROTOCOL,
-                    _("HELLO window %" G_GUINT64_FORMAT " is too small for this kind of channel, "
+                    _("HELLO window %" PRIu64 " is too small for this kind of channel, "
                       "which needs %d"),
                     hello->window, FRAME_PAGES_MAX);
         return FALSE;

@@ -4,6 +4,7 @@
 #include "tls/outbox.h"
 
 #include <glib/gi18n.h>
+#include <inttypes.h>
 
 #include "tls/session.h"
 
@@ -209,7 +210,7 @@ void outbox_output_done(Outbox *out, gsize len)
 static gboolean bad_ack(GError **error, const char *what, guint64 got, guint64 expected)
 {
     g_set_error(error, SESSION_ERROR, SESSION_ERROR_PROTOCOL,
-                _("%s: %" G_GUINT64_FORMAT ", expected %" G_GUINT64_FORMAT), what, got, expected);
+                _("%s: %" PRIu64 ", expected %" PRIu64), what, got, expected);
     return FALSE;
 }
 
@@ -273,8 +274,8 @@ gboolean outbox_check_resume(const Outbox *out, guint64 seq, GError **error)
     if (seq >= out->acked_seq && seq <= out->sent_high)
         return TRUE;
     g_set_error(error, SESSION_ERROR, SESSION_ERROR_PROTOCOL,
-                _("resume sequence is %" G_GUINT64_FORMAT ", expected %" G_GUINT64_FORMAT
-                  " to %" G_GUINT64_FORMAT),
+                _("resume sequence is %" PRIu64 ", expected %" PRIu64
+                  " to %" PRIu64),
                 seq, out->acked_seq, out->sent_high);
     return FALSE;
 }
@@ -321,7 +322,7 @@ gboolean outbox_take_pong(Outbox *out, GBytes *body, GError **error)
         return FALSE;
     if (!out->ping_is_out || cookie != out->ping_cookie) {
         g_set_error(error, SESSION_ERROR, SESSION_ERROR_PROTOCOL,
-                    _("PONG cookie 0x%016" G_GINT64_MODIFIER "x answers no PING"), cookie);
+                    _("PONG cookie 0x%016" PRIx64 " answers no PING"), cookie);
         return FALSE;
     }
     out->ping_is_out = FALSE;

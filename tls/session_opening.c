@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include <glib/gi18n.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "tls/session_priv.h"
@@ -29,8 +30,8 @@ static gboolean check_same(const Session *s, const char *frame, guint64 features
     if (features == s->features && MIN(window, s->config.window) == s->out.window)
         return TRUE;
     g_set_error(error, HELLO_ERROR, HELLO_ERROR_PROTOCOL,
-                _("%s with features 0x%" G_GINT64_MODIFIER "x and window %" G_GUINT64_FORMAT
-                  " is not what was agreed on, 0x%" G_GINT64_MODIFIER "x and %" G_GUINT64_FORMAT),
+                _("%s with features 0x%" PRIx64 " and window %" PRIu64
+                  " is not what was agreed on, 0x%" PRIx64 " and %" PRIu64),
                 frame, features, window, s->features, s->out.window);
     return FALSE;
 }
@@ -93,7 +94,7 @@ static gboolean judge_ack(const Session *s, const Frame *frame, gboolean resume,
         return FALSE;
     if (ret_ack->features & ~session_own_features(s, ret_ack->window)) {
         g_set_error(error, SESSION_ERROR, SESSION_ERROR_PROTOCOL,
-                    _("HELLO_ACK window %" G_GUINT64_FORMAT " is too small for its features, "
+                    _("HELLO_ACK window %" PRIu64 " is too small for its features, "
                       "which need %d"),
                     ret_ack->window, FRAME_PAGES_MAX);
         return FALSE;
