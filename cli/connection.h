@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A connection to libvirt, and libvirt's errors as GErrors. Calls block until there is an answer. */
+#pragma once
+
+#include <glib.h>
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+
+/* Codes are libvirt's (virErrorNumber). */
+#define LIBVIRT_ERROR (libvirt_error_quark())
+GQuark libvirt_error_quark(void);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(virConnect, virConnectClose)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(virDomain, virDomainFree)
+
+/* Read-only, so that whoever may look at guests may look at migrations. Asks for passwords on the
+ * terminal where the URI needs one. */
+virConnect *connection_open(const char *uri, GError **error);
+
+/* This thread's last libvirt error. */
+void connection_error(GError **error);
