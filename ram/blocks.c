@@ -201,6 +201,15 @@ static void set_range_error(const RamBlocks *blocks, const RamBlock *block, guin
                     length, offset, name, block->length != 0 ? block->length : ADDRESS_MAX);
 }
 
+guint64 ram_blocks_bytes(const RamBlocks *blocks)
+{
+    guint64 bytes = 0;
+
+    for (guint i = 0; i < ram_blocks_count(blocks); i++)
+        bytes += ram_blocks_get(blocks, i)->length;
+    return bytes;
+}
+
 gboolean ram_blocks_check_range(const RamBlocks *blocks, guint index, guint64 offset,
                                 guint64 length, GError **error)
 {

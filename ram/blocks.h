@@ -42,6 +42,9 @@ guint ram_blocks_count(const RamBlocks *blocks);
 const RamBlock *ram_blocks_get(const RamBlocks *blocks, guint index);
 gboolean ram_blocks_find(const RamBlocks *blocks, const guint8 *name, gsize len, guint *ret_index);
 
+/* Of all blocks whose length is known. */
+guint64 ram_blocks_bytes(const RamBlocks *blocks);
+
 /* Adds a block, or completes the one of that name: a length or page size of 0 leaves what is known.
  * Refuses what RamBlock rules out, a length that is no multiple of the target page, and more than
  * RAM_BLOCKS_MAX blocks. */

@@ -148,16 +148,14 @@ OutgoingEnd engine_end_here(const Engine *engine)
 gboolean engine_is_recovering(const Engine *engine)
 {
     OutgoingState state;
-    RamStats stats;
 
     if (engine->source) {
         state = outgoing_state(qemu_source_outgoing(engine->source));
         return (state == OUTGOING_NONE || state == OUTGOING_POSTCOPY_RECOVER) &&
                !outgoing_warning(qemu_source_outgoing(engine->source));
     }
-    incoming_get_stats(engine->incoming, &stats);
     return incoming_state(engine->incoming) != INCOMING_END &&
-           stats.pages_normal + stats.pages_zero == 0;
+           !incoming_has_pages(engine->incoming);
 }
 
 gboolean engine_waits_for_worker(const Engine *engine)
@@ -191,10 +189,10 @@ const char *engine_warning(const Engine *engine)
                           : incoming_warning(engine->incoming);
 }
 
-void engine_get_stats(const Engine *engine, RamStats *ret_stats)
+void engine_get_stats(const Engine *engine, gint64 now_us, RamStats *ret_stats)
 {
     if (engine->source)
         outgoing_get_stats(qemu_source_outgoing(engine->source), ret_stats);
     else
-        incoming_get_stats(engine->incoming, ret_stats);
+        incoming_get_stats(engine->incoming, now_us, ret_stats);
 }

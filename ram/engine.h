@@ -61,4 +61,4 @@ void engine_on_session_end(Engine *engine, SessionState state, gint64 now_us);
 const char *engine_phase(const Engine *engine);
 /* NULL, or what the log is to be told, once it is there it stays. */
 const char *engine_warning(const Engine *engine);
-void engine_get_stats(const Engine *engine, RamStats *ret_stats);
+void engine_get_stats(const Engine *engine, gint64 now_us, RamStats *ret_stats);

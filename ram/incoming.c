@@ -99,6 +99,7 @@ Incoming *incoming_new(Session *session)
     in->resumed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
                                         (GDestroyNotify)bitmap_free);
     in->asked = page_set_new();
+    in->discards = discards_new();
     g_queue_init(&in->requests);
     frame_queue_init(&in->queue);
     return in;
@@ -119,6 +120,7 @@ void incoming_free(Incoming *in)
     qemu_return_free(in->return_path);
     g_hash_table_unref(in->resumed);
     page_set_free(in->asked);
+    discards_free(in->discards);
     g_queue_clear_full(&in->requests, g_free);
     frame_queue_clear(&in->queue);
     g_free(in->warning);
@@ -207,8 +209,20 @@ static gboolean make_received(Incoming *in, GError **error)
     return TRUE;
 }
 
+/* What was discarded, or, in a recovery, what our QEMU has not. */
+static void note_owed(Incoming *in, gboolean recovery)
+{
+    guint64 bytes = 0;
+
+    in->owed_known = recovery || discards_bytes(in->discards, &bytes);
+    in->pages_owed = bytes / ram_blocks_target_page(in->blocks);
+    for (guint i = 0; recovery && i < ram_blocks_count(in->blocks); i++)
+        in->pages_owed += bitmap_pages(in->received[i]) - bitmap_count(in->received[i]);
+}
+
 static gboolean take_blocks(Incoming *in, GBytes *body, GError **error)
 {
+    gboolean recovery = in->state == INCOMING_NONE;
     guint32 section;
 
     if (!in->lane) {
@@ -219,6 +233,7 @@ static gboolean take_blocks(Incoming *in, GBytes *body, GError **error)
     if (!incoming_enter(in, INCOMING_EV_BLOCKS, error) ||
         !blocks_body_decode(body, in->blocks, &section, error) || !make_received(in, error))
         return FALSE;
+    note_owed(in, recovery);
     qemu_sink_set_section(in->sink, section);
     in->main.reader = pages_reader_new(ram_blocks_target_page(in->blocks));
     in->urgent.reader = pages_reader_new(ram_blocks_target_page(in->blocks));
@@ -273,6 +288,8 @@ static gboolean take_data(Incoming *in, GBytes *body, GError **error)
     gsize len;
     const guint8 *bytes = g_bytes_get_data(body, &len);
 
+    if (in->state == INCOMING_DISCARD)
+        discards_read(in->discards, bytes, len);
     qemu_sink_put(in->sink, bytes, len);
     return incoming_enter(in, INCOMING_EV_DATA, error);
 }
@@ -440,8 +457,24 @@ const char *incoming_warning(const Incoming *in)
     return in->warning;
 }
 
-void incoming_get_stats(const Incoming *in, RamStats *ret_stats)
+gboolean incoming_has_pages(const Incoming *in)
+{
+    return in->pages_placed > 0;
+}
+
+static guint64 remaining_bytes(const Incoming *in)
+{
+    if (!in->owed_known || in->state == INCOMING_END || in->pages_placed > in->pages_owed)
+        return 0;
+    return (in->pages_owed - in->pages_placed) * ram_blocks_target_page(in->blocks);
+}
+
+void incoming_get_stats(const Incoming *in, gint64 now_us, RamStats *ret_stats)
 {
     *ret_stats = in->stats;
     ret_stats->requests_outstanding = page_set_size(in->asked);
+    if (page_set_size(in->asked) > 0 && now_us > in->blocked_since_us)
+        ret_stats->blocked_us += now_us - in->blocked_since_us;
+    ret_stats->ram_bytes = ram_blocks_bytes(in->blocks);
+    ret_stats->ram_remaining_bytes = remaining_bytes(in);
 }

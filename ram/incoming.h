@@ -79,4 +79,6 @@ gboolean incoming_run(Incoming *incoming, gint64 now_us, GError **error);
 IncomingState incoming_state(const Incoming *incoming);
 /* The return path was not understood: the text; NULL: it is. */
 const char *incoming_warning(const Incoming *incoming);
-void incoming_get_stats(const Incoming *incoming, RamStats *ret_stats);
+/* A page of this epoch has come. */
+gboolean incoming_has_pages(const Incoming *incoming);
+void incoming_get_stats(const Incoming *incoming, gint64 now_us, RamStats *ret_stats);

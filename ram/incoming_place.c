@@ -32,8 +32,11 @@ static void note_waited(Incoming *in, guint block, guint64 offset, gint64 now_us
 {
     gint64 since;
 
-    if (page_set_size(in->asked) > 0 && page_set_remove(in->asked, block, offset, &since))
-        histogram_add(&in->stats.request_latency, now_us - since);
+    if (page_set_size(in->asked) == 0 || !page_set_remove(in->asked, block, offset, &since))
+        return;
+    histogram_add(&in->stats.request_latency, now_us - since);
+    if (page_set_size(in->asked) == 0)
+        in->stats.blocked_us += now_us - in->blocked_since_us;
 }
 
 static void place_page(Incoming *in, const Feed *feed, QemuSink *sink, const QemuPage *page)

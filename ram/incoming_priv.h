@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ram/bitmap.h"
+#include "ram/discards.h"
 #include "ram/frame_queue.h"
 #include "ram/incoming.h"
 #include "ram/page_frames.h"
@@ -47,6 +48,9 @@ struct Incoming {
     Bitmap **received; /* by block */
     GHashTable *resumed; /* name -> Bitmap: what our QEMU says that it has, before BLOCKS */
     guint64 pages_placed;
+    Discards *discards;
+    gboolean owed_known;
+    guint64 pages_owed; /* of this epoch, if that is known */
 
     Feed main;
     Feed urgent;
@@ -64,6 +68,7 @@ struct Incoming {
     gboolean eof_sent;
     char *warning;
     PageSet *asked;
+    gint64 blocked_since_us; /* while there are any in it */
     GQueue requests; /* of PageRequest, for the lane */
 
     RamStats stats;

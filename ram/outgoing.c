@@ -328,6 +328,15 @@ const char *outgoing_warning(const Outgoing *o)
     return o->warning;
 }
 
+/* A recovery owes what the destination has not received, some of which no QEMU may ever send: what the
+ * guest has given back. */
+static guint64 remaining_bytes(const Outgoing *o)
+{
+    if (o->ram_end_sent || o->pages_sent > o->owed)
+        return 0;
+    return (o->owed - o->pages_sent) * ram_blocks_target_page(o->blocks);
+}
+
 void outgoing_get_stats(const Outgoing *o, RamStats *ret_stats)
 {
     FlowStats flow;
@@ -337,6 +346,8 @@ void outgoing_get_stats(const Outgoing *o, RamStats *ret_stats)
     ret_stats->stage_bytes = o->stage ? stage_bytes(o->stage) : 0;
     ret_stats->stage_high_water = o->stage ? stage_high_water(o->stage) : 0;
     ret_stats->requests_outstanding = page_set_size(o->wanted);
+    ret_stats->ram_bytes = ram_blocks_bytes(o->blocks);
+    ret_stats->ram_remaining_bytes = remaining_bytes(o);
     ret_stats->rate = flow.rate;
     ret_stats->rtt_us = flow.rtt_us;
     ret_stats->rtt_min_us = flow.rtt_min_us;

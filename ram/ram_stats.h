@@ -16,6 +16,9 @@ typedef struct {
     guint64 requests_asked;   /* source: of them passed on to the source QEMU */
     guint64 requests_late;    /* source: of them sent already */
     guint64 requests_outstanding; /* destination: asked for and not handed to QEMU yet */
+    guint64 blocked_us; /* destination: at least one of them was outstanding */
+    guint64 ram_bytes;  /* of all blocks; the destination knows it from the switch-over on */
+    guint64 ram_remaining_bytes; /* from the switch-over on: not sent yet; not handed to QEMU yet */
     guint64 stage_bytes;
     guint64 stage_high_water;
     guint64 plain_bytes;      /* bodies of PAGES before compression */

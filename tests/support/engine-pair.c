@@ -220,7 +220,7 @@ static gboolean run(EnginePair *pair, EngineEnd *end)
             end->error = g_strdup(error->message);
         session_on_bad_frame(end->session, error);
     }
-    engine_get_stats(end->engine, &stats);
+    engine_get_stats(end->engine, pair->now_us, &stats);
     pair->stage_high = MAX(pair->stage_high, stats.stage_high_water);
     if (engine_needs(end->engine, QEMU_PREEMPT) && !end->opened) {
         end->opened = pair->qemu_destination.attached[MODEL_URGENT] = TRUE;

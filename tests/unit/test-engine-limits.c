@@ -54,7 +54,7 @@ static RamStats source_stats(const EnginePair *pair)
 {
     RamStats stats;
 
-    engine_get_stats(pair->source.engine, &stats);
+    engine_get_stats(pair->source.engine, pair->now_us, &stats);
     return stats;
 }
 

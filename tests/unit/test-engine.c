@@ -143,13 +143,17 @@ static void assert_complete(const EnginePair *pair, const char *what, guint seed
     if (pair->qemu_destination.n_faults > 0)
         fail_msg("%s, seed %u: %u requests without an answer", what, seed,
                  pair->qemu_destination.n_faults);
-    engine_get_stats(pair->source.engine, &source);
-    engine_get_stats(pair->destination.engine, &destination);
+    engine_get_stats(pair->source.engine, pair->now_us, &source);
+    engine_get_stats(pair->destination.engine, pair->now_us, &destination);
     if (pair->qemu_source.duplicate_percent == 0) {
         assert_int_equal(source.stage_bytes, 0);
         assert_int_equal(source.requests_outstanding, 0);
     }
     assert_int_equal(destination.requests_outstanding, 0);
+    assert_int_equal(source.ram_remaining_bytes, 0);
+    assert_int_equal(destination.ram_remaining_bytes, 0);
+    if (destination.ram_bytes != 0)
+        assert_int_equal(source.ram_bytes, destination.ram_bytes);
 }
 
 static void count_resumes(const EnginePair *pair, guint64 *resumed)

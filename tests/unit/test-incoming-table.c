@@ -14,6 +14,7 @@
 #include "ram/page_frames.h"
 #include "ram/qemu_write.h"
 #include "tests/support/engine-pair.h"
+#include "tests/support/qemu-build.h"
 
 #define WINDOW (1024 * 1024)
 #define SECTION 2
@@ -32,13 +33,14 @@ typedef struct {
     EnginePair pair;
     ModelGuest guest;
     Incoming *incoming;
+    gint64 now_us;
 } Bench;
 
 static void bench_init(Bench *bench)
 {
     EngineSetup setup = { .window = WINDOW, .stage = WINDOW, .qemu_buffer = 1, .most = 1 };
 
-    *bench = (Bench){ 0 };
+    *bench = (Bench){ .now_us = 1 };
     model_guest_init(&bench->guest, blocks_used, G_N_ELEMENTS(blocks_used), 1);
     engine_pair_init(&bench->pair, &setup, &bench->guest, 1);
     bench->incoming = incoming_new(bench->pair.destination.session);
@@ -88,7 +90,7 @@ static gboolean run_into(Bench *bench, GByteArray *written, GError **error)
     for (;;) {
         gsize total = 0;
 
-        if (!incoming_run(bench->incoming, 1, error))
+        if (!incoming_run(bench->incoming, bench->now_us, error))
             return FALSE;
         n = qemu_sink_output(sink, iov);
         if (n == 0)
@@ -153,13 +155,14 @@ static void put_ram_end(Bench *bench, guint64 pages, guint64 preempt_seq)
     put(bench, FALSE, FRAME_RAM_END, body);
 }
 
-static void say_request(Bench *bench)
+static void say_request(Bench *bench, guint page)
 {
     g_autoptr(RamBlocks) blocks = model_guest_blocks(&bench->guest);
     g_autoptr(GByteArray) message = g_byte_array_new();
 
-    qemu_put_req_pages(message, ram_blocks_get(blocks, BLOCK_RAM), 5 * MODEL_PAGE, MODEL_PAGE);
-    incoming_on_qemu_data(bench->incoming, message->data, message->len, 1);
+    qemu_put_req_pages(message, ram_blocks_get(blocks, BLOCK_RAM), page * MODEL_PAGE,
+                       MODEL_PAGE);
+    incoming_on_qemu_data(bench->incoming, message->data, message->len, bench->now_us);
 }
 
 static void feed(Bench *bench, IncomingEvent event)
@@ -196,7 +199,7 @@ static void feed(Bench *bench, IncomingEvent event)
         put(bench, FALSE, FRAME_QEMU_CHANNEL, body);
         break;
     case INCOMING_EV_REQUEST:
-        say_request(bench);
+        say_request(bench, 5);
         break;
     case INCOMING_EVENT_MAX:
         break;
@@ -322,7 +325,7 @@ static void urgent_pages_that_come_early_wait_for_the_switch(void **state)
     feed(&bench, INCOMING_EV_URGENT_PAGES);
     assert_true(run(&bench, NULL));
     drive_to(&bench, INCOMING_RUNNING);
-    incoming_get_stats(bench.incoming, &stats);
+    incoming_get_stats(bench.incoming, 0, &stats);
     assert_int_equal(stats.pages_urgent, 1);
 }
 
@@ -533,9 +536,81 @@ static void a_page_that_came_is_not_placed_again(void **state)
     put_zero(&bench, TRUE, BLOCK_RAM, 0);
     assert_true(run_into(&bench, again, NULL));
     assert_int_equal(again->len, 0);
-    incoming_get_stats(bench.incoming, &stats);
+    incoming_get_stats(bench.incoming, 0, &stats);
     assert_int_equal(stats.duplicates, 2);
 }
+
+/* ---- what is counted ---- */
+
+static RamStats stats_at(Bench *bench, gint64 now_us)
+{
+    RamStats stats;
+
+    bench->now_us = now_us;
+    incoming_get_stats(bench->incoming, now_us, &stats);
+    return stats;
+}
+
+static void page_comes(Bench *bench, guint page, gint64 now_us)
+{
+    bench->now_us = now_us;
+    put_zero(bench, TRUE, BLOCK_RAM, page * MODEL_PAGE);
+    assert_true(run(bench, NULL));
+}
+
+static void asks(Bench *bench, guint page, gint64 now_us)
+{
+    bench->now_us = now_us;
+    say_request(bench, page);
+}
+
+static void blocked_time_is_that_with_any_request_unanswered(void **state)
+{
+    g_auto(Bench) bench;
+
+    bench_init(&bench);
+    drive_to(&bench, INCOMING_RUNNING);
+    assert_int_equal(stats_at(&bench, 1000).blocked_us, 0);
+    asks(&bench, 5, 1000);
+    asks(&bench, 6, 1300); /* at the same time */
+    asks(&bench, 5, 1400); /* again: it is waited for already */
+    assert_int_equal(stats_at(&bench, 1500).blocked_us, 500);
+    page_comes(&bench, 5, 2000);
+    assert_int_equal(stats_at(&bench, 2100).blocked_us, 1100);
+    page_comes(&bench, 6, 3000);
+    page_comes(&bench, 7, 3500); /* nobody waits for it */
+    assert_int_equal(stats_at(&bench, 10000).blocked_us, 2000);
+    asks(&bench, 6, 11000); /* it is here */
+    asks(&bench, 8, 12000);
+    page_comes(&bench, 8, 12010);
+    assert_int_equal(stats_at(&bench, 20000).blocked_us, 2010);
+    assert_int_equal(stats_at(&bench, 20000).requests_outstanding, 0);
+}
+
+static void what_was_discarded_remains_until_it_comes(void **state)
+{
+    g_auto(Bench) bench;
+    g_autoptr(GByteArray) discard = g_byte_array_new();
+
+    bench_init(&bench);
+    drive_to(&bench, INCOMING_DISCARD);
+    assert_int_equal(stats_at(&bench, 1).ram_bytes, 0);
+    build_discard(discard, blocks_used[BLOCK_RAM].name, 0, 2 * MODEL_PAGE);
+    build_discard(discard, blocks_used[BLOCK_HUGE].name, 0, HUGE_SIZE);
+    put_bytes(&bench, FRAME_DATA, discard->data, discard->len);
+    feed(&bench, INCOMING_EV_BLOCKS);
+    feed(&bench, INCOMING_EV_RUNNING);
+    assert_true(run(&bench, NULL));
+    assert_int_equal(stats_at(&bench, 1).ram_bytes, 64 * MODEL_PAGE + 2 * HUGE_SIZE);
+    assert_int_equal(stats_at(&bench, 1).ram_remaining_bytes, 2 * MODEL_PAGE + HUGE_SIZE);
+    page_comes(&bench, 1, 2);
+    page_comes(&bench, 1, 2); /* again */
+    assert_int_equal(stats_at(&bench, 2).ram_remaining_bytes, MODEL_PAGE + HUGE_SIZE);
+    put_ram_end(&bench, 1, 2);
+    assert_true(run(&bench, NULL));
+    assert_int_equal(stats_at(&bench, 2).ram_remaining_bytes, 0);
+}
+
 
 int main(void)
 {
@@ -546,6 +621,8 @@ int main(void)
         cmocka_unit_test(blocks_need_a_preempt_channel),
         cmocka_unit_test(the_end_waits_for_pages_on_the_preempt_channel),
         cmocka_unit_test(a_page_that_came_is_not_placed_again),
+        cmocka_unit_test(blocked_time_is_that_with_any_request_unanswered),
+        cmocka_unit_test(what_was_discarded_remains_until_it_comes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
