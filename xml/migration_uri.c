@@ -82,7 +82,7 @@ gboolean migration_uri_host_is_valid(const char *host)
     return TRUE;
 }
 
-static gboolean parse_port(const char *text, gsize len, guint16 *ret_port)
+gboolean migration_uri_port_parse(const char *text, gsize len, guint16 *ret_port)
 {
     guint port = 0;
 
@@ -121,7 +121,7 @@ static gboolean parse_peer(Span value, char **ret_host, guint16 *ret_port, GErro
     }
     if (!migration_uri_host_is_valid(host))
         return fail(error, _("the host of peer is neither a host name nor an address"));
-    if (!parse_port(colon + 1, (gsize)(end - colon - 1), ret_port))
+    if (!migration_uri_port_parse(colon + 1, (gsize)(end - colon - 1), ret_port))
         return fail(error, _("the port of peer is not a number from 1 to 65535"));
     *ret_host = g_steal_pointer(&host);
     return TRUE;

@@ -42,5 +42,8 @@ char *migration_uri_format(const MigrationUri *uri);
  * IPv4 address or an IPv6 address without brackets and zone. */
 gboolean migration_uri_host_is_valid(const char *host);
 
+/* len bytes of text are a port: 1 to 65535, without zeros in front. */
+gboolean migration_uri_port_parse(const char *text, gsize len, guint16 *ret_port);
+
 /* TRUE if text has the scheme "postcopy" (with or without transport, in any case). */
 gboolean migration_uri_is_ours(const char *text);

@@ -53,6 +53,11 @@ for program in virtpostcopyd virt-postcopy-helper; do
     same "options in $program(8)" "$tmp/options" "$tmp/options-page"
 done
 
+# tests/support/migrate-table-dump --markdown prints what docs/flags.md has to have
+tests/support/migrate-table-dump --markdown > "$tmp/flags"
+grep '^|' "$srcdir/docs/flags.md" > "$tmp/flags-page"
+same "flags and parameters in docs/flags.md" "$tmp/flags" "$tmp/flags-page"
+
 if grep -n '@[a-zA-Z]*@' docs/*.[58] driver/virtpostcopyd.conf driver/*.service driver/*.socket; then
     echo "FAIL: a name was not replaced"
     failures=$((failures + 1))
