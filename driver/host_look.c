@@ -10,7 +10,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "driver/conf.h"
+#include "util/conf.h"
 
 /* libvirt's own, for a privileged daemon. */
 #define DEFAULT_MEMORY_BACKING_DIR "/var/lib/libvirt/qemu/ram"

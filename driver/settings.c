@@ -11,9 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "driver/conf.h"
 #include "driver/settings_priv.h"
 #include "util/autofd.h"
+#include "util/conf.h"
 #include "xml/migration_uri.h"
 
 G_DEFINE_QUARK(settings-error-quark, settings_error)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the files of tls/ share about credentials, and nobody else needs. */
+/* What the files of tls/ share about credentials; preflight/ looks at the same files before they are used. */
 #pragma once
 
 #include "tls/credentials.h"

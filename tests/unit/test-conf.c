@@ -2,7 +2,7 @@
 /* libvirt's configuration syntax: values with their lines, errors with theirs. */
 #include "config.h"
 
-#include "driver/conf.h"
+#include "util/conf.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

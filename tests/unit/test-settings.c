@@ -14,7 +14,7 @@
 #include <cmocka.h>
 #include <glib/gstdio.h>
 
-#include "driver/conf.h"
+#include "util/conf.h"
 #include "driver/settings_priv.h"
 #include "ram/job_limits.h"
 

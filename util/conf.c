@@ -2,7 +2,7 @@
 /* A recursive descent without recursion: nothing nests in this syntax but strings in a list. */
 #include "config.h"
 
-#include "driver/conf.h"
+#include "util/conf.h"
 
 #include <glib/gi18n.h>
 #include <string.h>

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* libvirt's qemu.conf, as far as it stands in the way of this driver. */
+#pragma once
+
+#include "preflight/problem.h"
+
+/* What the file at SYSCONFDIR/libvirt/qemu.conf below root says; no file says nothing. */
+void qemu_conf_look(GPtrArray *findings, const char *root);
+
+/* Pure. */
+void qemu_conf_judge(GPtrArray *findings, const char *text, gsize len, const char *path);
