@@ -8,6 +8,7 @@
 #include <libvirt/virterror.h>
 
 #include "driver/driver_priv.h"
+#include "driver/driver_events.h"
 #include "driver/driver_open.h"
 #include "driver/recovery.h"
 #include "driver/recovery_client.h"
@@ -92,6 +93,8 @@ static gboolean driver_call(Proxy *proxy, RpcFrame *frame, gpointer data)
     Driver *driver = data;
     DriverJobFunc job_func;
 
+    if (frame->header.program == RPC_PROGRAM_QEMU)
+        return driver_events_call(driver->events, proxy, frame);
     if (frame->header.program != RPC_PROGRAM_REMOTE)
         return FALSE;
     if (proxy_peer(proxy)->read_only && !is_open(frame->header.procedure))
@@ -113,7 +116,16 @@ static gboolean driver_message(Proxy *proxy, RpcFrame *frame, gpointer data)
     return FALSE;
 }
 
-static const ProxyHooks hooks = { .call = driver_call, .message = driver_message };
+static void driver_closed(Proxy *proxy, gpointer data)
+{
+    Driver *driver = data;
+
+    driver_events_closed(driver->events, proxy);
+}
+
+static const ProxyHooks hooks = { .call = driver_call,
+                                  .message = driver_message,
+                                  .closed = driver_closed };
 
 const ProxyHooks *driver_hooks(void)
 {
@@ -124,6 +136,14 @@ static void on_recovery_call(int fd, const char *address,
                              const guint8 session[MIGRATION_SESSION_LEN], gpointer data)
 {
     recovery_port_take(data, fd, address, session);
+}
+
+static void on_notice(Migration *migration, MigrationNotice notice, const char *detail,
+                      const char *reason, gpointer data)
+{
+    Driver *driver = data;
+
+    driver_events_notice(driver->events, migration, notice, detail, reason);
 }
 
 Driver *driver_new(const Settings *settings, GError **error)
@@ -138,6 +158,8 @@ Driver *driver_new(const Settings *settings, GError **error)
     driver->set = migration_set_new(settings, error);
     if (!driver->set)
         return NULL;
+    driver->events = driver_events_new(driver->set);
+    migration_set_on_notice(driver->set, on_notice, driver);
     driver->recoveries = recovery_set_new(driver);
     driver->port = session_port_new(driver->set, on_recovery_call, driver, error);
     if (!driver->port)
@@ -155,6 +177,9 @@ void driver_free(Driver *driver)
     session_port_free(driver->port);
     recovery_clients_close(driver);
     recovery_set_free(driver->recoveries);
+    if (driver->set)
+        migration_set_on_notice(driver->set, NULL, NULL);
+    driver_events_free(driver->events);
     migration_set_free(driver->set);
     g_ptr_array_unref(driver->recovery_clients);
     g_object_unref(driver->stopped);

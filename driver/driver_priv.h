@@ -10,6 +10,7 @@
 struct Driver {
     const Settings *settings;
     MigrationSet *set;
+    struct DriverEvents *events; /* driver/driver_events.h */
     SessionPort *port;
     struct RecoverySet *recoveries; /* driver/recovery.h */
     GPtrArray *recovery_clients;    /* driver/recovery_client.h */

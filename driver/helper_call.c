@@ -140,6 +140,24 @@ void helper_process_cancel(HelperProcess *helper, const char *reason)
     }
 }
 
+gboolean helper_process_channel(HelperProcess *helper, const char *kind, HelperChannel *ret)
+{
+    GVariant *channels = helper->proxy ? postcopy_migration_get_channels(helper->proxy) : NULL;
+    GVariantIter iter;
+    const char *name;
+
+    if (!channels)
+        return FALSE;
+    g_variant_iter_init(&iter, channels);
+    while (g_variant_iter_next(&iter, "(&s&s&s)", &name, &ret->tls, &ret->cipher)) {
+        if (g_str_equal(name, kind)) {
+            ret->peer = postcopy_migration_get_peer_name(helper->proxy);
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
 const char *const *helper_process_features(HelperProcess *helper)
 {
     static const char *const none[] = { NULL };

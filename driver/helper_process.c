@@ -145,6 +145,12 @@ static void on_source_rate_wanted(PostcopyMigration *proxy, guint64 bytes_per_se
         helper->handlers->source_rate_wanted(helper, bytes_per_second, helper->data);
 }
 
+static void on_channels(PostcopyMigration *proxy, GParamSpec *pspec, HelperProcess *helper)
+{
+    if (helper->handlers && helper->handlers->channels_changed)
+        helper->handlers->channels_changed(helper, helper->data);
+}
+
 static void on_channel_lost(PostcopyMigration *proxy, const char *kind, const char *reason,
                             HelperProcess *helper)
 {
@@ -186,6 +192,7 @@ void helper_listen_to(HelperProcess *helper)
         { "channel-lost", G_CALLBACK(on_channel_lost) },
         { "channel-resumed", G_CALLBACK(on_channel_resumed) },
         { "channel-refused", G_CALLBACK(on_channel_refused) },
+        { "notify::channels", G_CALLBACK(on_channels) },
         { "notify::return-path-opened", G_CALLBACK(on_return_path) },
     };
 

@@ -23,6 +23,8 @@ typedef struct {
     void (*qemu_connected)(HelperProcess *helper, gpointer data);
     void (*return_path_opened)(HelperProcess *helper, gpointer data);
     void (*source_rate_wanted)(HelperProcess *helper, guint64 bytes_per_second, gpointer data);
+    /* One has come up (again). */
+    void (*channels_changed)(HelperProcess *helper, gpointer data);
     void (*channel_lost)(HelperProcess *helper, const char *kind, const char *reason,
                          gpointer data);
     void (*channel_resumed)(HelperProcess *helper, const char *kind, gpointer data);
@@ -65,6 +67,15 @@ typedef struct {
     const char *const *channels_lost;
 } HelperStatus;
 void helper_process_status(HelperProcess *helper, HelperStatus *ret);
+
+/* A channel that has come up; strings as above, empty where the helper does not know. FALSE: it has
+ * not. */
+typedef struct {
+    const char *tls;    /* "TLS1.3" */
+    const char *cipher; /* "AES-256-GCM" */
+    const char *peer;
+} HelperChannel;
+gboolean helper_process_channel(HelperProcess *helper, const char *kind, HelperChannel *ret);
 
 /* 0: not our child. */
 pid_t helper_process_pid(HelperProcess *helper);

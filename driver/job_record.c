@@ -49,6 +49,13 @@ JobRecord *job_record_copy(const JobRecord *record)
     return copy;
 }
 
+char *job_record_id(const JobRecord *record)
+{
+    const guint8 *session = record->uri.session;
+
+    return g_strdup_printf("%02x%02x%02x%02x", session[0], session[1], session[2], session[3]);
+}
+
 void job_record_free(JobRecord *record)
 {
     if (!record)

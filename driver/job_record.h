@@ -45,6 +45,8 @@ typedef struct {
 } JobOutcomeText;
 
 JobRecord *job_record_new(void);
+/* The first digits of its session, as in log lines; g_free(). */
+char *job_record_id(const JobRecord *record);
 JobRecord *job_record_copy(const JobRecord *record);
 void job_record_free(JobRecord *record);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(JobRecord, job_record_free)

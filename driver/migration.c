@@ -208,24 +208,22 @@ gboolean migration_has_lost_channel(const Migration *migration)
 
 Migration *migration_alloc(MigrationSet *set, JobRecord *record)
 {
-    static const char *const kinds[] = { CHANNEL_KIND_MAIN, CHANNEL_KIND_PREEMPT };
-    const guint8 *session = record->uri.session;
+    static const char *const kinds[] = { MIGRATION_CHANNEL_MAIN, MIGRATION_CHANNEL_PREEMPT };
     Migration *migration = g_new0(Migration, 1);
 
     G_STATIC_ASSERT(G_N_ELEMENTS(kinds) == G_N_ELEMENTS(migration->channels));
     g_atomic_ref_count_init(&migration->refs);
     migration->set = set;
     migration->record = record;
-    migration->id = g_strdup_printf("%02x%02x%02x%02x", session[0], session[1], session[2],
-                                    session[3]);
+    migration->id = job_record_id(record);
     migration->waiters = g_ptr_array_new();
     migration->ended = TRUE; /* until there is a helper */
     migration->log = (LogContext){ .migration = migration->id,
                                    .side = migration_side_name(migration),
                                    .phase = "prepare",
-                                   .channel = CHANNEL_KIND_MAIN };
+                                   .channel = MIGRATION_CHANNEL_MAIN };
     for (gsize i = 0; i < G_N_ELEMENTS(kinds); i++)
-        migration->channels[i].kind = kinds[i];
+        migration->channels[i] = (Channel){ .kind = kinds[i], .lost_ms = -1 };
     return migration;
 }
 
@@ -249,6 +247,7 @@ void migration_unref(Migration *migration)
     qemu_speed_free(migration->speed);
     g_ptr_array_unref(migration->waiters);
     job_record_free(migration->record);
+    g_free(migration->recovered_id);
     g_free(migration->error);
     g_free(migration->id);
     g_free(migration);

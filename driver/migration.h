@@ -18,6 +18,10 @@ typedef struct MigrationSet MigrationSet;
 
 typedef enum { MIGRATION_SIDE_SOURCE, MIGRATION_SIDE_DESTINATION } MigrationSide;
 
+/* The kinds of channels, as the helpers name them. */
+#define MIGRATION_CHANNEL_MAIN "main"
+#define MIGRATION_CHANNEL_PREEMPT "preempt"
+
 /* Fails if helper_user is not a user of this host. settings must outlive it. */
 MigrationSet *migration_set_new(const Settings *settings, GError **error);
 /* Removes the sockets' names. Helpers that move a guest go on by themselves, others end. */
@@ -77,6 +81,20 @@ typedef void (*MigrationNoticeFunc)(Migration *migration, MigrationNotice notice
                                     const char *detail, const char *reason, gpointer data);
 void migration_set_on_notice(MigrationSet *set, MigrationNoticeFunc func, gpointer data);
 
+/* What is known of a channel at a notice of it; NULL and -1 are for what is not. The texts are the
+ * helper's, until the main loop goes on. */
+typedef struct {
+    gboolean opened; /* it has been there, whether or not it is now */
+    const char *tls;
+    const char *cipher;
+    const char *peer;
+    gint64 lost_ms; /* how long it was away the last time that it came back */
+} MigrationChannel;
+void migration_channel(const Migration *migration, const char *kind, MigrationChannel *ret);
+
+/* The names of the domains that migrate, or could be recovered. */
+GPtrArray *migration_set_domains(MigrationSet *set);
+
 /* Goes on with what a daemon before this one has left: helpers that live are taken over; of the
  * others the outcome is told, and the names they needed are removed. Once, before anybody is
  * served. */
@@ -128,6 +146,13 @@ char *migration_qemu_uri(const Migration *migration);
 MigrationSide migration_side(const Migration *migration);
 const char *migration_domain(const Migration *migration);
 const char *migration_id(const Migration *migration); /* short, for log lines */
+
+/* The session, as above, that this one resumes, from its first channel on; NULL if it resumes none.
+ * Its own if the one before is not known here. */
+const char *migration_recovered_id(const Migration *migration);
+/* Source: it belongs to a recovery of this daemon's own (driver/recovery.h). */
+void migration_set_own_attempt(Migration *migration);
+gboolean migration_is_own_attempt(const Migration *migration);
 
 /* Why it failed by itself, or NULL. */
 const char *migration_error(const Migration *migration);

@@ -20,6 +20,7 @@ static void catch_up(Migration *migration)
              record->domain, status.state, status.phase);
     migration_hear_phase(migration, status.phase);
     migration->return_path = status.return_path;
+    migration_channels_adopted(migration);
     if (migration_side(migration) == MIGRATION_SIDE_SOURCE)
         record->qemu_connections = MAX(record->qemu_connections, status.qemu_connections);
     if (record->qemu_connections >= QEMU_CONNECTIONS_MAX)

@@ -59,10 +59,13 @@ static void on_state_changed(HelperProcess *helper, const char *state, const cha
                              const char *ended_by, gpointer data)
 {
     Migration *migration = data;
+    gboolean was_over = migration->over;
     g_autofree char *summary = NULL;
 
     hear_state(migration, state, reason, ended_by);
-    migration_notify(migration, MIGRATION_NOTICE_STATE, state, text_or_null(reason));
+    /* One that is found again says what it has said before. */
+    if (!was_over)
+        migration_notify(migration, MIGRATION_NOTICE_STATE, state, text_or_null(reason));
     if (!migration->over)
         return;
     summary = helper_process_summary(helper);
@@ -129,16 +132,6 @@ static void on_source_rate_wanted(HelperProcess *helper, guint64 bytes_per_secon
 
 /* ---- its channels ---- */
 
-static Channel *find_channel(Migration *migration, const char *kind)
-{
-    for (gsize i = 0; i < G_N_ELEMENTS(migration->channels); i++) {
-        if (g_str_equal(migration->channels[i].kind, kind))
-            return &migration->channels[i];
-    }
-    log_warning(&migration->log, "the helper names a channel that is not known: %s", kind);
-    return NULL;
-}
-
 static LogContext channel_log(const Migration *migration, const Channel *channel)
 {
     LogContext log = migration->log;
@@ -147,11 +140,27 @@ static LogContext channel_log(const Migration *migration, const Channel *channel
     return log;
 }
 
+/* The destination has agreed to a channel when it comes up; the source hears of that agreement as
+ * the answer to its call. */
+static void on_channels_changed(HelperProcess *helper, gpointer data)
+{
+    Migration *migration = data;
+
+    if (migration_side(migration) == MIGRATION_SIDE_SOURCE || migration->adopting)
+        return;
+    for (gsize i = 0; i < G_N_ELEMENTS(migration->channels); i++) {
+        HelperChannel known;
+
+        if (helper_process_channel(helper, migration->channels[i].kind, &known))
+            migration_channel_opened(migration, migration->channels[i].kind);
+    }
+}
+
 static void on_channel_lost(HelperProcess *helper, const char *kind, const char *reason,
                             gpointer data)
 {
     Migration *migration = data;
-    Channel *channel = find_channel(migration, kind);
+    Channel *channel = migration_find_channel(migration, kind);
     LogContext log;
 
     if (!channel || (migration->over && !migration->completed))
@@ -171,14 +180,15 @@ static void on_channel_lost(HelperProcess *helper, const char *kind, const char 
 static void on_channel_resumed(HelperProcess *helper, const char *kind, gpointer data)
 {
     Migration *migration = data;
-    Channel *channel = find_channel(migration, kind);
+    Channel *channel = migration_find_channel(migration, kind);
     LogContext log;
 
     if (!channel || channel->lost_at == 0)
         return;
     log = channel_log(migration, channel);
+    channel->lost_ms = (g_get_monotonic_time() - channel->lost_at) / 1000;
     log_info(&log, "the connection to the other host is back after %" G_GINT64_FORMAT " ms",
-             (g_get_monotonic_time() - channel->lost_at) / 1000);
+             channel->lost_ms);
     channel->lost_at = 0;
     migration_notify(migration, MIGRATION_NOTICE_LINK_RESTORED, kind, NULL);
     if (channel->redial)
@@ -210,14 +220,27 @@ static void read_outcome(Migration *migration)
         hear_state(migration, outcome.state, outcome.reason, outcome.ended_by);
 }
 
+/* In words of the helper's, also where it could not say it. */
+static const char *end_state(const Migration *migration)
+{
+    if (migration->completed)
+        return "completed";
+    return migration->cancelled ? "cancelled" : "failed";
+}
+
 /* The process is gone. */
 void migration_helper_ended(Migration *migration, gboolean success, const char *how)
 {
+    gboolean was_over = migration->over;
+
     migration_ref(migration);
     read_outcome(migration);
     if (!success && !migration->over && !migration->error && !migration->cancelled)
         migration->error = g_strdup_printf(_("the %s helper ended unexpectedly (%s)"),
                                            migration_side_name(migration), how);
+    if (!was_over)
+        migration_notify(migration, MIGRATION_NOTICE_STATE, end_state(migration),
+                         migration->error);
     migration->ended = TRUE;
     stop_serving(migration);
     migration_stop_redialling(migration);
@@ -246,6 +269,7 @@ const HelperHandlers migration_helper_handlers = {
     .qemu_connected = on_qemu_connected,
     .return_path_opened = on_return_path_opened,
     .source_rate_wanted = on_source_rate_wanted,
+    .channels_changed = on_channels_changed,
     .channel_lost = on_channel_lost,
     .channel_resumed = on_channel_resumed,
     .channel_refused = on_channel_refused,

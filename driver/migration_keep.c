@@ -283,19 +283,30 @@ void migration_set_on_broken(MigrationSet *set, MigrationBrokenFunc func, gpoint
     set->broken_data = data;
 }
 
-void migration_set_on_notice(MigrationSet *set, MigrationNoticeFunc func, gpointer data)
+char *migration_set_newest_broken(MigrationSet *set, MigrationSide side, const char *domain)
 {
-    set->notice_func = func;
-    set->notice_data = data;
+    for (guint i = set->broken->len; i > 0; i--) {
+        const JobRecord *record = g_ptr_array_index(set->broken, i - 1);
+
+        if (is_domain(record, side, domain))
+            return job_record_id(record);
+    }
+    return NULL;
 }
 
-void migration_notify(Migration *migration, MigrationNotice notice, const char *detail,
-                      const char *reason)
+GPtrArray *migration_set_domains(MigrationSet *set)
 {
-    MigrationSet *set = migration->set;
+    GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
 
-    if (set && set->notice_func)
-        set->notice_func(migration, notice, detail, reason, set->notice_data);
+    for (guint i = 0; i < set->migrations->len; i++)
+        g_ptr_array_add(names,
+                        g_strdup(migration_domain(g_ptr_array_index(set->migrations, i))));
+    for (guint i = 0; i < set->broken->len; i++) {
+        const JobRecord *record = g_ptr_array_index(set->broken, i);
+
+        g_ptr_array_add(names, g_strdup(record->domain));
+    }
+    return names;
 }
 
 const JobRecord *migration_set_find_record(MigrationSet *set, MigrationSide side,

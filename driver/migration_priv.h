@@ -12,9 +12,6 @@
 /* QEMU's stream, and its preempt connection. */
 #define QEMU_CONNECTIONS_MAX 2
 
-#define CHANNEL_KIND_MAIN "main"
-#define CHANNEL_KIND_PREEMPT "preempt"
-
 struct MigrationSet {
     const Settings *settings;
     char *run_dir;
@@ -32,7 +29,9 @@ struct MigrationSet {
 
 typedef struct {
     const char *kind;
+    gboolean opened;
     gint64 lost_at; /* monotonic, us; 0: it is there */
+    gint64 lost_ms; /* the last time, or -1 */
     Redial *redial; /* source, once it was lost; or NULL */
 } Channel;
 
@@ -55,6 +54,8 @@ struct Migration {
     gboolean switching;       /* destination: the guest has stopped at the source */
     gboolean postcopy_active; /* source: the QEMUs have agreed on what is missing */
     gboolean aborted;
+    gboolean own_attempt;
+    char *recovered_id; /* NULL before its first channel */
     char *error;
     MigrationEndedBy ended_by;
     GPtrArray *waiters;
@@ -63,6 +64,15 @@ struct Migration {
 
 /* Takes the record, which has its side, domain and session. */
 Migration *migration_alloc(MigrationSet *set, JobRecord *record);
+
+/* ---- migration_notice.c ---- */
+
+/* Of the two sides' agreement on a channel; tells it the first time. */
+void migration_channel_opened(Migration *migration, const char *kind);
+/* Those that the helper has now were opened before anybody listened: nothing is told. */
+void migration_channels_adopted(Migration *migration);
+/* NULL, and a line in the log: it is of no known kind. */
+Channel *migration_find_channel(Migration *migration, const char *kind);
 
 /* Tells the set's listener. reason: NULL where there is none. */
 void migration_notify(Migration *migration, MigrationNotice notice, const char *detail,
@@ -122,6 +132,9 @@ gboolean migration_phase_is_postcopy(const Migration *migration, const char *pha
 /* The helper is gone: the record is removed, or kept for a recovery, and whoever recovers is
  * told. */
 void migration_keep_or_remove(Migration *migration);
+
+/* The id of the newest broken session of that domain, or NULL; g_free(). */
+char *migration_set_newest_broken(MigrationSet *set, MigrationSide side, const char *domain);
 
 /* Every helper that was left has answered, or will not. */
 void migration_set_adopted(MigrationSet *set);

@@ -144,10 +144,12 @@ static void on_channel_agreed(GObject *source, GAsyncResult *result, gpointer da
     Migration *migration = g_task_get_task_data(task);
     GError *error = NULL;
 
-    if (!helper_process_finish(migration->helper, result, &error))
+    if (!helper_process_finish(migration->helper, result, &error)) {
         channel_failed(task, error);
-    else
-        listen_for_qemu(g_steal_pointer(&task));
+        return;
+    }
+    migration_channel_opened(migration, MIGRATION_CHANNEL_PREEMPT);
+    listen_for_qemu(g_steal_pointer(&task));
 }
 
 static void on_channel_dialled(GObject *source, GAsyncResult *result, gpointer data)
@@ -162,7 +164,7 @@ static void on_channel_dialled(GObject *source, GAsyncResult *result, gpointer d
         return;
     }
     helper_process_connect_channel(migration->helper, fd, name_to_expect(migration),
-                                   CHANNEL_KIND_PREEMPT, on_channel_agreed,
+                                   MIGRATION_CHANNEL_PREEMPT, on_channel_agreed,
                                    g_steal_pointer(&task));
 }
 
@@ -178,7 +180,8 @@ static void on_peer_agreed(GObject *source, GAsyncResult *result, gpointer data)
     }
     if (end_if_stopping(task))
         return;
-    if (helper_process_wants_channel(migration->helper, CHANNEL_KIND_PREEMPT))
+    migration_channel_opened(migration, MIGRATION_CHANNEL_MAIN);
+    if (helper_process_wants_channel(migration->helper, MIGRATION_CHANNEL_PREEMPT))
         session_dial(migration->set->settings, &migration->record->uri, SESSION_FOR_CHANNEL,
                      on_channel_dialled, g_steal_pointer(&task));
     else

@@ -217,6 +217,8 @@ static void on_inner_prepared(Proxy *inner, RpcFrame *reply, gpointer data)
     }
     migration_unref(p2p->migration);
     p2p->migration = migration_new_source(p2p->driver->set, p2p->domain, &uri, &p2p->limit);
+    if (p2p->recovers)
+        migration_set_own_attempt(p2p->migration);
     migration_set_perform(p2p->migration, MIGRATE_CALL_RECOVERY, p2p->recovery);
     driver_client_add(inner, p2p->migration);
     migration_connect(p2p->migration, p2p->tls_name, on_connected, job);

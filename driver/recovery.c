@@ -7,6 +7,7 @@
 #include <glib/gi18n.h>
 #include <string.h>
 
+#include "driver/driver_events.h"
 #include "driver/job_record.h"
 #include "driver/recovery_attempt.h"
 #include "util/log.h"
@@ -55,6 +56,7 @@ typedef struct {
     GPtrArray *records; /* JobRecord, of sessions the destination may still know; the newest last */
     gint64 broken_at; /* monotonic, us: what recover_timeout is counted from */
     guint attempts;
+    char *session; /* that the last attempt went by, as in log lines; or NULL */
     guint pause;  /* of pauses_ms, the next */
     guint denied; /* answers in a row that it is in another state */
     guint unknown; /* the same: that the destination does not know the newest record's session */
@@ -99,6 +101,7 @@ static void recovery_free(gpointer data)
     tell_waiters(recovery, FALSE);
     g_array_unref(recovery->waiters);
     g_ptr_array_unref(recovery->records);
+    g_free(recovery->session);
     g_free(recovery->domain);
     g_free(recovery);
 }
@@ -134,12 +137,26 @@ static void log_by_hand(const LogContext *log, const char *domain)
              DRIVER_URI, domain);
 }
 
+static void tell_event(const Recovery *recovery, MonitorEventKind kind, const char *reason,
+                       gboolean will_retry)
+{
+    MonitorDetails details = MONITOR_DETAILS_INIT;
+
+    details.side = "source";
+    details.session = recovery->session;
+    details.attempt = recovery->attempts;
+    details.reason = reason;
+    details.will_retry = will_retry;
+    driver_events_recovery(recovery->set->driver->events, kind, recovery->domain, &details);
+}
+
 /* ---- the end ---- */
 
 static void give_up(Recovery *recovery, const char *reason)
 {
     log_error(&recovery->log, _("recovery of domain %1$s given up after %2$u attempts: %3$s"),
               recovery->domain, recovery->attempts, reason);
+    tell_event(recovery, MONITOR_EVENT_RECOVERY_FAILED, reason, FALSE);
     log_by_hand(&recovery->log, recovery->domain);
     recovery_end(recovery);
 }
@@ -151,6 +168,7 @@ static void arrived(Recovery *recovery)
     log_info(&recovery->log,
              "domain %s recovered at attempt %u, %" G_GINT64_FORMAT ".%03u s after the break",
              recovery->domain, recovery->attempts, elapsed / 1000, (guint)(elapsed % 1000));
+    tell_event(recovery, MONITOR_EVENT_RECOVERY_DONE, NULL, FALSE);
     migration_set_forget(recovery->set->driver->set, MIGRATION_SIDE_SOURCE, recovery->domain);
     tell_waiters(recovery, TRUE);
     recovery_end(recovery);
@@ -167,6 +185,7 @@ static void end_of_the_matter(Recovery *recovery, RecoveryOutcome outcome, const
                   recovery->domain, reason);
     else
         log_info(&recovery->log, "nothing to recover of domain %s: %s", recovery->domain, reason);
+    tell_event(recovery, MONITOR_EVENT_RECOVERY_FAILED, reason, FALSE);
     if (outcome != RECOVERY_NOT_FAILED)
         migration_set_forget(recovery->set->driver->set, MIGRATION_SIDE_SOURCE, recovery->domain);
     recovery_end(recovery);
@@ -193,6 +212,7 @@ static void on_attempted(RecoveryOutcome outcome, const char *reason, gpointer d
     }
     log_warning(&recovery->log, "recovery of domain %s: attempt %u failed: %s", recovery->domain,
                 recovery->attempts, reason);
+    tell_event(recovery, MONITOR_EVENT_RECOVERY_FAILED, reason, !recovery->last);
     if (recovery->last) {
         recovery_end(recovery);
         return;
@@ -224,8 +244,11 @@ static gboolean attempt(gpointer data)
     } else {
         recovery->attempts++;
         recovery->handed_over = FALSE;
+        g_free(recovery->session);
+        recovery->session = job_record_id(record);
         log_info(&recovery->log, "recovery of domain %s: attempt %u, by way of %s port %u",
                  recovery->domain, recovery->attempts, record->uri.host, record->uri.port);
+        tell_event(recovery, MONITOR_EVENT_RECOVERY_STARTED, NULL, FALSE);
         recovery->attempt = recovery_attempt_new(recovery->set->driver->settings, record,
                                                  on_attempted, recovery);
     }
@@ -323,6 +346,8 @@ void recovery_set_leave(RecoverySet *set, const char *domain)
     log_info(&recovery->log, "recovery of domain %s left to a user", domain);
     recovery->last = TRUE;
     tell_waiters(recovery, FALSE);
+    if (recovery->attempt && !recovery->handed_over)
+        tell_event(recovery, MONITOR_EVENT_RECOVERY_FAILED, _("it is left to a user"), FALSE);
     if (!recovery->attempt || !recovery->handed_over)
         recovery_end(recovery);
 }

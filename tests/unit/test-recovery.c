@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "driver/driver_events.h"
 #include "driver/listen_socket.h"
 #include "driver/migration_priv.h"
 #include "driver/recovery.h"
@@ -70,6 +71,7 @@ static int setup(void **state)
     f->driver.settings = f->settings;
     f->driver.set = migration_set_new(f->settings, &error);
     assert_non_null(f->driver.set);
+    f->driver.events = driver_events_new(f->driver.set);
     f->driver.recoveries = recovery_set_new(&f->driver);
     *state = f;
     return 0;
@@ -82,6 +84,7 @@ static int teardown(void **state)
     recovery_set_free(f->driver.recoveries);
     rpc_test_settle();
     g_ptr_array_unref(f->ends);
+    driver_events_free(f->driver.events);
     migration_set_free(f->driver.set);
     g_source_remove(f->watch);
     listen_socket_remove(f->listener, f->path);

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "driver/driver_events.h"
 #include "driver/driver_priv.h"
 #include "driver/migration_priv.h"
 #include "driver/recovery.h"
@@ -47,6 +48,7 @@ static int setup_for(void **state, ProxyPeer peer)
     f->driver.settings = f->settings;
     f->driver.set = migration_set_new(f->settings, &error);
     assert_non_null(f->driver.set);
+    f->driver.events = driver_events_new(f->driver.set);
     f->driver.recoveries = recovery_set_new(&f->driver);
     rpc_test_pair(client);
     rpc_test_pair(upstream);
@@ -93,6 +95,7 @@ static int teardown(void **state)
     rpc_end_free(f->client);
     rpc_end_free(f->libvirtd);
     recovery_set_free(f->driver.recoveries);
+    driver_events_free(f->driver.events);
     migration_set_free(f->driver.set);
     settings_free(f->settings);
     g_free(f);

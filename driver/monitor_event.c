@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
+#include "driver/monitor_event.h"
+
+#include <json-glib/json-glib.h>
+#include <libvirt/libvirt-qemu.h>
+#include <string.h>
+
+/* libvirtd's events have this serial, not the 0 of the protocol's description. */
+#define EVENT_SERIAL 1
+
+/* In the order in which the details have them. */
+static const struct {
+    const char *name;
+    const char *fields[7];
+} table[] = {
+    [MONITOR_EVENT_CHANNEL_OPENED] = { "POSTCOPY_CHANNEL_OPENED",
+                                       { "side", "session", "channel", "tls", "cipher", "peer" } },
+    [MONITOR_EVENT_LINK_LOST] = { "POSTCOPY_LINK_LOST",
+                                  { "side", "session", "channel", "reason" } },
+    [MONITOR_EVENT_LINK_RESTORED] = { "POSTCOPY_LINK_RESTORED",
+                                      { "side", "session", "channel", "lost-ms" } },
+    [MONITOR_EVENT_RECOVERY_STARTED] = { "POSTCOPY_RECOVERY_STARTED",
+                                         { "side", "session", "attempt" } },
+    [MONITOR_EVENT_RECOVERY_FAILED] = { "POSTCOPY_RECOVERY_FAILED",
+                                        { "side", "session", "attempt", "reason", "will-retry" } },
+    [MONITOR_EVENT_RECOVERY_DONE] = { "POSTCOPY_RECOVERY_DONE", { "side", "session", "attempt" } },
+};
+G_STATIC_ASSERT(G_N_ELEMENTS(table) == MONITOR_EVENT_MAX);
+
+const char *monitor_event_name(MonitorEventKind kind)
+{
+    return table[kind].name;
+}
+
+/* ---- the details ---- */
+
+static void add_text(JsonObject *object, const char *field, const char *text)
+{
+    g_autofree char *valid = text ? g_utf8_make_valid(text, -1) : NULL;
+
+    if (valid)
+        json_object_set_string_member(object, field, valid);
+}
+
+static const char *text_of(const MonitorDetails *details, const char *field)
+{
+    const struct {
+        const char *field;
+        const char *text;
+    } texts[] = {
+        { "side", details->side },       { "session", details->session },
+        { "channel", details->channel }, { "tls", details->tls },
+        { "cipher", details->cipher },   { "peer", details->peer },
+        { "reason", details->reason },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(texts); i++) {
+        if (g_str_equal(texts[i].field, field))
+            return texts[i].text;
+    }
+    g_assert_not_reached();
+}
+
+static void add_field(JsonObject *object, const char *field, const MonitorDetails *details)
+{
+    if (g_str_equal(field, "lost-ms")) {
+        if (details->lost_ms != MONITOR_LOST_UNKNOWN)
+            json_object_set_int_member(object, field, details->lost_ms);
+    } else if (g_str_equal(field, "attempt")) {
+        if (details->attempt > 0)
+            json_object_set_int_member(object, field, details->attempt);
+    } else if (g_str_equal(field, "will-retry")) {
+        if (details->will_retry != MONITOR_RETRY_UNKNOWN)
+            json_object_set_boolean_member(object, field, details->will_retry);
+    } else {
+        add_text(object, field, text_of(details, field));
+    }
+}
+
+char *monitor_event_json(MonitorEventKind kind, const MonitorDetails *details)
+{
+    g_autoptr(JsonNode) root = json_node_new(JSON_NODE_OBJECT);
+    JsonObject *object = json_object_new();
+
+    json_node_take_object(root, object);
+    for (gsize i = 0; table[kind].fields[i]; i++)
+        add_field(object, table[kind].fields[i], details);
+    return json_to_string(root, /* pretty= */ FALSE);
+}
+
+/* ---- who wants which ---- */
+
+/* As libvirt has it: a regular expression may match anywhere in the name. */
+static gboolean kinds_of_regex(const char *pattern, gboolean nocase, guint *ret, GError **error)
+{
+    g_autoptr(GRegex) regex =
+        g_regex_new(pattern, nocase ? G_REGEX_CASELESS : (GRegexCompileFlags)0,
+                    (GRegexMatchFlags)0, error);
+
+    if (!regex)
+        return FALSE;
+    for (gsize i = 0; i < MONITOR_EVENT_MAX; i++) {
+        if (g_regex_match(regex, table[i].name, (GRegexMatchFlags)0, NULL))
+            *ret |= 1u << i;
+    }
+    return TRUE;
+}
+
+static void kinds_of_name(const char *name, gboolean nocase, guint *ret)
+{
+    for (gsize i = 0; i < MONITOR_EVENT_MAX; i++) {
+        if (nocase ? g_ascii_strcasecmp(name, table[i].name) == 0
+                   : g_str_equal(name, table[i].name))
+            *ret |= 1u << i;
+    }
+}
+
+static gboolean take_kinds(const remote_monitor_register *args, guint *ret, GError **error)
+{
+    gboolean nocase = args->flags & VIR_CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_NOCASE;
+
+    *ret = 0;
+    if (!args->event) {
+        *ret = (1u << MONITOR_EVENT_MAX) - 1;
+        return TRUE;
+    }
+    if (args->flags & VIR_CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_REGEX)
+        return kinds_of_regex(*args->event, nocase, ret, error);
+    kinds_of_name(*args->event, nocase, ret);
+    return TRUE;
+}
+
+gboolean monitor_filter_decode(const RpcFrame *call, MonitorFilter *ret, GError **error)
+{
+    RPC_XDR_AUTO(remote_monitor_register, args) = { 0 };
+    gsize len;
+    const guint8 *payload = rpc_frame_payload(call, &len);
+
+    *ret = (MonitorFilter){ 0 };
+    if (!rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_monitor_register, &args, sizeof args,
+                        "DOMAIN_MONITOR_EVENT_REGISTER", error))
+        return FALSE;
+    ret->any_domain = args.dom == NULL;
+    if (args.dom)
+        memcpy(ret->uuid, args.dom->uuid, sizeof ret->uuid);
+    return take_kinds(&args, &ret->kinds, error);
+}
+
+gboolean monitor_filter_fits(const MonitorFilter *filter, MonitorEventKind kind,
+                             const guint8 uuid[REMOTE_UUID_LEN])
+{
+    return (filter->kinds & (1u << kind)) &&
+           (filter->any_domain || memcmp(filter->uuid, uuid, REMOTE_UUID_LEN) == 0);
+}
+
+gboolean monitor_callback_decode(const RpcFrame *frame, gint32 *ret, GError **error)
+{
+    remote_monitor_callback value;
+    gsize len;
+    const guint8 *payload = rpc_frame_payload(frame, &len);
+
+    if (!rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_monitor_callback, &value, sizeof value,
+                        "the number of a callback", error))
+        return FALSE;
+    *ret = value.callback;
+    return TRUE;
+}
+
+/* ---- on the wire ---- */
+
+RpcFrame *monitor_event_frame(const MonitorEvent *event, gint32 callback, const remote_dom *dom,
+                              GError **error)
+{
+    const RpcHeader header = { .program = RPC_PROGRAM_QEMU,
+                               .version = 1,
+                               .procedure = PROC_MONITOR_EVENT,
+                               .type = RPC_TYPE_MESSAGE,
+                               .serial = EVENT_SERIAL,
+                               .status = RPC_STATUS_OK };
+    remote_text details = (char *)event->json; /* encoding does not write */
+    remote_monitor_event value = { .callback = callback,
+                                   .dom = *dom,
+                                   .event = (char *)table[event->kind].name,
+                                   .seconds = event->at / G_USEC_PER_SEC,
+                                   .micros = (u_int)(event->at % G_USEC_PER_SEC),
+                                   .details = &details };
+    g_autoptr(GByteArray) payload = rpc_xdr_encode((xdrproc_t)xdr_remote_monitor_event, &value,
+                                                   table[event->kind].name, error);
+
+    return payload ? rpc_frame_new(&header, payload->data, payload->len) : NULL;
+}
