@@ -5,3 +5,4 @@
 #include "cli/command.h"
 
 extern const Command command_list;
+extern const Command command_top;

@@ -3,8 +3,6 @@
 #include "config.h"
 
 #include <glib/gi18n.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #include "cli/commands.h"
 #include "cli/connection.h"
@@ -15,19 +13,16 @@ static char *describe(virConnect *connection, const char *uri, const GPtrArray *
                       gboolean json)
 {
     g_autofree char *host = NULL;
-    char *name;
 
     if (!json)
         return list_view_table(jobs);
-    name = virConnectGetHostname(connection);
-    host = g_strdup(name);
-    free(name);
+    host = connection_host(connection);
     return list_view_json(uri, host, jobs);
 }
 
 static gboolean list(const char *uri, gboolean completed, gboolean json, GError **error)
 {
-    g_autoptr(virConnect) connection = connection_open(uri, error);
+    g_autoptr(virConnect) connection = connection_open(uri, TRUE, error);
     g_autoptr(GPtrArray) jobs = NULL;
     g_autofree char *text = NULL;
 

@@ -13,6 +13,7 @@
 
 static const Command *const commands[] = {
     &command_list,
+    &command_top,
 };
 
 /* Errors are said once, where they are known best: not by libvirt as well. */

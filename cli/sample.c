@@ -3,6 +3,8 @@
 
 #include "cli/sample.h"
 
+#include <stdlib.h>
+
 #include "cli/connection.h"
 
 /* So that others who ask for what has completed get it, too. */
