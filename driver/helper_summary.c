@@ -31,6 +31,8 @@ void helper_summary_add_statistics(GString *line, GVariant *statistics)
             g_string_append_printf(line, " %s=%" G_GUINT64_FORMAT, name,
                                    g_variant_get_uint64(value));
     }
+    if (g_variant_lookup(statistics, "compression-method", "&s", &name))
+        g_string_append_printf(line, " compression-method=%s", name);
     g_string_append_printf(line, " compression=%" G_GUINT64_FORMAT ".%02" G_GUINT64_FORMAT,
                            ratio / 100, ratio % 100);
 }

@@ -8,18 +8,28 @@
 
 #include "ram/mailbox.h"
 
-#define LEVEL_MIN 1
-#define LEVEL_MAX 19
+/* Jobs beyond one for each thread: what the threads begin next, while results wait for the link. More of
+ * them would be in front of a page that is requested a moment later. */
+#define JOBS_WAITING 2
 
-struct CompressWorker {
+/* One thread. */
+typedef struct {
+    CompressWorker *worker;
     GThread *thread;
     PagesCompressor *compressor; /* the thread's */
-    gsize reserve;
     Mailbox *todo;
     Mailbox *done;
-    guint pending;   /* the owner's */
-    int stopping;    /* atomic: what is still to do is not worth doing */
     CompressJob end; /* the last message to the thread */
+} Hand;
+
+struct CompressWorker {
+    Hand *hands;
+    guint n_hands;
+    gsize reserve;
+    guint pending; /* these are the owner's */
+    guint next_in; /* whose turn it is */
+    guint next_out;
+    int stopping;  /* atomic: what is still to do is not worth doing */
 };
 
 static void job_free(gpointer message)
@@ -30,18 +40,21 @@ static void job_free(gpointer message)
     g_free(job);
 }
 
-static void compress(CompressWorker *worker, CompressJob *job)
+/* job's encoding is what it was submitted for. */
+static void compress(Hand *hand, CompressJob *job)
 {
+    gsize reserve = hand->worker->reserve;
     gsize len;
-    guint8 *bytes = pages_compress(worker->compressor, job->bytes + worker->reserve,
-                                   job->plain_len, worker->reserve, &len);
+    guint8 *bytes = pages_compress(hand->compressor, job->encoding, job->bytes + reserve,
+                                   job->plain_len, reserve, &len);
 
-    if (!bytes)
+    if (!bytes) {
+        job->encoding = PAGES_PLAIN;
         return;
+    }
     g_free(job->bytes);
     job->bytes = bytes;
     job->body_len = len;
-    job->compressed = TRUE;
 }
 
 static CompressJob *wait_for_job(Mailbox *todo)
@@ -56,83 +69,115 @@ static CompressJob *wait_for_job(Mailbox *todo)
 
 static gpointer compress_thread(gpointer data)
 {
-    CompressWorker *worker = data;
+    Hand *hand = data;
     CompressJob *job;
 
-    while ((job = wait_for_job(worker->todo)) != &worker->end) {
-        if (!g_atomic_int_get(&worker->stopping))
-            compress(worker, job);
-        mailbox_post(worker->done, job);
+    while ((job = wait_for_job(hand->todo)) != &hand->end) {
+        if (!g_atomic_int_get(&hand->worker->stopping))
+            compress(hand, job);
+        mailbox_post(hand->done, job);
     }
     return NULL;
 }
 
-CompressWorker *compress_worker_new(int level, gsize reserve, GError **error)
+static gboolean hand_start(Hand *hand, CompressWorker *worker, const PagesLevels *levels,
+                           GError **error)
+{
+    hand->worker = worker;
+    hand->compressor = pages_compressor_new(levels);
+    hand->todo = mailbox_new(job_free, error);
+    if (!hand->todo)
+        return FALSE;
+    hand->done = mailbox_new(job_free, error);
+    if (!hand->done)
+        return FALSE;
+    hand->thread = g_thread_try_new("compress", compress_thread, hand, error);
+    return hand->thread != NULL;
+}
+
+static void hand_clear(Hand *hand)
+{
+    if (hand->thread)
+        g_thread_join(hand->thread);
+    mailbox_free(hand->todo);
+    mailbox_free(hand->done);
+    pages_compressor_free(hand->compressor);
+}
+
+CompressWorker *compress_worker_new(const CompressConfig *config, GError **error)
 {
     g_autoptr(CompressWorker) worker = g_new0(CompressWorker, 1);
 
-    if (level < LEVEL_MIN || level > LEVEL_MAX) {
+    if (!pages_levels_check(&config->levels, error))
+        return NULL;
+    if (config->threads < 1 || config->threads > COMPRESS_THREADS_MAX) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID,
-                    _("zstd level %d is out of range (%d to %d)"), level, LEVEL_MIN, LEVEL_MAX);
+                    _("%u threads to compress with are out of range (1 to %d)"), config->threads,
+                    COMPRESS_THREADS_MAX);
         return NULL;
     }
-    worker->reserve = reserve;
-    worker->compressor = pages_compressor_new(level);
-    worker->todo = mailbox_new(job_free, error);
-    if (!worker->todo)
-        return NULL;
-    worker->done = mailbox_new(job_free, error);
-    if (!worker->done)
-        return NULL;
-    worker->thread = g_thread_try_new("compress", compress_thread, worker, error);
-    return worker->thread ? g_steal_pointer(&worker) : NULL;
+    worker->reserve = config->reserve;
+    worker->hands = g_new0(Hand, config->threads);
+    while (worker->n_hands < config->threads) {
+        if (!hand_start(&worker->hands[worker->n_hands++], worker, &config->levels, error))
+            return NULL;
+    }
+    return g_steal_pointer(&worker);
 }
 
 void compress_worker_free(CompressWorker *worker)
 {
     if (!worker)
         return;
-    if (worker->thread) {
-        g_atomic_int_set(&worker->stopping, 1);
-        mailbox_post(worker->todo, &worker->end);
-        g_thread_join(worker->thread);
+    g_atomic_int_set(&worker->stopping, 1);
+    for (guint i = 0; i < worker->n_hands; i++) {
+        if (worker->hands[i].thread)
+            mailbox_post(worker->hands[i].todo, &worker->hands[i].end);
     }
-    mailbox_free(worker->todo);
-    mailbox_free(worker->done);
-    pages_compressor_free(worker->compressor);
+    for (guint i = 0; i < worker->n_hands; i++)
+        hand_clear(&worker->hands[i]);
+    g_free(worker->hands);
     g_free(worker);
 }
 
 int compress_worker_fd(const CompressWorker *worker)
 {
-    return mailbox_fd(worker->done);
+    return mailbox_fd(worker->hands[worker->next_out].done);
 }
 
-gboolean compress_worker_submit(CompressWorker *worker, guint8 *bytes, gsize body_len,
-                                guint target_pages)
+guint compress_worker_jobs_max(const CompressWorker *worker)
+{
+    return worker->n_hands + JOBS_WAITING;
+}
+
+gboolean compress_worker_submit(CompressWorker *worker, PagesEncoding encoding, guint8 *bytes,
+                                gsize body_len, guint target_pages)
 {
     CompressJob *job;
 
-    if (worker->pending == COMPRESS_JOBS_MAX)
+    if (worker->pending == compress_worker_jobs_max(worker))
         return FALSE;
     job = g_new(CompressJob, 1);
     *job = (CompressJob){
         .bytes = bytes,
         .body_len = body_len,
         .plain_len = body_len,
+        .encoding = encoding,
         .target_pages = target_pages,
     };
     worker->pending++;
-    mailbox_post(worker->todo, job);
+    mailbox_post(worker->hands[worker->next_in].todo, job);
+    worker->next_in = (worker->next_in + 1) % worker->n_hands;
     return TRUE;
 }
 
 gboolean compress_worker_take(CompressWorker *worker, CompressJob *ret_job)
 {
-    CompressJob *job = mailbox_receive(worker->done);
+    CompressJob *job = mailbox_receive(worker->hands[worker->next_out].done);
 
     if (!job)
         return FALSE;
+    worker->next_out = (worker->next_out + 1) % worker->n_hands;
     worker->pending--;
     *ret_job = *job;
     g_free(job);

@@ -220,6 +220,14 @@ static void note_owed(Incoming *in, gboolean recovery)
         in->pages_owed += bitmap_pages(in->received[i]) - bitmap_count(in->received[i]);
 }
 
+static PagesReader *make_reader(const Incoming *in)
+{
+    PagesReader *reader = pages_reader_new(ram_blocks_target_page(in->blocks));
+
+    pages_reader_set_features(reader, session_features(in->session));
+    return reader;
+}
+
 static gboolean take_blocks(Incoming *in, GBytes *body, GError **error)
 {
     gboolean recovery = in->state == INCOMING_NONE;
@@ -235,8 +243,8 @@ static gboolean take_blocks(Incoming *in, GBytes *body, GError **error)
         return FALSE;
     note_owed(in, recovery);
     qemu_sink_set_section(in->sink, section);
-    in->main.reader = pages_reader_new(ram_blocks_target_page(in->blocks));
-    in->urgent.reader = pages_reader_new(ram_blocks_target_page(in->blocks));
+    in->main.reader = make_reader(in);
+    in->urgent.reader = make_reader(in);
     return TRUE;
 }
 

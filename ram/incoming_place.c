@@ -176,10 +176,24 @@ static gboolean place_open(Incoming *in, Feed *feed, QemuSink *sink, guint64 hos
 
 /* ---- a frame ---- */
 
+static void count_body(Incoming *in, const Feed *feed, gsize len)
+{
+    gsize plain_len;
+    PagesEncoding encoding = pages_reader_encoding(feed->reader, &plain_len);
+
+    in->stats.plain_bytes += plain_len;
+    in->stats.encoded_bytes += len;
+    if (encoding == PAGES_PLAIN)
+        return;
+    in->stats.compressed_frames++;
+    in->stats.encoding = encoding;
+}
+
 gboolean incoming_begin_pages(Incoming *in, Feed *feed, GBytes *body, GError **error)
 {
     if (!pages_reader_begin(feed->reader, body, error))
         return FALSE;
+    count_body(in, feed, g_bytes_get_size(body));
     feed->in_body = TRUE;
     feed->body_done = feed->has_page = FALSE;
     return TRUE;

@@ -266,7 +266,8 @@ static gboolean configure(Job *job, const char *side, GVariant *dict, GVariant *
     config.stage = options.stage;
     config.paced = options.paced;
     config.compression = options.compression;
-    config.compression_level = options.compression_level;
+    config.levels = options.levels;
+    config.compression_threads = options.compression_threads;
     start_log(job, &options);
     job->side = options.session.side;
     job->relay = relay_new(&config, job_on_report, job, error);

@@ -8,10 +8,20 @@
 #define JOB_STAGE_MIN 16777216
 #define JOB_STAGE_MAX 1099511627776
 
-/* "compression-level": zstd's. */
+/* The setting migration_compression_level: zstd's. */
 #define JOB_COMPRESSION_LEVEL_DEFAULT 1
 #define JOB_COMPRESSION_LEVEL_MIN 1
 #define JOB_COMPRESSION_LEVEL_MAX 19
+/* "compression-level" and "compression-zlib-level": what the libraries take. 0 and -1 are their own defaults. */
+#define JOB_ZSTD_LEVEL_MIN 0
+#define JOB_ZSTD_LEVEL_MAX 22
+#define JOB_ZLIB_LEVEL_DEFAULT 1
+#define JOB_ZLIB_LEVEL_MIN -1
+#define JOB_ZLIB_LEVEL_MAX 9
+
+/* "compression-threads" */
+#define JOB_COMPRESSION_THREADS_DEFAULT 1
+#define JOB_COMPRESSION_THREADS_MAX 16
 
 /* "heartbeat-interval", in seconds, and "heartbeat-count". */
 #define JOB_HEARTBEAT_DEFAULT 2

@@ -141,15 +141,45 @@ static gboolean take_compression(GVariant *value, JobOptions *o, GError **error)
         error, _("option \"compression\" is \"%s\", must be \"auto\", \"on\" or \"off\""), word);
 }
 
-static gboolean take_compression_level(GVariant *value, JobOptions *o, GError **error)
+static gboolean take_compression_methods(GVariant *value, JobOptions *o, GError **error)
+{
+    g_autofree const char **names = g_variant_get_strv(value, NULL);
+
+    for (gsize i = 0; names[i]; i++) {
+        PagesEncoding encoding = pages_encoding_from_name(names[i]);
+
+        if (encoding == PAGES_ENCODING_MAX)
+            return invalid(error,
+                           _("option \"compression-methods\" has \"%s\", may have \"zstd\" and "
+                             "\"zlib\""),
+                           names[i]);
+        o->methods |= pages_encoding_feature(encoding);
+    }
+    return TRUE;
+}
+
+static gboolean take_level(const char *name, GVariant *value, int min, int max, int *ret,
+                           GError **error)
 {
     gint32 level = g_variant_get_int32(value);
 
-    if (level < JOB_COMPRESSION_LEVEL_MIN || level > JOB_COMPRESSION_LEVEL_MAX)
-        return invalid(error, _("option \"compression-level\" is %d, must be from %d to %d"), level,
-                       JOB_COMPRESSION_LEVEL_MIN, JOB_COMPRESSION_LEVEL_MAX);
-    o->compression_level = level;
+    if (level < min || level > max)
+        return invalid(error, _("option \"%s\" is %d, must be from %d to %d"), name, level, min,
+                       max);
+    *ret = level;
     return TRUE;
+}
+
+static gboolean take_compression_level(GVariant *value, JobOptions *o, GError **error)
+{
+    return take_level("compression-level", value, JOB_ZSTD_LEVEL_MIN, JOB_ZSTD_LEVEL_MAX,
+                      &o->levels.of[PAGES_ZSTD], error);
+}
+
+static gboolean take_compression_zlib_level(GVariant *value, JobOptions *o, GError **error)
+{
+    return take_level("compression-zlib-level", value, JOB_ZLIB_LEVEL_MIN, JOB_ZLIB_LEVEL_MAX,
+                      &o->levels.of[PAGES_ZLIB], error);
 }
 
 static gboolean take_uint32(const char *name, GVariant *value, guint32 min, guint32 max, guint *ret,
@@ -162,6 +192,12 @@ static gboolean take_uint32(const char *name, GVariant *value, guint32 min, guin
                        max);
     *ret = number;
     return TRUE;
+}
+
+static gboolean take_compression_threads(GVariant *value, JobOptions *o, GError **error)
+{
+    return take_uint32("compression-threads", value, 1, JOB_COMPRESSION_THREADS_MAX,
+                       &o->compression_threads, error);
 }
 
 static gboolean take_reconnect_timeout(GVariant *value, JobOptions *o, GError **error)
@@ -203,7 +239,10 @@ static const struct {
     { "stage", "t", FALSE, take_stage },
     { "paced", "b", FALSE, take_paced },
     { "compression", "s", FALSE, take_compression },
+    { "compression-methods", "as", FALSE, take_compression_methods },
     { "compression-level", "i", FALSE, take_compression_level },
+    { "compression-zlib-level", "i", FALSE, take_compression_zlib_level },
+    { "compression-threads", "u", FALSE, take_compression_threads },
     { "reconnect-timeout", "u", FALSE, take_reconnect_timeout },
     { "heartbeat-interval", "u", FALSE, take_heartbeat_interval },
     { "heartbeat-count", "u", FALSE, take_heartbeat_count },
@@ -241,6 +280,21 @@ static gboolean take_side(const char *side, JobOptions *o, GError **error)
     return TRUE;
 }
 
+/* What is asked for by name is done, whatever "compression" says. */
+static void settle_compression(JobOptions *o)
+{
+    guint64 methods = o->session.side == SESSION_SOURCE ? SESSION_FEATURE_ZSTD
+                                                        : SESSION_FEATURES_PACK;
+
+    if (o->methods) {
+        o->compression = RELAY_COMPRESSION_ON;
+        methods = o->methods;
+    } else if (o->compression == RELAY_COMPRESSION_OFF) {
+        methods = 0;
+    }
+    o->session.features = (o->session.features & ~SESSION_FEATURES_PACK) | methods;
+}
+
 gboolean job_options_parse(const char *side, GVariant *dict, JobOptions *ret_options,
                            GError **error)
 {
@@ -248,7 +302,9 @@ gboolean job_options_parse(const char *side, GVariant *dict, JobOptions *ret_opt
                              .session.features = SESSION_FEATURES_ALL,
                              .stage = JOB_STAGE_DEFAULT,
                              .compression = RELAY_COMPRESSION_AUTO,
-                             .compression_level = JOB_COMPRESSION_LEVEL_DEFAULT,
+                             .levels = { { [PAGES_ZSTD] = JOB_COMPRESSION_LEVEL_DEFAULT,
+                                           [PAGES_ZLIB] = JOB_ZLIB_LEVEL_DEFAULT } },
+                             .compression_threads = JOB_COMPRESSION_THREADS_DEFAULT,
                              .reconnect_timeout = JOB_RECONNECT_DEFAULT,
                              .heartbeat_interval = JOB_HEARTBEAT_DEFAULT,
                              .heartbeat_count = JOB_HEARTBEATS_DEFAULT };
@@ -270,8 +326,7 @@ gboolean job_options_parse(const char *side, GVariant *dict, JobOptions *ret_opt
         if (known[i].required && !(seen & (1u << i)))
             return invalid(error, _("option \"%s\" is missing"), known[i].name);
     }
-    if (o.compression == RELAY_COMPRESSION_OFF)
-        o.session.features &= ~SESSION_FEATURE_ZSTD;
+    settle_compression(&o);
     *ret_options = o;
     o = (JobOptions){ 0 };
     return TRUE;

@@ -16,8 +16,10 @@ typedef struct {
     gboolean paced;
     gboolean recovers;
     guint64 stage;
-    RelayCompression compression; /* off: the session's features are without zstd */
-    int compression_level;
+    RelayCompression compression; /* off: the session's features are without any method */
+    guint64 methods;              /* features: those asked for; 0: none was named */
+    PagesLevels levels;
+    guint compression_threads;
     guint reconnect_timeout;  /* seconds */
     guint heartbeat_interval; /* seconds */
     guint heartbeat_count;

@@ -64,6 +64,8 @@ static void add_ram(GVariantBuilder *builder, const RamStats *ram)
     };
 
     add_counters(builder, counters, G_N_ELEMENTS(counters));
+    g_variant_builder_add(builder, "{sv}", "compression-method",
+                          g_variant_new_string(pages_encoding_name(ram->encoding)));
 }
 
 static void add_latency(GVariantBuilder *builder, const Histogram *latency)

@@ -99,7 +99,7 @@ typedef struct {
     gsize stage;   /* bytes */
     gboolean paced; /* what outgoing_source_rate() says is done: the stage stays small until then */
     guint64 window; /* of the session: most bytes in flight */
-    OutgoingCompress compress;
+    OutgoingCompress compress; /* with what the session's features allow */
     CompressWorker *worker; /* or NULL: never compresses. The caller's */
 } OutgoingConfig;
 

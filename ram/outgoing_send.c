@@ -4,10 +4,6 @@
 
 #include "ram/outgoing_priv.h"
 
-/* Batches that are being compressed or wait for the link: each is in front of a page that is requested
- * a moment later. */
-#define JOBS_MAX 3
-
 /* A frame is not interrupted, so it must be short: so many of what goes over the link in a second. */
 #define FRAMES_PER_SECOND 8000
 #define PLAIN_MIN (16 * 1024)
@@ -226,12 +222,14 @@ static guint jobs_pending(const Outgoing *o)
 
 static void submit_jobs(Outgoing *o)
 {
-    while (jobs_pending(o) < JOBS_MAX && next_background(o)) {
+    PagesEncoding encoding = pages_encoding_choose(session_features(o->session));
+
+    while (jobs_pending(o) < compress_worker_jobs_max(o->config.worker) && next_background(o)) {
         gsize len;
         guint pages;
         guint8 *buf = next_batch(o, PLAIN_TO_COMPRESS, &len, &pages);
 
-        if (!compress_worker_submit(o->config.worker, buf, len, pages))
+        if (!compress_worker_submit(o->config.worker, encoding, buf, len, pages))
             g_error("the compressor refuses a job");
     }
 }
@@ -239,7 +237,10 @@ static void submit_jobs(Outgoing *o)
 static void send_job(Outgoing *o, const CompressJob *job, gint64 now_us)
 {
     compress_policy_on_result(&o->policy, job->plain_len, job->body_len);
-    o->stats.compressed_frames += job->compressed;
+    if (job->encoding != PAGES_PLAIN) {
+        o->stats.compressed_frames++;
+        o->stats.encoding = job->encoding;
+    }
     send_pages(o, job->bytes, job->body_len, job->plain_len, job->target_pages, now_us);
 }
 
@@ -265,7 +266,7 @@ static void send_jobs(Outgoing *o, gboolean go_on, gint64 now_us)
 
 static gboolean is_compressing(Outgoing *o, gint64 now_us)
 {
-    if (!o->config.worker || !(session_features(o->session) & SESSION_FEATURE_ZSTD))
+    if (!o->config.worker || !(session_features(o->session) & SESSION_FEATURES_PACK))
         return FALSE;
     switch (o->config.compress) {
     case OUTGOING_COMPRESS_ON:

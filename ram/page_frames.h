@@ -4,7 +4,7 @@
  * All decoders are pure functions on a body; they check every length before it is used, and their
  * errors (RAM_ERROR_PROTOCOL) name the field.
  *
- * PAGES       u8 encoding (0 plain, 1 zstd), u8 0, be16 0, be32 plain length, then the records,
+ * PAGES       u8 encoding (PagesEncoding), u8 0, be16 0, be32 plain length, then the records,
  *             encoded as a whole
  *   record    be16 block, u8 kind (QemuPageKind), u8 fill, be64 offset in the block, and by kind:
  *               RAW: target page; ZERO: be32 number of target pages in a row;
@@ -29,7 +29,24 @@
 #define PAGES_HEAD_LEN 8
 #define PAGES_RECORD_HEAD_LEN 12
 
-typedef enum { PAGES_PLAIN = 0, PAGES_ZSTD = 1, PAGES_ENCODING_MAX } PagesEncoding;
+/* Numbers are part of the protocol. */
+typedef enum { PAGES_PLAIN = 0, PAGES_ZSTD = 1, PAGES_ZLIB = 2, PAGES_ENCODING_MAX } PagesEncoding;
+
+/* "none", "zstd", "zlib" */
+const char *pages_encoding_name(PagesEncoding encoding);
+/* Of a method ("none" is not one); PAGES_ENCODING_MAX: there is none of that name. */
+PagesEncoding pages_encoding_from_name(const char *name);
+/* SESSION_FEATURE_*, 0 for PAGES_PLAIN; and the best that such features allow. */
+guint64 pages_encoding_feature(PagesEncoding encoding);
+PagesEncoding pages_encoding_choose(guint64 features);
+
+/* How hard to compress, by PagesEncoding. */
+typedef struct {
+    int of[PAGES_ENCODING_MAX];
+} PagesLevels;
+
+/* RAM_ERROR_INVALID names the method and its range. */
+gboolean pages_levels_check(const PagesLevels *levels, GError **error);
 
 /* ---- writing ---- */
 
@@ -61,26 +78,32 @@ gboolean pages_batch_add(PagesBatch *batch, const QemuPage *page, gsize target_p
 guint8 *pages_batch_finish(PagesBatch *batch, gsize *ret_body_len);
 
 /* The same body compressed, again with reserve bytes in front; NULL if it would not become at least
- * 1/16 smaller. plain: a body made by pages_batch_finish(). level: zstd's. Any thread; context made
- * by pages_compressor_new(), one for each thread. */
+ * 1/16 smaller. encoding: not PAGES_PLAIN. plain_body: made by pages_batch_finish(). Any thread; each has
+ * a compressor of its own. */
 typedef struct PagesCompressor PagesCompressor;
-PagesCompressor *pages_compressor_new(int level);
+PagesCompressor *pages_compressor_new(const PagesLevels *levels);
 void pages_compressor_free(PagesCompressor *compressor);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PagesCompressor, pages_compressor_free)
-guint8 *pages_compress(PagesCompressor *compressor, const guint8 *plain_body, gsize plain_body_len,
-                       gsize reserve, gsize *ret_body_len);
+guint8 *pages_compress(PagesCompressor *compressor, PagesEncoding encoding,
+                       const guint8 *plain_body, gsize plain_body_len, gsize reserve,
+                       gsize *ret_body_len);
 
 /* ---- reading ---- */
 
 typedef struct PagesReader PagesReader;
 
-/* Keeps the buffer that compressed bodies are unpacked into. */
+/* Keeps the buffer that compressed bodies are unpacked into. Takes every encoding until it is told which. */
 PagesReader *pages_reader_new(gsize target_page);
 void pages_reader_free(PagesReader *reader);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PagesReader, pages_reader_free)
 
+/* From here on only what the two sides have agreed on: SESSION_FEATURE_*. */
+void pages_reader_set_features(PagesReader *reader, guint64 features);
+
 /* Begins a body (a reference is taken until the next begin): unpacks it if need be. */
 gboolean pages_reader_begin(PagesReader *reader, GBytes *body, GError **error);
+/* Of the body begun last: how it was encoded, and the length of the plain body it stands for. */
+PagesEncoding pages_reader_encoding(const PagesReader *reader, gsize *ret_plain_body_len);
 /* The next target page; a run of zero pages comes out one by one. TRUE with *ret_more FALSE: the body
  * is through. data points into the body or the reader's buffer until the next begin. Blocks and
  * offsets are checked against blocks. */

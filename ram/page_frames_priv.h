@@ -9,14 +9,14 @@ gboolean ram_bad_field(GError **error, const char *format, ...) G_GNUC_PRINTF(2,
 /* What another unit said about a field of this frame; takes cause. */
 gboolean ram_bad_body(GError **error, const char *frame, GError *cause);
 
-/* Unpacks zstd's half of a body. One thread. */
+/* Unpacks the compressed half of a body. One thread. */
 typedef struct PagesUnpacker PagesUnpacker;
 
 PagesUnpacker *pages_unpacker_new(void);
 void pages_unpacker_free(PagesUnpacker *unpacker);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PagesUnpacker, pages_unpacker_free)
 
-/* bytes must be one zstd frame that says itself that it holds plain_len bytes, which is at most
- * PAGES_PLAIN_MAX. Returns them, valid until the next call; NULL on error. */
-const guint8 *pages_unpack(PagesUnpacker *unpacker, const guint8 *bytes, gsize len,
-                           gsize plain_len, GError **error);
+/* bytes must be one stream of that encoding (not PAGES_PLAIN) with exactly plain_len bytes in it, which is at
+ * most PAGES_PLAIN_MAX. Returns them, valid until the next call; NULL on error. */
+const guint8 *pages_unpack(PagesUnpacker *unpacker, PagesEncoding encoding, const guint8 *bytes,
+                           gsize len, gsize plain_len, GError **error);

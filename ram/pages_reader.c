@@ -7,11 +7,19 @@
 #include <string.h>
 
 #include "ram/page_frames_priv.h"
+#include "tls/features.h"
 #include "util/bytes.h"
+
+typedef struct {
+    guint8 encoding;
+    guint32 plain_len;
+} PagesHead;
 
 struct PagesReader {
     gsize target_page;
     PagesUnpacker *unpacker;
+    guint64 features;   /* agreed on */
+    PagesHead head;     /* of the body */
     GBytes *body;       /* that records may point into */
     ByteReader records; /* not taken yet */
     QemuPage zero;      /* the next page of a run under way */
@@ -24,6 +32,7 @@ PagesReader *pages_reader_new(gsize target_page)
     PagesReader *reader = g_new0(PagesReader, 1);
 
     reader->target_page = target_page;
+    reader->features = SESSION_FEATURES_PACK;
     reader->unpacker = pages_unpacker_new();
     return reader;
 }
@@ -37,10 +46,16 @@ void pages_reader_free(PagesReader *reader)
     g_free(reader);
 }
 
-typedef struct {
-    guint8 encoding;
-    guint32 plain_len;
-} PagesHead;
+void pages_reader_set_features(PagesReader *reader, guint64 features)
+{
+    reader->features = features;
+}
+
+PagesEncoding pages_reader_encoding(const PagesReader *reader, gsize *ret_plain_body_len)
+{
+    *ret_plain_body_len = PAGES_HEAD_LEN + reader->head.plain_len;
+    return (PagesEncoding)reader->head.encoding;
+}
 
 static gboolean take_head(ByteReader *r, PagesHead *ret_head, GError **error)
 {
@@ -65,10 +80,30 @@ static gboolean take_head(ByteReader *r, PagesHead *ret_head, GError **error)
     return TRUE;
 }
 
+/* What follows the head, unpacked if need be; it is the reader's or the body's. */
+static gboolean take_records(PagesReader *reader, ByteReader *r, GError **error)
+{
+    const PagesHead *head = &reader->head;
+    PagesEncoding encoding = (PagesEncoding)head->encoding;
+    const guint8 *plain;
+
+    if (encoding == PAGES_PLAIN)
+        return head->plain_len == r->len ||
+               ram_bad_field(error, _("PAGES: plain length is %u, but %zu bytes follow"),
+                             head->plain_len, r->len);
+    if (!(reader->features & pages_encoding_feature(encoding)))
+        return ram_bad_field(error, _("PAGES: encoding %s was not agreed on"),
+                             pages_encoding_name(encoding));
+    plain = pages_unpack(reader->unpacker, encoding, r->data, r->len, head->plain_len, error);
+    if (!plain)
+        return FALSE;
+    *r = byte_reader(plain, head->plain_len);
+    return TRUE;
+}
+
 gboolean pages_reader_begin(PagesReader *reader, GBytes *body, GError **error)
 {
     ByteReader r = byte_reader(g_bytes_get_data(body, NULL), g_bytes_get_size(body));
-    PagesHead head;
 
     g_bytes_ref(body); /* it may be the same again */
     g_clear_pointer(&reader->body, g_bytes_unref);
@@ -76,18 +111,8 @@ gboolean pages_reader_begin(PagesReader *reader, GBytes *body, GError **error)
     reader->records = byte_reader(NULL, 0);
     reader->zero_left = reader->pages = 0;
 
-    if (!take_head(&r, &head, error))
+    if (!take_head(&r, &reader->head, error) || !take_records(reader, &r, error))
         return FALSE;
-    if (head.encoding == PAGES_ZSTD) {
-        const guint8 *plain = pages_unpack(reader->unpacker, r.data, r.len, head.plain_len, error);
-
-        if (!plain)
-            return FALSE;
-        r = byte_reader(plain, head.plain_len);
-    } else if (head.plain_len != r.len) {
-        return ram_bad_field(error, _("PAGES: plain length is %u, but %zu bytes follow"),
-                             head.plain_len, r.len);
-    }
     reader->records = r;
     return TRUE;
 }

@@ -1,90 +1,58 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* zstd around the records of a PAGES, both ways. The context and the buffers are made once. */
+/* zstd around the records of a PAGES, both ways. */
 #include "config.h"
 
 #include <glib/gi18n.h>
 #include <string.h>
 #include <zstd.h>
 
+#include "ram/job_limits.h"
 #include "ram/page_frames_priv.h"
+#include "ram/pages_codec.h"
 
 /* ---- packing ---- */
 
-struct PagesCompressor {
-    ZSTD_CCtx *context;
-    guint8 *scratch; /* as large as zstd's output can be: it is quicker when it need not watch */
-    gsize scratch_len;
-};
-
-PagesCompressor *pages_compressor_new(int level)
+static gpointer packer_new(int level)
 {
-    PagesCompressor *compressor = g_new0(PagesCompressor, 1);
+    ZSTD_CCtx *context = ZSTD_createCCtx();
 
-    compressor->context = ZSTD_createCCtx();
-    if (!compressor->context)
+    if (!context)
         g_error("zstd: out of memory");
-    ZSTD_CCtx_setParameter(compressor->context, ZSTD_c_compressionLevel, level);
-    compressor->scratch_len = ZSTD_compressBound(PAGES_PLAIN_MAX);
-    compressor->scratch = g_malloc(compressor->scratch_len);
-    return compressor;
+    ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, level);
+    return context;
 }
 
-void pages_compressor_free(PagesCompressor *compressor)
+static void packer_free(gpointer packer)
 {
-    if (!compressor)
-        return;
-    ZSTD_freeCCtx(compressor->context);
-    g_free(compressor->scratch);
-    g_free(compressor);
+    ZSTD_freeCCtx(packer);
 }
 
-guint8 *pages_compress(PagesCompressor *compressor, const guint8 *plain_body, gsize plain_body_len,
-                       gsize reserve, gsize *ret_body_len)
+static gsize bound(gpointer packer, gsize len)
 {
-    gsize plain_len = plain_body_len - PAGES_HEAD_LEN;
-    guint8 *bytes, *head;
-    size_t len;
+    return ZSTD_compressBound(len);
+}
 
-    g_return_val_if_fail(plain_body_len > PAGES_HEAD_LEN && plain_len <= PAGES_PLAIN_MAX, NULL);
-    len = ZSTD_compress2(compressor->context, compressor->scratch, compressor->scratch_len,
-                         plain_body + PAGES_HEAD_LEN, plain_len);
-    if (ZSTD_isError(len) || PAGES_HEAD_LEN + len > plain_body_len - plain_body_len / 16)
-        return NULL;
+static gsize pack(gpointer packer, const guint8 *plain, gsize len, guint8 *out, gsize room)
+{
+    size_t packed = ZSTD_compress2(packer, out, room, plain, len);
 
-    bytes = g_malloc(reserve + PAGES_HEAD_LEN + len);
-    head = bytes + reserve;
-    memcpy(head, plain_body, PAGES_HEAD_LEN);
-    head[0] = PAGES_ZSTD;
-    memcpy(head + PAGES_HEAD_LEN, compressor->scratch, len);
-    *ret_body_len = PAGES_HEAD_LEN + len;
-    return bytes;
+    return ZSTD_isError(packed) ? 0 : packed;
 }
 
 /* ---- unpacking ---- */
 
-struct PagesUnpacker {
-    ZSTD_DCtx *context;
-    guint8 *plain; /* PAGES_PLAIN_MAX */
-};
-
-PagesUnpacker *pages_unpacker_new(void)
+static gpointer unpacker_new(void)
 {
-    PagesUnpacker *unpacker = g_new0(PagesUnpacker, 1);
+    ZSTD_DCtx *context = ZSTD_createDCtx();
 
-    unpacker->context = ZSTD_createDCtx();
-    if (!unpacker->context)
+    if (!context)
         g_error("zstd: out of memory");
-    unpacker->plain = g_malloc(PAGES_PLAIN_MAX);
-    return unpacker;
+    return context;
 }
 
-void pages_unpacker_free(PagesUnpacker *unpacker)
+static void unpacker_free(gpointer unpacker)
 {
-    if (!unpacker)
-        return;
-    ZSTD_freeDCtx(unpacker->context);
-    g_free(unpacker->plain);
-    g_free(unpacker);
+    ZSTD_freeDCtx(unpacker);
 }
 
 /* Only today's format: the library may also know old ones, and frames that hold nothing. */
@@ -112,18 +80,27 @@ static gboolean check_one_frame(const guint8 *bytes, gsize len, gsize plain_len,
            ram_bad_field(error, _("PAGES: %zu bytes too many after zstd data"), len - frame_len);
 }
 
-const guint8 *pages_unpack(PagesUnpacker *unpacker, const guint8 *bytes, gsize len,
-                           gsize plain_len, GError **error)
+static gboolean unpack(gpointer unpacker, const guint8 *bytes, gsize len, guint8 *plain,
+                       gsize plain_len, GError **error)
 {
     size_t ret;
 
-    g_return_val_if_fail(plain_len <= PAGES_PLAIN_MAX, NULL);
     if (!check_one_frame(bytes, len, plain_len, error))
-        return NULL;
-    ret = ZSTD_decompressDCtx(unpacker->context, unpacker->plain, plain_len, bytes, len);
-    if (ZSTD_isError(ret) || ret != plain_len) {
-        ram_bad_field(error, _("PAGES: zstd data is damaged: %s"), ZSTD_getErrorName(ret));
-        return NULL;
-    }
-    return unpacker->plain;
+        return FALSE;
+    ret = ZSTD_decompressDCtx(unpacker, plain, plain_len, bytes, len);
+    if (ZSTD_isError(ret) || ret != plain_len)
+        return ram_bad_field(error, _("PAGES: zstd data is damaged: %s"), ZSTD_getErrorName(ret));
+    return TRUE;
 }
+
+const PagesCodec pages_codec_zstd = {
+    .level_min = JOB_ZSTD_LEVEL_MIN,
+    .level_max = JOB_ZSTD_LEVEL_MAX,
+    .packer_new = packer_new,
+    .packer_free = packer_free,
+    .bound = bound,
+    .pack = pack,
+    .unpacker_new = unpacker_new,
+    .unpacker_free = unpacker_free,
+    .unpack = unpack,
+};

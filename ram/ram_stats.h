@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ram/histogram.h"
+#include "ram/page_frames.h"
 
 typedef struct {
     /* of this epoch, since the switch to post-copy */
@@ -24,6 +25,7 @@ typedef struct {
     guint64 plain_bytes;      /* bodies of PAGES before compression */
     guint64 encoded_bytes;    /* and as they were sent: the ratio is plain / encoded */
     guint64 compressed_frames;
+    PagesEncoding encoding;   /* of the last one of these */
     /* the link, from the acknowledgements of the main channel */
     guint64 rate;             /* bytes/s */
     guint64 rtt_us;

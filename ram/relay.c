@@ -74,9 +74,14 @@ static gboolean make_engine(Relay *relay, const RelayConfig *config, GError **er
     };
 
     if (relay->side == SESSION_SOURCE && config->compression != RELAY_COMPRESSION_OFF &&
-        (config->session.features & SESSION_FEATURE_ZSTD)) {
-        relay->worker =
-            compress_worker_new(config->compression_level, FRAME_HEADER_LEN, error);
+        (config->session.features & SESSION_FEATURES_PACK)) {
+        CompressConfig compress_config = {
+            .levels = config->levels,
+            .threads = config->compression_threads,
+            .reserve = FRAME_HEADER_LEN,
+        };
+
+        relay->worker = compress_worker_new(&compress_config, error);
         if (!relay->worker)
             return FALSE;
     }

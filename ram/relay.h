@@ -44,7 +44,8 @@ typedef struct {
     guint64 stage; /* source: bytes of pages taken from QEMU and not sent, at most */
     gboolean paced; /* source: RELAY_REPORT_SOURCE_RATE is acted upon */
     RelayCompression compression; /* source */
-    int compression_level;        /* source: zstd's */
+    PagesLevels levels;           /* source */
+    guint compression_threads;    /* source */
     guint rekey_records;          /* for tests, see tls_channel_set_rekey() */
     gboolean recovers;            /* a migration that is paused: see "recovers" in the D-Bus interface */
 } RelayConfig;

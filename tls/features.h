@@ -13,7 +13,8 @@
 /* What PAGES may be compressed with. */
 #define SESSION_FEATURES_PACK (SESSION_FEATURE_ZSTD | SESSION_FEATURE_ZLIB)
 /* What this version can do. */
-#define SESSION_FEATURES_ALL (SESSION_FEATURE_RAM | SESSION_FEATURE_ZSTD | SESSION_FEATURE_RESUME)
+#define SESSION_FEATURES_ALL \
+    (SESSION_FEATURE_RAM | SESSION_FEATURES_PACK | SESSION_FEATURE_RESUME)
 
 /* The names of those that are known, by their bits: "ram", "zstd", "resume", "zlib", "disks". The array
  * is the caller's, with a NULL at its end; the names are static. */

@@ -114,17 +114,22 @@ static void check_same_pages(GBytes *a, GBytes *b)
 
 static void check_packed(GBytes *plain)
 {
-    g_autoptr(PagesCompressor) compressor = pages_compressor_new(1);
-    g_autoptr(GBytes) packed = NULL;
-    gsize len;
-    guint8 *bytes = pages_compress(compressor, g_bytes_get_data(plain, NULL),
-                                   g_bytes_get_size(plain), 0, &len);
+    static const PagesLevels levels = { { [PAGES_ZSTD] = 1, [PAGES_ZLIB] = 1 } };
+    g_autoptr(PagesCompressor) compressor = pages_compressor_new(&levels);
 
-    if (!bytes)
-        return;
-    packed = g_bytes_new_take(bytes, len);
-    g_assert(len < g_bytes_get_size(plain));
-    check_same_pages(plain, packed);
+    for (gint i = PAGES_ZSTD; i < PAGES_ENCODING_MAX; i++) {
+        g_autoptr(GBytes) packed = NULL;
+        gsize len;
+        guint8 *bytes = pages_compress(compressor, (PagesEncoding)i,
+                                       g_bytes_get_data(plain, NULL), g_bytes_get_size(plain), 0,
+                                       &len);
+
+        if (!bytes)
+            continue;
+        packed = g_bytes_new_take(bytes, len);
+        g_assert(len < g_bytes_get_size(plain));
+        check_same_pages(plain, packed);
+    }
 }
 
 static void try_pages(GBytes *body)

@@ -31,13 +31,21 @@ static void pipe_taken(MemoryPipe *pipe, gsize len)
 
 /* ---- life ---- */
 
+static guint64 features_of(const EngineSetup *setup)
+{
+    if (setup->no_lane)
+        return SESSION_FEATURE_RESUME;
+    return setup->methods ? (SESSION_FEATURES_ALL & ~SESSION_FEATURES_PACK) | setup->methods
+                          : SESSION_FEATURES_ALL;
+}
+
 static void end_init(EnginePair *pair, EngineEnd *end, SessionSide side)
 {
     const EngineSetup *setup = &pair->setup;
     SessionConfig config = {
         .side = side,
         .window = setup->window,
-        .features = setup->no_lane ? SESSION_FEATURE_RESUME : SESSION_FEATURES_ALL,
+        .features = features_of(setup),
     };
     LaneConfig lane = {
         .side = side,

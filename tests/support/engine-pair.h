@@ -35,6 +35,7 @@ typedef struct {
     gsize stage;
     OutgoingCompress compress;
     CompressWorker *worker; /* or NULL */
+    guint64 methods; /* features of compression, 0: all */
     ModelPreempt preempt;
     gboolean no_lane; /* the features are not there */
     guint qemu_buffer; /* bytes of a socket to QEMU */

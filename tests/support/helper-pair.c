@@ -7,7 +7,8 @@
  *
  *     helper-pair --helper ./virt-postcopy-helper --pki-source DIR --pki-destination DIR \
  *                 --host NAME --listen /run/src.sock --connect /run/dst.sock \
- *                 [--stage BYTES] [--compression auto|on|off] [--compression-level N]
+ *                 [--stage BYTES] [--compression auto|on|off] [--compression-method zstd|zlib]
+ *                 [--compression-level N] [--compression-threads N]
  *                 [--rekey-records N] [--cuts N --cut-interval MS]
  *     (QEMU) migrate unix:/run/src.sock
  *
@@ -44,9 +45,11 @@ typedef struct {
     char *connect;
     char *user;
     int log_level;
-    gint64 stage;      /* these three: 0 or NULL, the helper's default */
+    gint64 stage;      /* these five: 0 or NULL, the helper's default */
     char *compression;
+    char *compression_method;
     int compression_level;
+    int compression_threads;
     int rekey_records;
     int cuts;
     int cut_interval; /* milliseconds, on average */
@@ -317,9 +320,18 @@ static GVariant *session_options(const PairOptions *o)
     if (o->compression)
         g_variant_builder_add(&builder, "{sv}", "compression",
                               g_variant_new_string(o->compression));
+    if (o->compression_method)
+        g_variant_builder_add(&builder, "{sv}", "compression-methods",
+                              g_variant_new_strv((const char *const[]){ o->compression_method }, 1));
     if (o->compression_level)
-        g_variant_builder_add(&builder, "{sv}", "compression-level",
+        g_variant_builder_add(&builder, "{sv}",
+                              g_strcmp0(o->compression_method, "zlib") == 0
+                                  ? "compression-zlib-level"
+                                  : "compression-level",
                               g_variant_new_int32(o->compression_level));
+    if (o->compression_threads)
+        g_variant_builder_add(&builder, "{sv}", "compression-threads",
+                              g_variant_new_uint32((guint32)o->compression_threads));
     if (o->rekey_records)
         g_variant_builder_add(&builder, "{sv}", "rekey-records",
                               g_variant_new_uint32((guint32)o->rekey_records));
@@ -406,7 +418,11 @@ static gboolean parse(int argc, char **argv, PairOptions *o, GError **error)
         { "log-level", 0, 0, G_OPTION_ARG_INT, &o->log_level, "of the helpers", "N" },
         { "stage", 0, 0, G_OPTION_ARG_INT64, &o->stage, "the helpers' option", "BYTES" },
         { "compression", 0, 0, G_OPTION_ARG_STRING, &o->compression, "the same", "auto|on|off" },
+        { "compression-method", 0, 0, G_OPTION_ARG_STRING, &o->compression_method, "the same",
+          "zstd|zlib" },
         { "compression-level", 0, 0, G_OPTION_ARG_INT, &o->compression_level, "the same", "N" },
+        { "compression-threads", 0, 0, G_OPTION_ARG_INT, &o->compression_threads, "the same",
+          "N" },
         { "rekey-records", 0, 0, G_OPTION_ARG_INT, &o->rekey_records, "the same", "N" },
         { "cuts", 0, 0, G_OPTION_ARG_INT, &o->cuts, "how often connections are cut", "N" },
         { "cut-interval", 0, 0, G_OPTION_ARG_INT, &o->cut_interval, "time between two", "MS" },
@@ -449,5 +465,6 @@ int main(int argc, char **argv)
     g_free(options.connect);
     g_free(options.user);
     g_free(options.compression);
+    g_free(options.compression_method);
     return status;
 }

@@ -28,6 +28,9 @@ static void on_report(const RelayReport *report, gpointer data)
         g_clear_error(&end->last_error);
         end->last_error = report->error ? g_error_copy(report->error) : NULL;
         break;
+    case RELAY_REPORT_FEATURES:
+        end->features = report->features;
+        break;
     case RELAY_REPORT_CHANNEL_UP:
         g_free(end->peer);
         end->peer = g_strdup_printf("%s %s", report->tls_version, report->peer_name);
@@ -77,7 +80,8 @@ End *end_new(SessionSide side, const EndSpec *spec)
         .recovers = spec->recovers,
         .rekey_records = spec->rekey_records,
         .stage = JOB_STAGE_MIN,
-        .compression_level = JOB_COMPRESSION_LEVEL_DEFAULT,
+        .levels = { { [PAGES_ZSTD] = 1, [PAGES_ZLIB] = 1 } },
+        .compression_threads = 1,
     };
     End *end = g_new0(End, 1);
 

@@ -27,6 +27,7 @@ typedef struct {
     char *lost_why; /* the last */
     char *peer;
     RelayStats stats;
+    guint64 features; /* that were agreed on */
     int qemu; /* the test's end of QEMU's socket */
 } End;
 

@@ -50,6 +50,7 @@ typedef struct {
     ModelPreempt preempt;
     OutgoingCompress compress;
     CompressWorker *worker;
+    guint64 methods;
     guint recoveries;
     guint cuts; /* of connections, at most */
     guint64 *resumed; /* counts what took their place */
@@ -73,6 +74,7 @@ static EngineSetup random_setup(const Kind *kind, GRand *rand)
         .stage = stages[g_rand_int_range(rand, 0, G_N_ELEMENTS(stages))],
         .compress = kind->compress,
         .worker = kind->worker,
+        .methods = kind->methods,
         .preempt = kind->preempt,
         .no_lane = kind->no_lane,
         .qemu_buffer = buffers[g_rand_int_range(rand, 0, G_N_ELEMENTS(buffers))],
@@ -267,9 +269,18 @@ static void a_recovery_loses_no_page_of_a_preempt_connection(void **state)
     }
 }
 
+static CompressWorker *worker_of(guint threads)
+{
+    const CompressConfig config = { .levels = { { [PAGES_ZSTD] = 1, [PAGES_ZLIB] = 1 } },
+                                    .threads = threads,
+                                    .reserve = FRAME_HEADER_LEN };
+
+    return compress_worker_new(&config, NULL);
+}
+
 static void compressed_background_pages_arrive(void **state)
 {
-    g_autoptr(CompressWorker) worker = compress_worker_new(1, FRAME_HEADER_LEN, NULL);
+    g_autoptr(CompressWorker) worker = worker_of(1);
 
     run_kind(&(Kind){ SMALL, .compress = OUTGOING_COMPRESS_ON, .worker = worker }, "small, zstd",
              seeds(10));
@@ -283,10 +294,54 @@ static void compressed_background_pages_arrive(void **state)
              "small, zstd, recovery", seeds(10));
 }
 
+static void both_sides_count_what_was_compressed_alike(const EnginePair *pair, const char *what,
+                                                       guint seed)
+{
+    RamStats source, destination;
+
+    assert_complete(pair, what, seed);
+    engine_get_stats(pair->source.engine, &source);
+    engine_get_stats(pair->destination.engine, &destination);
+    assert_true(source.compressed_frames == destination.compressed_frames);
+    assert_true(source.plain_bytes == destination.plain_bytes);
+    assert_true(source.encoded_bytes == destination.encoded_bytes);
+    assert_int_equal(source.encoding, destination.encoding);
+    assert_int_equal(source.encoding, !source.compressed_frames ? PAGES_PLAIN
+                                      : pair->setup.methods     ? PAGES_ZLIB
+                                                                : PAGES_ZSTD);
+}
+
+/* Threads that are through in another order than they began. */
+static void compressed_pages_arrive_whatever_method_and_threads(void **state)
+{
+    static const guint64 methods[] = { 0, SESSION_FEATURE_ZLIB };
+    static const guint threads[] = { 1, 2, 7 };
+
+    for (guint i = 0; i < G_N_ELEMENTS(methods) * G_N_ELEMENTS(threads); i++) {
+        g_autoptr(CompressWorker) worker = worker_of(threads[i / 2]);
+        const Kind kinds[] = {
+            { SMALL, .compress = OUTGOING_COMPRESS_ON, .worker = worker },
+            { HUGE, .compress = OUTGOING_COMPRESS_ON, .worker = worker },
+            { HUGE, .compress = OUTGOING_COMPRESS_AUTO, .worker = worker,
+              .preempt = MODEL_PREEMPT_OLD },
+            { SMALL, .compress = OUTGOING_COMPRESS_ON, .worker = worker, .cuts = 20 },
+        };
+
+        for (guint k = 0; k < G_N_ELEMENTS(kinds); k++) {
+            Kind kind = kinds[k];
+
+            kind.methods = methods[i % 2];
+            for (guint seed = 1; seed <= seeds(80); seed++)
+                run_seed(&kind, "zstd or zlib, threads", seed * 1000 + i,
+                         both_sides_count_what_was_compressed_alike);
+        }
+    }
+}
+
 /* Neither QEMU notices. */
 static void cut_connections_lose_no_page_and_place_none_twice(void **state)
 {
-    g_autoptr(CompressWorker) worker = compress_worker_new(1, FRAME_HEADER_LEN, NULL);
+    g_autoptr(CompressWorker) worker = worker_of(1);
     guint64 resumed = 0;
     guint64 runs = 0;
     const struct {
@@ -391,6 +446,7 @@ int main(void)
         cmocka_unit_test(recoveries_go_on_where_they_were),
         cmocka_unit_test(a_recovery_loses_no_page_of_a_preempt_connection),
         cmocka_unit_test(compressed_background_pages_arrive),
+        cmocka_unit_test(compressed_pages_arrive_whatever_method_and_threads),
         cmocka_unit_test(cut_connections_lose_no_page_and_place_none_twice),
         cmocka_unit_test(what_is_not_understood_is_passed_on_after_the_pages),
         cmocka_unit_test(without_a_preempt_channel_everything_is_passed_on),

@@ -20,6 +20,8 @@ static const struct {
     /* what is no counter is left out */
     { "{'request-latency-us': <[uint64 1, 2]>, 'requests': <uint64 3>, 'x': <'text'>}",
       " requests=3 compression=1.00" },
+    { "{'requests': <uint64 3>, 'compression-method': <'zlib'>}",
+      " requests=3 compression-method=zlib compression=1.00" },
     { "{'plain-bytes': <uint64 300>, 'encoded-bytes': <uint64 100>}",
       " plain-bytes=300 encoded-bytes=100 compression=3.00" },
     { "{'plain-bytes': <uint64 200>, 'encoded-bytes': <uint64 300>}",

@@ -8,9 +8,11 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <string.h>
+#include <zlib.h>
 #include <zstd.h>
 
 #include "ram/page_frames.h"
+#include "tls/features.h"
 #include "tls/frame.h"
 #include "util/bytes.h"
 
@@ -48,14 +50,22 @@ static GBytes *finish(PagesBatch *batch)
     return g_bytes_new(bytes + batch->reserve, len);
 }
 
-static GBytes *pack(GBytes *plain, int level)
+static GBytes *pack_with(PagesCompressor *compressor, PagesEncoding encoding, GBytes *plain)
 {
-    g_autoptr(PagesCompressor) compressor = pages_compressor_new(level);
     gsize len;
-    g_autofree guint8 *bytes = pages_compress(compressor, g_bytes_get_data(plain, NULL),
+    g_autofree guint8 *bytes = pages_compress(compressor, encoding, g_bytes_get_data(plain, NULL),
                                               g_bytes_get_size(plain), RESERVE, &len);
 
     return bytes ? g_bytes_new(bytes + RESERVE, len) : NULL;
+}
+
+static const PagesLevels quick = { { [PAGES_ZSTD] = 1, [PAGES_ZLIB] = 1 } };
+
+static GBytes *pack(PagesEncoding encoding, GBytes *plain)
+{
+    g_autoptr(PagesCompressor) compressor = pages_compressor_new(&quick);
+
+    return pack_with(compressor, encoding, plain);
 }
 
 static void assert_page_equal(const QemuPage *got, const QemuPage *want)
@@ -125,11 +135,20 @@ static void assert_body_holds(PagesReader *reader, const RamBlocks *blocks, GByt
     }
 }
 
+static void assert_encoding(const PagesReader *reader, PagesEncoding encoding, gsize plain_body_len)
+{
+    gsize got;
+
+    assert_int_equal(pages_reader_encoding(reader, &got), encoding);
+    assert_int_equal(got, plain_body_len);
+}
+
 static void random_batches_come_out_as_they_went_in(void **state)
 {
     static const gsize target_pages[] = { 1024, 4096, 16384, RAM_TARGET_PAGE_MAX };
     g_autoptr(GRand) rand = g_rand_new_with_seed(7);
     g_autofree guint8 *data = g_malloc(RAM_TARGET_PAGE_MAX + 1000);
+    g_autoptr(PagesCompressor) compressor = pages_compressor_new(&quick);
     QemuPage pages[300];
 
     for (gsize i = 0; i < RAM_TARGET_PAGE_MAX + 1000; i++)
@@ -142,7 +161,6 @@ static void random_batches_come_out_as_they_went_in(void **state)
         guint n = 0, limit = g_rand_int_range(rand, 1, G_N_ELEMENTS(pages));
         g_auto(PagesBatch) batch;
         g_autoptr(GBytes) body = NULL;
-        g_autoptr(GBytes) packed = NULL;
 
         pages_batch_init(&batch, RESERVE);
         while (n < limit) {
@@ -159,10 +177,14 @@ static void random_batches_come_out_as_they_went_in(void **state)
         assert_true(g_bytes_get_size(body) <= FRAME_PAGES_MAX);
 
         assert_body_holds(reader, blocks, body, pages, n);
-        packed = pack(body, 1);
-        if (packed) {
-            assert_true(g_bytes_get_size(packed) < g_bytes_get_size(body));
-            assert_body_holds(reader, blocks, packed, pages, n);
+        for (gint encoding = PAGES_ZSTD; encoding < PAGES_ENCODING_MAX; encoding++) {
+            g_autoptr(GBytes) packed = pack_with(compressor, (PagesEncoding)encoding, body);
+
+            if (packed) {
+                assert_true(g_bytes_get_size(packed) < g_bytes_get_size(body));
+                assert_body_holds(reader, blocks, packed, pages, n);
+                assert_encoding(reader, (PagesEncoding)encoding, g_bytes_get_size(body));
+            }
         }
         assert_body_holds(reader, blocks, body, pages, n);
     }
@@ -299,11 +321,63 @@ static void what_does_not_get_smaller_is_not_compressed(void **state)
 {
     g_autoptr(GBytes) random = page_body(1, TRUE);
     g_autoptr(GBytes) pattern = page_body(1, FALSE);
-    g_autoptr(GBytes) packed = pack(pattern, 1);
 
-    assert_null(pack(random, 1));
-    assert_non_null(packed);
-    assert_true(g_bytes_get_size(packed) < g_bytes_get_size(pattern) / 8);
+    for (gint i = PAGES_ZSTD; i < PAGES_ENCODING_MAX; i++) {
+        g_autoptr(GBytes) packed = pack((PagesEncoding)i, pattern);
+
+        assert_null(pack((PagesEncoding)i, random));
+        assert_non_null(packed);
+        assert_true(g_bytes_get_size(packed) < g_bytes_get_size(pattern) / 8);
+    }
+}
+
+static void methods_have_names_features_and_an_order(void **state)
+{
+    static const struct {
+        guint64 features;
+        PagesEncoding best;
+    } rows[] = {
+        { 0, PAGES_PLAIN },
+        { SESSION_FEATURE_RAM | SESSION_FEATURE_RESUME, PAGES_PLAIN },
+        { SESSION_FEATURE_ZLIB, PAGES_ZLIB },
+        { SESSION_FEATURE_ZSTD, PAGES_ZSTD },
+        { SESSION_FEATURES_ALL, PAGES_ZSTD },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++)
+        assert_int_equal(pages_encoding_choose(rows[i].features), rows[i].best);
+    for (gint i = PAGES_ZSTD; i < PAGES_ENCODING_MAX; i++) {
+        PagesEncoding encoding = (PagesEncoding)i;
+        const char *name = pages_encoding_name(encoding);
+
+        assert_int_equal(pages_encoding_from_name(name), encoding);
+        assert_true(pages_encoding_feature(encoding) == session_feature_from_name(name));
+    }
+    assert_int_equal(pages_encoding_from_name("none"), PAGES_ENCODING_MAX);
+    assert_int_equal(pages_encoding_from_name("xbzrle"), PAGES_ENCODING_MAX);
+    assert_string_equal(pages_encoding_name(PAGES_PLAIN), "none");
+}
+
+static void encoding_that_was_not_agreed_on_is_refused(void **state)
+{
+    g_autoptr(RamBlocks) blocks = some_blocks(PAGE);
+    g_autoptr(GBytes) plain = page_body(1, FALSE);
+
+    for (gint i = PAGES_ZSTD; i < PAGES_ENCODING_MAX; i++) {
+        PagesEncoding encoding = (PagesEncoding)i;
+        g_autoptr(PagesReader) reader = pages_reader_new(PAGE);
+        g_autoptr(GBytes) packed = pack(encoding, plain);
+        g_autoptr(GError) error = NULL;
+
+        pages_reader_set_features(reader, pages_encoding_feature(encoding));
+        assert_true(pages_reader_begin(reader, packed, NULL));
+        pages_reader_set_features(reader, ~pages_encoding_feature(encoding));
+        assert_false(pages_reader_begin(reader, packed, &error));
+        assert_true(g_error_matches(error, RAM_ERROR, RAM_ERROR_PROTOCOL));
+        assert_non_null(strstr(error->message, "was not agreed on"));
+        assert_non_null(strstr(error->message, pages_encoding_name(encoding)));
+        assert_true(pages_reader_begin(reader, plain, NULL));
+    }
 }
 
 /* ---- bad PAGES ---- */
@@ -366,7 +440,7 @@ static void bad_head_of_pages_is_refused_by_the_name_of_its_field(void **state)
         { { 0 }, 1, "reserved field needs" },
         { { 0 }, 3, "reserved field needs" },
         { { 0 }, 7, "plain length needs" },
-        { { 2 }, 8, "encoding 2" },
+        { { 3 }, 8, "encoding 3 is out of range (0 to 2)" },
         { { 255 }, 8, "encoding 255" },
         { { 0, 1 }, 8, "reserved fields are 0x01 and 0x0000" },
         { { 0, 0, 1, 2 }, 8, "reserved fields are 0x00 and 0x0102" },
@@ -375,6 +449,17 @@ static void bad_head_of_pages_is_refused_by_the_name_of_its_field(void **state)
         { { 0, 0, 0, 0, 0, 1, 0x04, 1 }, 8, "plain length 66561" },
         { { 1, 0, 0, 0, 0, 1, 0x04, 1 }, 8, "plain length 66561" },
         { { 1, 0, 0, 0, 255, 255, 255, 255 }, 8, "plain length 4294967295" },
+        { { 2 }, 8, "plain length 0" },
+        { { 2, 0, 0, 0, 0, 1, 0x04, 1 }, 8, "plain length 66561" },
+        { { 2, 0, 0, 0, 0, 0, 0, 5 }, 8, "zlib data is cut off" },
+        { { 2, 0, 0, 0, 0, 0, 0, 5, 0x78 }, 9, "zlib data is cut off" },
+        { { 2, 0, 0, 0, 0, 0, 0, 5, 0x78, 0x9c }, 10, "zlib data is cut off" },
+        { { 2, 0, 0, 0, 0, 0, 0, 5, 1, 2, 3, 4 }, 12, "incorrect header check" },
+        { { 2, 0, 0, 0, 0, 0, 0, 5, 0x79, 0x18, 3, 4 }, 12, "unknown compression method" },
+        { { 2, 0, 0, 0, 0, 0, 0, 5, 0x88, 0x1c, 3, 4 }, 12, "invalid window size" },
+        /* gzip, and a stream that wants a dictionary */
+        { { 2, 0, 0, 0, 0, 0, 0, 5, 0x1f, 0x8b, 8, 0 }, 12, "incorrect header check" },
+        { { 2, 0, 0, 0, 0, 0, 0, 5, 0x78, 0x20, 3, 4 }, 12, "is cut off" },
         { { 0, 0, 0, 0, 0, 0, 0, 5 }, 12, "plain length is 5, but 4 bytes follow" },
         { { 0, 0, 0, 0, 0, 0, 0, 3 }, 12, "plain length is 3, but 4 bytes follow" },
         { { 1, 0, 0, 0, 0, 0, 0, 5 }, 8, "does not begin with a zstd frame" },
@@ -550,6 +635,89 @@ static void bad_zstd_data_is_refused(void **state)
     memcpy(wrong_sum, g_bytes_get_data(good, NULL), len);
     wrong_sum[len - 1] ^= 1;
     assert_pages_refused(g_bytes_new(wrong_sum, len), "damaged");
+}
+
+/* How a zlib stream is made: what makes it a bad one. */
+typedef struct {
+    gsize len;      /* of zeros in it */
+    int window_bits; /* 0: as it should be */
+    gboolean dictionary;
+    int extra;      /* bytes more or fewer at its end */
+} Zlib;
+
+static GBytes *zlib_stream(const Zlib *how)
+{
+    g_autofree guint8 *plain = g_malloc0(MAX(how->len, 1));
+    z_stream stream = { .next_in = plain, .avail_in = how->len };
+    g_autoptr(GByteArray) out = g_byte_array_new();
+
+    assert_int_equal(deflateInit2(&stream, 6, Z_DEFLATED, how->window_bits ? how->window_bits : 15,
+                                  8, Z_DEFAULT_STRATEGY), Z_OK);
+    if (how->dictionary)
+        assert_int_equal(deflateSetDictionary(&stream, (const Bytef *)"postcopy", 8), Z_OK);
+    g_byte_array_set_size(out, deflateBound(&stream, how->len));
+    stream.next_out = out->data;
+    stream.avail_out = out->len;
+    assert_int_equal(deflate(&stream, Z_FINISH), Z_STREAM_END);
+    g_byte_array_set_size(out, out->len - stream.avail_out + how->extra);
+    if (how->extra > 0)
+        memset(out->data + out->len - how->extra, 0, how->extra);
+    deflateEnd(&stream);
+    return g_bytes_new(out->data, out->len);
+}
+
+static GBytes *zlib_body(guint32 plain_len, Zlib how)
+{
+    g_autoptr(GBytes) stream = zlib_stream(&how);
+
+    return pages_body(PAGES_ZLIB, plain_len, g_bytes_get_data(stream, NULL),
+                      g_bytes_get_size(stream));
+}
+
+static void bad_zlib_data_is_refused(void **state)
+{
+    g_autoptr(GBytes) good = zlib_body(12 + PAGE, (Zlib){ 12 + PAGE });
+    g_autofree guint8 *wrong_sum = g_malloc(g_bytes_get_size(good));
+    gsize len = g_bytes_get_size(good);
+
+    assert_true(read_all(good, NULL));
+    assert_pages_refused(zlib_body(100, (Zlib){ 101 }), "more plain bytes than plain length, 100");
+    assert_pages_refused(zlib_body(101, (Zlib){ 100 }), "100 plain bytes, plain length is 101");
+    /* A bomb is not unpacked further than that, and nothing is allocated for it. */
+    assert_pages_refused(zlib_body(100, (Zlib){ 16 << 20 }), "more plain bytes");
+    assert_pages_refused(zlib_body(PAGES_PLAIN_MAX, (Zlib){ 16 << 20 }), "more plain bytes");
+    assert_pages_refused(zlib_body(100, (Zlib){ 0 }), "0 plain bytes, plain length is 100");
+    assert_pages_refused(zlib_body(100, (Zlib){ 100, .extra = 1 }), "1 bytes too many");
+    assert_pages_refused(zlib_body(100, (Zlib){ 100, .extra = 40 }), "40 bytes too many");
+    for (int cut = 1; cut <= 8; cut++)
+        assert_pages_refused(zlib_body(100, (Zlib){ 100, .extra = -cut }), "is cut off");
+    assert_pages_refused(zlib_body(100, (Zlib){ 100, .window_bits = -15 }), "damaged: ");
+    assert_pages_refused(zlib_body(100, (Zlib){ 100, .window_bits = 31 }), "incorrect header");
+    assert_pages_refused(zlib_body(100, (Zlib){ 100, .dictionary = TRUE }), "needs a dictionary");
+    /* A stream that is well-formed and holds no records. */
+    assert_pages_refused(zlib_body(10, (Zlib){ 10 }), "record head");
+
+    memcpy(wrong_sum, g_bytes_get_data(good, NULL), len);
+    wrong_sum[len - 1] ^= 1;
+    assert_pages_refused(g_bytes_new(wrong_sum, len), "incorrect data check");
+}
+
+/* Whatever was wrong with the one before. */
+static void unpacker_can_be_used_again_after_bad_data(void **state)
+{
+    g_autoptr(PagesReader) reader = pages_reader_new(PAGE);
+    g_autoptr(GBytes) zlib = zlib_body(12 + PAGE, (Zlib){ 12 + PAGE });
+    g_autoptr(GBytes) zstd = zstd_body(12 + PAGE, 12 + PAGE, TRUE, 0);
+    const Zlib bad[] = { { 101 }, { 99 }, { 100, .extra = -3 }, { 100, .extra = 9 },
+                         { 100, .dictionary = TRUE } };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autoptr(GBytes) body = zlib_body(100, bad[i]);
+
+        assert_false(read_with(reader, body, NULL));
+        assert_true(read_with(reader, zlib, NULL));
+        assert_true(read_with(reader, zstd, NULL));
+    }
 }
 
 static void assert_nothing_to_read(PagesReader *reader, const RamBlocks *blocks)
@@ -833,9 +1001,13 @@ int main(void)
         cmocka_unit_test(zero_pages_of_one_body_are_limited),
         cmocka_unit_test(batch_keeps_room_in_front_and_only_the_memory_it_needs),
         cmocka_unit_test(what_does_not_get_smaller_is_not_compressed),
+        cmocka_unit_test(methods_have_names_features_and_an_order),
+        cmocka_unit_test(encoding_that_was_not_agreed_on_is_refused),
         cmocka_unit_test(bad_head_of_pages_is_refused_by_the_name_of_its_field),
         cmocka_unit_test(bad_record_is_refused_by_the_name_of_its_field),
         cmocka_unit_test(bad_zstd_data_is_refused),
+        cmocka_unit_test(bad_zlib_data_is_refused),
+        cmocka_unit_test(unpacker_can_be_used_again_after_bad_data),
         cmocka_unit_test(new_body_takes_the_place_of_one_that_was_not_read_to_its_end),
         cmocka_unit_test(blocks_come_out_in_their_order),
         cmocka_unit_test(blocks_that_do_not_fit_are_not_written),

@@ -275,9 +275,10 @@ static void answer_that_is_wrong_fails_the_source(void **state)
         { { 1, LONE_FEATURES, LONE_WINDOW, FALSE, 0 }, "HELLO_ACK does not resume" },
         { { 1, LONE_FEATURES, LONE_WINDOW, TRUE, 2 }, "resume sequence is 2, expected 0 to 1" },
         { { 1, LONE_FEATURES, LONE_WINDOW / 2, TRUE, 0 },
-          "HELLO_ACK with features 0x7 and window 131072" },
+          " and window 131072 is not what was agreed on" },
         { { 1, 4, LONE_WINDOW, TRUE, 0 }, "HELLO_ACK with features 0x4" },
-        { { 1, LONE_FEATURES | 8, LONE_WINDOW, TRUE, 0 }, "features 0x8 were not offered" },
+        { { 1, LONE_FEATURES | 1 << 30, LONE_WINDOW, TRUE, 0 },
+          "features 0x40000000 were not offered" },
         { { 2, LONE_FEATURES, LONE_WINDOW, TRUE, 0 }, "HELLO_ACK version 2" },
     };
 

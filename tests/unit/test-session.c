@@ -253,7 +253,8 @@ static void feature_that_was_not_offered_is_refused(void **state)
     } rows[] = {
         { SESSION_FEATURE_RAM, { 1, SESSION_FEATURE_ZSTD, WINDOW, FALSE, 0 },
           "features 0x2 were not" },
-        { SESSION_FEATURES_ALL, { 1, 1 << 3 | 1, WINDOW, FALSE, 0 }, "features 0x8 were not" },
+        { SESSION_FEATURES_ALL, { 1, 1 << 30 | 1, WINDOW, FALSE, 0 },
+          "features 0x40000000 were not" },
         { SESSION_FEATURES_ALL, { 1, SESSION_FEATURE_RESUME, WINDOW, TRUE, 0 },
           "HELLO_ACK resumes, which HELLO did not" },
         { SESSION_FEATURE_RAM, { 1, SESSION_FEATURE_RAM, FRAME_PAGES_MAX - 1, FALSE, 0 },
