@@ -300,8 +300,8 @@ static void both_sides_count_what_was_compressed_alike(const EnginePair *pair, c
     RamStats source, destination;
 
     assert_complete(pair, what, seed);
-    engine_get_stats(pair->source.engine, &source);
-    engine_get_stats(pair->destination.engine, &destination);
+    engine_get_stats(pair->source.engine, pair->now_us, &source);
+    engine_get_stats(pair->destination.engine, pair->now_us, &destination);
     assert_true(source.compressed_frames == destination.compressed_frames);
     assert_true(source.plain_bytes == destination.plain_bytes);
     assert_true(source.encoded_bytes == destination.encoded_bytes);
