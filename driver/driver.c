@@ -10,6 +10,7 @@
 #include "driver/driver_priv.h"
 #include "driver/driver_events.h"
 #include "driver/driver_open.h"
+#include "driver/driver_stats.h"
 #include "driver/recovery.h"
 #include "driver/recovery_client.h"
 #include "driver/recovery_port.h"
@@ -67,6 +68,12 @@ static gboolean is_open(gint32 procedure)
     return procedure == 1 || procedure == 110;
 }
 
+/* DOMAIN_GET_JOB_INFO and DOMAIN_GET_JOB_STATS: for read-only clients too. */
+static gboolean is_job_question(gint32 procedure)
+{
+    return procedure == 163 || procedure == 298;
+}
+
 static DriverJobFunc find_job_func(gint32 procedure)
 {
     for (gsize i = 0; i < G_N_ELEMENTS(job_table); i++) {
@@ -97,6 +104,8 @@ static gboolean driver_call(Proxy *proxy, RpcFrame *frame, gpointer data)
         return driver_events_call(driver->events, proxy, frame);
     if (frame->header.program != RPC_PROGRAM_REMOTE)
         return FALSE;
+    if (is_job_question(frame->header.procedure))
+        return driver_stats_call(driver->stats, proxy, frame);
     if (proxy_peer(proxy)->read_only && !is_open(frame->header.procedure))
         return FALSE;
     for (gsize i = 0; i < G_N_ELEMENTS(table); i++) {
@@ -113,7 +122,9 @@ static gboolean driver_call(Proxy *proxy, RpcFrame *frame, gpointer data)
 /* Events of libvirt's on their way to a client. */
 static gboolean driver_message(Proxy *proxy, RpcFrame *frame, gpointer data)
 {
-    return FALSE;
+    Driver *driver = data;
+
+    return driver_stats_message(driver->stats, proxy, frame);
 }
 
 static void driver_closed(Proxy *proxy, gpointer data)
@@ -121,6 +132,7 @@ static void driver_closed(Proxy *proxy, gpointer data)
     Driver *driver = data;
 
     driver_events_closed(driver->events, proxy);
+    driver_stats_closed(driver->stats, proxy);
 }
 
 static const ProxyHooks hooks = { .call = driver_call,
@@ -143,6 +155,7 @@ static void on_notice(Migration *migration, MigrationNotice notice, const char *
 {
     Driver *driver = data;
 
+    migration_accounts_notice(driver->accounts, migration, notice, detail);
     driver_events_notice(driver->events, migration, notice, detail, reason);
 }
 
@@ -159,6 +172,8 @@ Driver *driver_new(const Settings *settings, GError **error)
     if (!driver->set)
         return NULL;
     driver->events = driver_events_new(driver->set);
+    driver->accounts = migration_accounts_new();
+    driver->stats = driver_stats_new(driver->accounts);
     migration_set_on_notice(driver->set, on_notice, driver);
     driver->recoveries = recovery_set_new(driver);
     driver->port = session_port_new(driver->set, on_recovery_call, driver, error);
@@ -180,6 +195,8 @@ void driver_free(Driver *driver)
     if (driver->set)
         migration_set_on_notice(driver->set, NULL, NULL);
     driver_events_free(driver->events);
+    driver_stats_free(driver->stats);
+    migration_accounts_free(driver->accounts);
     migration_set_free(driver->set);
     g_ptr_array_unref(driver->recovery_clients);
     g_object_unref(driver->stopped);

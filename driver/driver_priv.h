@@ -10,7 +10,9 @@
 struct Driver {
     const Settings *settings;
     MigrationSet *set;
-    struct DriverEvents *events; /* driver/driver_events.h */
+    struct DriverEvents *events;         /* driver/driver_events.h */
+    struct DriverStats *stats;           /* driver/driver_stats.h */
+    struct MigrationAccounts *accounts;  /* driver/migration_account.h */
     SessionPort *port;
     struct RecoverySet *recoveries; /* driver/recovery.h */
     GPtrArray *recovery_clients;    /* driver/recovery_client.h */

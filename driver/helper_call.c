@@ -167,6 +167,27 @@ const char *const *helper_process_features(HelperProcess *helper)
     return features ? features : none;
 }
 
+gboolean helper_process_report(HelperProcess *helper, HelperReport *ret)
+{
+    PostcopyMigration *proxy = helper->proxy;
+    GVariant *channels;
+
+    if (!proxy || !postcopy_migration_get_state(proxy))
+        return FALSE;
+    channels = postcopy_migration_get_channels(proxy);
+    *ret = (HelperReport){
+        .state = postcopy_migration_get_state(proxy),
+        .phase = postcopy_migration_get_phase(proxy),
+        .tls_version = postcopy_migration_get_tls_version(proxy),
+        .tls_cipher = postcopy_migration_get_tls_cipher(proxy),
+        .peer = postcopy_migration_get_peer_name(proxy),
+        .features = helper_process_features(helper),
+        .channels = channels ? (guint)g_variant_n_children(channels) : 0,
+        .statistics = postcopy_migration_get_statistics(proxy),
+    };
+    return TRUE;
+}
+
 char *helper_process_summary(HelperProcess *helper)
 {
     g_autofree char *features = g_strjoinv(",", (char **)helper_process_features(helper));

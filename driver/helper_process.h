@@ -114,5 +114,20 @@ void helper_process_cancel(HelperProcess *helper, const char *reason);
 /* What the two sides can both do, by the names of tls/features.h; empty: not agreed on yet. The helper's, until
  * its next signal. */
 const char *const *helper_process_features(HelperProcess *helper);
+/* Also after its end. Strings are the helper's, until its next signal; so is statistics, which is NULL if
+ * it never told any. */
+typedef struct HelperReport {
+    const char *state;
+    const char *phase;
+    const char *tls_version;
+    const char *tls_cipher;
+    const char *peer;
+    const char *const *features;
+    guint channels; /* that have come up */
+    GVariant *statistics;
+} HelperReport;
+/* FALSE: nothing was heard of it yet. */
+gboolean helper_process_report(HelperProcess *helper, HelperReport *ret);
+
 /* Fields for a line of the log: TLS version, cipher, peer, features, phase, counters. Free with g_free(). */
 char *helper_process_summary(HelperProcess *helper);

@@ -194,6 +194,9 @@ static GKeyFile *to_key_file(const JobRecord *record)
     g_key_file_set_int64(file, GROUP, "perform-procedure", record->perform_procedure);
     set_args(file, record->perform_args);
     g_key_file_set_int64(file, GROUP, "begun-us", record->begun);
+    g_key_file_set_int64(file, GROUP, "first-begun-us", record->history.begun);
+    g_key_file_set_uint64(file, GROUP, "recoveries", record->history.recoveries);
+    g_key_file_set_int64(file, GROUP, "link-lost-us", record->history.lost_us);
     g_key_file_set_int64(file, GROUP, "broken", record->broken);
     g_key_file_set_boolean(file, GROUP, "complete", TRUE);
     return file;
@@ -321,6 +324,9 @@ static void read_rest(Reader *reader, JobRecord *record)
     record->perform_procedure = (gint32)read_number(reader, "perform-procedure", G_MAXINT32);
     record->perform_args = read_args(reader);
     record->begun = (gint64)read_number(reader, "begun-us", G_MAXINT64);
+    record->history.begun = (gint64)read_number(reader, "first-begun-us", G_MAXINT64);
+    record->history.recoveries = (guint)read_number(reader, "recoveries", G_MAXUINT);
+    record->history.lost_us = (gint64)read_number(reader, "link-lost-us", G_MAXINT64);
     record->broken = (gint64)read_number(reader, "broken", G_MAXINT64);
     if (!read_flag(reader, "complete"))
         reader_bad(reader, "complete", _("it is not"));

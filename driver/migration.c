@@ -349,6 +349,21 @@ gboolean migration_finish(Migration *migration, GAsyncResult *result, GError **e
     return g_task_propagate_boolean(G_TASK(result), error);
 }
 
+gboolean migration_recovers(const Migration *migration)
+{
+    return migration->record->recovers;
+}
+
+gint64 migration_begun(const Migration *migration)
+{
+    return migration->record->begun;
+}
+
+gboolean migration_report(const Migration *migration, HelperReport *ret)
+{
+    return migration->helper && helper_process_report(migration->helper, ret);
+}
+
 static void cancel(Migration *migration, const char *reason)
 {
     log_info(&migration->log, "cancelled: %s", reason);

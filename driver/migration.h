@@ -76,6 +76,7 @@ typedef enum {
     MIGRATION_NOTICE_LINK_RESTORED,  /* detail: the kind of channel */
     MIGRATION_NOTICE_STATE,          /* detail: State of the helper; reason */
     MIGRATION_NOTICE_PHASE,          /* detail: Phase of the helper */
+    MIGRATION_NOTICE_ENDED,          /* its helper is gone; the last one */
 } MigrationNotice;
 typedef void (*MigrationNoticeFunc)(Migration *migration, MigrationNotice notice,
                                     const char *detail, const char *reason, gpointer data);
@@ -94,6 +95,27 @@ void migration_channel(const Migration *migration, const char *kind, MigrationCh
 
 /* The names of the domains that migrate, or could be recovered. */
 GPtrArray *migration_set_domains(MigrationSet *set);
+
+/* The sessions of a migration that was recovered are one to who asks: what they have in common, kept
+ * with the record of each. */
+typedef struct {
+    gint64 begun;     /* the first: microseconds since the epoch */
+    guint recoveries;
+    gint64 lost_us;   /* time without link, as far as it is over */
+} MigrationHistory;
+
+/* FALSE: this session has none yet, and it is what the one before has left, where this one recovers
+ * it. */
+gboolean migration_get_history(const Migration *migration, MigrationHistory *ret);
+void migration_set_history(Migration *migration, const MigrationHistory *history);
+
+/* It resumes one that broke in post-copy. */
+gboolean migration_recovers(const Migration *migration);
+gint64 migration_begun(const Migration *migration); /* as in JobRecord */
+
+/* What its helper says of itself; see driver/helper_process.h. FALSE: nothing yet. */
+struct HelperReport;
+gboolean migration_report(const Migration *migration, struct HelperReport *ret);
 
 /* Goes on with what a daemon before this one has left: helpers that live are taken over; of the
  * others the outcome is told, and the names they needed are removed. Once, before anybody is

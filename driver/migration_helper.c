@@ -242,6 +242,7 @@ void migration_helper_ended(Migration *migration, gboolean success, const char *
         migration_notify(migration, MIGRATION_NOTICE_STATE, end_state(migration),
                          migration->error);
     migration->ended = TRUE;
+    migration_notify(migration, MIGRATION_NOTICE_ENDED, NULL, migration->error);
     stop_serving(migration);
     migration_stop_redialling(migration);
     g_ptr_array_remove(migration->set->migrations, migration);

@@ -238,6 +238,38 @@ void migration_keep_or_remove(Migration *migration)
     tell_broken(migration->set, migration->record->domain);
 }
 
+/* ---- what its sessions have in common ---- */
+
+static MigrationHistory history_of(const JobRecord *record)
+{
+    return record->history.begun ? record->history : (MigrationHistory){ .begun = record->begun };
+}
+
+gboolean migration_get_history(const Migration *migration, MigrationHistory *ret)
+{
+    const JobRecord *record = migration->record;
+    const GPtrArray *broken = migration->set ? migration->set->broken : NULL;
+
+    *ret = history_of(record);
+    if (record->history.begun)
+        return TRUE;
+    for (guint i = 0; record->recovers && broken && i < broken->len; i++) {
+        const JobRecord *before = g_ptr_array_index(broken, i);
+
+        if (is_domain(before, record->side, record->domain))
+            *ret = history_of(before);
+    }
+    return FALSE;
+}
+
+void migration_set_history(Migration *migration, const MigrationHistory *history)
+{
+    migration->record->history = *history;
+    migration_save(migration);
+}
+
+/* ---- broken ones that change ---- */
+
 static JobRecord *find_broken(MigrationSet *set, MigrationSide side,
                               const guint8 session[MIGRATION_SESSION_LEN])
 {
