@@ -4,5 +4,6 @@
 
 #include "cli/command.h"
 
+extern const Command command_export;
 extern const Command command_list;
 extern const Command command_top;

@@ -14,6 +14,7 @@
 static const Command *const commands[] = {
     &command_list,
     &command_top,
+    &command_export,
 };
 
 /* Errors are said once, where they are known best: not by libvirt as well. */

@@ -27,14 +27,21 @@ same() {
     fi
 }
 
-# options_of_program PROGRAM: the long options that --help shows
+# options_of_program "PROGRAM [COMMAND]": the long options that --help shows
 options_of_program() {
-    "$1" --help | sed -n 's/^ *\(-[a-zA-Z], *\)\{0,1\}\(--[a-z][a-z-]*\).*/\2/p'
+    # shellcheck disable=SC2086
+    LC_ALL=C $1 --help | sed -n 's/^ *\(-[a-zA-Z0-9], *\)\{0,1\}\(--[a-z][a-z-]*\).*/\2/p'
 }
 
 # options_of_page PAGE: the first line after each .TP of its section OPTIONS, without the roff
 options_of_page() {
     sed -n '/^\.SH OPTIONS/,/^\.SH [^O]/p' "$1" | sed -n '/^\.TP/{n;p;}' |
+        sed 's/\\-/-/g; s/\\f.//g' | grep -o -e '--[a-z][a-z-]*'
+}
+
+# options_of_command PAGE COMMAND: the same of a command's .SS
+options_of_command() {
+    sed -n "/^\.SS $2\$/,/^\.S[SH] /{/^\.TP/{n;p;}}" "$1" |
         sed 's/\\-/-/g; s/\\f.//g' | grep -o -e '--[a-z][a-z-]*'
 }
 
@@ -58,7 +65,26 @@ tests/support/migrate-table-dump --markdown > "$tmp/flags"
 grep '^|' "$srcdir/docs/flags.md" > "$tmp/flags-page"
 same "flags and parameters in docs/flags.md" "$tmp/flags" "$tmp/flags-page"
 
-if grep -n '@[a-zA-Z]*@' docs/*.[58] driver/virtpostcopyd.conf driver/*.service driver/*.socket; then
+options_of_program ./virt-postcopy > "$tmp/common"
+options_of_page docs/virt-postcopy.1 > "$tmp/common-page"
+same "common options in virt-postcopy(1)" "$tmp/common" "$tmp/common-page"
+
+LC_ALL=C ./virt-postcopy --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p' > "$tmp/commands"
+sed -n '/^\.SH COMMANDS/,/^\.SH [^C]/s/^\.SS \([a-z]*\)$/\1/p' docs/virt-postcopy.1 > "$tmp/commands-page"
+same "commands in virt-postcopy(1)" "$tmp/commands" "$tmp/commands-page"
+
+while read -r command; do
+    options_of_program "./virt-postcopy $command" | grep -vxF -f "$tmp/common" > "$tmp/options"
+    options_of_command docs/virt-postcopy.1 "$command" > "$tmp/options-page"
+    same "options of $command in virt-postcopy(1)" "$tmp/options" "$tmp/options-page"
+done < "$tmp/commands"
+
+sed -n 's/^    { "\(libvirt_[a-z_]*\)", .*/\1/p; s/.*name\[\] = "\(libvirt_[a-z_]*\)";/\1/p
+    s/.*append_head(out, "\(libvirt_[a-z_]*\)".*/\1/p' "$srcdir/cli/metrics.c" > "$tmp/metrics"
+sed -n '/^\.SH METRICS/,/^\.SH [^M]/p' docs/virt-postcopy.1 | grep -o 'libvirt_[a-z_]*' > "$tmp/metrics-page"
+same "metrics in virt-postcopy(1)" "$tmp/metrics" "$tmp/metrics-page"
+
+if grep -n '@[a-zA-Z]*@' docs/*.[158] driver/virtpostcopyd.conf driver/*.service driver/*.socket; then
     echo "FAIL: a name was not replaced"
     failures=$((failures + 1))
 fi
