@@ -31,6 +31,7 @@ void model_destination_init(ModelDestination *d, const ModelGuest *guest, guint3
         .vcpus = 4,
         .blocks = ram_blocks_new(),
         .have = g_malloc0(guest->n_pages),
+        .precopied = g_malloc0(guest->n_pages),
         .requested = g_malloc0(guest->n_pages),
         .package = g_byte_array_new(),
         .foreign = g_byte_array_new(),
@@ -46,6 +47,7 @@ void model_destination_clear(ModelDestination *d)
         qemu_stream_free(d->stream[i]);
     ram_blocks_free(d->blocks);
     g_free(d->have);
+    g_free(d->precopied);
     g_free(d->requested);
     g_byte_array_unref(d->package);
     g_byte_array_unref(d->foreign);
@@ -152,11 +154,29 @@ gboolean model_destination_step(ModelDestination *d, gsize urgent_pending)
 
 /* ---- pages ---- */
 
+/* A difference needs the page as it was when it was made. */
+static void load_delta(ModelDestination *d, guint page, const QemuPage *record)
+{
+    guint8 from = 0;
+
+    if (!model_guest_is_delta(d->guest, page, record, &from))
+        fail(d, "page %u has not its difference", page);
+    if (d->have[page] != MODEL_OLD || d->precopied[page] != from)
+        fail(d, "page %u is of generation %u, and the difference to %u", page, d->precopied[page],
+             from);
+    d->precopied[page]++;
+}
+
 static void load_old(ModelDestination *d, guint page, const QemuPage *record)
 {
+    if (record->kind == QEMU_PAGE_XBZRLE) {
+        load_delta(d, page, record);
+        return;
+    }
     if (!model_guest_is(d->guest, page, MODEL_OLD, record))
         fail(d, "page %u has not the content of the pre-copy round", page);
     d->have[page] = MODEL_OLD;
+    d->precopied[page] = 1;
 }
 
 static void place_host(ModelDestination *d, guint connection, guint host, guint n)

@@ -27,6 +27,7 @@ typedef struct {
     gboolean listening;
     gboolean is_paused;  /* until POSTCOPY_RESUME */
     guint8 *have;        /* version, by target page */
+    guint8 *precopied;   /* the same as the source's */
     guint8 *requested;   /* by first target page of a host page */
     ModelPlacing placing[MODEL_CONNECTIONS];
     guint faults[MODEL_FAULTS_MAX]; /* host pages that are waited for */

@@ -134,3 +134,33 @@ gboolean model_guest_is(const ModelGuest *guest, guint page, guint version, cons
         return got->fill == want.fill;
     return got->data_len == want.data_len && memcmp(got->data, want.data, want.data_len) == 0;
 }
+
+void model_guest_delta(const ModelGuest *guest, guint page, guint8 from, guint8 *buf,
+                       QemuPage *ret_record)
+{
+    guint64 hash = mix(((guint64)guest->seed << 32) + page * 1024 + from);
+    gsize len = 16 + hash % 500 * 8;
+
+    fill(buf, len, hash, 1);
+    buf[0] = from;
+    *ret_record = (QemuPage){
+        .block = model_guest_block_of(guest, page),
+        .offset = model_guest_offset(guest, page),
+        .kind = QEMU_PAGE_XBZRLE,
+        .data = buf,
+        .data_len = len,
+    };
+}
+
+gboolean model_guest_is_delta(const ModelGuest *guest, guint page, const QemuPage *got,
+                              guint8 *ret_from)
+{
+    guint8 buf[MODEL_RECORD_MAX];
+    QemuPage want;
+
+    if (got->kind != QEMU_PAGE_XBZRLE || got->data_len == 0)
+        return FALSE;
+    *ret_from = got->data[0];
+    model_guest_delta(guest, page, *ret_from, buf, &want);
+    return got->data_len == want.data_len && memcmp(got->data, want.data, want.data_len) == 0;
+}

@@ -49,5 +49,11 @@ gboolean model_guest_find(const ModelGuest *guest, const char *name, gsize len, 
 #define MODEL_RECORD_MAX (MODEL_PAGE + 64)
 void model_guest_record(const ModelGuest *guest, guint page, guint version, guint8 *buf,
                         QemuPage *ret_record);
+/* The same as a difference to that page before (XBZRLE): from generation `from` of it, counted from the last time it
+ * was sent whole, to the next one. And what such a record is a difference to: FALSE, it is not of that page. */
+void model_guest_delta(const ModelGuest *guest, guint page, guint8 from, guint8 *buf,
+                       QemuPage *ret_record);
+gboolean model_guest_is_delta(const ModelGuest *guest, guint page, const QemuPage *record,
+                              guint8 *ret_from);
 /* Whether a record has what is in that page. */
 gboolean model_guest_is(const ModelGuest *guest, guint page, guint version, const QemuPage *record);

@@ -79,23 +79,39 @@ static void end_section(ModelSource *s)
     w->in_section = FALSE;
 }
 
-static void put_record(ModelSource *s, guint connection, guint page, guint version)
+static void write_record(ModelSource *s, guint connection, const QemuPage *record)
 {
     ModelWriter *w = &s->writer[connection];
-    guint8 buf[MODEL_RECORD_MAX];
-    QemuPage record;
     gboolean same;
 
-    model_guest_record(s->guest, page, version, buf, &record);
     if (connection == MODEL_MAIN && !w->in_section) {
         qemu_put_section(w->out, QEMU_SECTION_PART, RAM_ID);
         w->in_section = TRUE;
     }
-    same = w->last_block == (gint)record.block;
-    qemu_put_page(w->out, &record, same ? NULL : ram_blocks_get(s->blocks, record.block));
-    if (record.data_len > 0)
-        g_byte_array_append(w->out, record.data, record.data_len);
-    w->last_block = record.block;
+    same = w->last_block == (gint)record->block;
+    qemu_put_page(w->out, record, same ? NULL : ram_blocks_get(s->blocks, record->block));
+    if (record->data_len > 0)
+        g_byte_array_append(w->out, record->data, record->data_len);
+    w->last_block = record->block;
+}
+
+static void put_record(ModelSource *s, guint connection, guint page, guint version)
+{
+    guint8 buf[MODEL_RECORD_MAX];
+    QemuPage record;
+
+    model_guest_record(s->guest, page, version, buf, &record);
+    write_record(s, connection, &record);
+}
+
+static void put_delta(ModelSource *s, guint page)
+{
+    guint8 buf[MODEL_RECORD_MAX];
+    QemuPage record;
+
+    model_guest_delta(s->guest, page, s->precopied[page]++, buf, &record);
+    write_record(s, MODEL_MAIN, &record);
+    s->deltas++;
 }
 
 static void put_setup(ModelSource *s)
@@ -114,10 +130,15 @@ static void put_setup(ModelSource *s)
 
 static void put_precopy(ModelSource *s)
 {
-    guint page = g_rand_int_range(s->rand, 0, s->guest->n_pages);
+    guint pages = s->delta_percent ? MIN(s->guest->n_pages, 20) : s->guest->n_pages;
+    guint page = g_rand_int_range(s->rand, 0, pages);
 
-    put_record(s, MODEL_MAIN, page, MODEL_OLD);
-    s->precopied[page] = 1;
+    if (s->precopied[page] && s->precopied[page] < G_MAXUINT8 && chance(s, s->delta_percent)) {
+        put_delta(s, page);
+    } else {
+        put_record(s, MODEL_MAIN, page, MODEL_OLD);
+        s->precopied[page] = 1;
+    }
     if (chance(s, 5))
         end_section(s);
     if (--s->precopy_pages == 0)
@@ -231,10 +252,15 @@ static void put_foreign(ModelSource *s)
     if (s->foreign_between)
         end_section(s);
     s->foreign_block = w->in_section ? w->last_block : -1;
-    if (w->in_section)
+    if (w->in_section && s->foreign_delta) {
+        bytes_put_u64(s->foreign, QEMU_RAM_XBZRLE | QEMU_RAM_CONTINUE);
+        bytes_put_u8(s->foreign, 1);
+        bytes_put_u16(s->foreign, 100);
+    } else if (w->in_section) {
         bytes_put_u64(s->foreign, 0x800);
-    else
+    } else {
         bytes_put_u8(s->foreign, 0x55);
+    }
     for (guint i = 0; i < 5000; i++)
         bytes_put_u8(s->foreign, g_rand_int(s->rand));
     g_byte_array_append(w->out, s->foreign->data, s->foreign->len);

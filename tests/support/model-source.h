@@ -43,16 +43,19 @@ typedef struct {
     ModelPreempt preempt;
     guint duplicate_percent; /* of host pages are sent again */
     guint precopy_pages;     /* target pages sent before the switch */
+    guint delta_percent;     /* of those that were sent before come as differences */
     guint foreign_at;        /* post-copy pages before something unknown is sent; 0: never */
     gboolean foreign_between; /* outside of RAM's section */
     gboolean foreign_in_host_page; /* even then */
+    gboolean foreign_delta;  /* a page as a difference, which has no place there */
 
     RamBlocks *blocks;
     ModelPhase phase;
     ModelWriter writer[MODEL_CONNECTIONS];
     guint8 *dirty;       /* by target page */
     guint n_dirty;
-    guint8 *precopied;   /* sent in the pre-copy round */
+    guint8 *precopied;   /* sent before the switch: how often since it was sent whole */
+    guint deltas;        /* sent */
     guint scan;
     GQueue requests;     /* of first target pages of host pages, as pointers */
     guint sent;          /* target pages in post-copy */

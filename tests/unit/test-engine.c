@@ -58,6 +58,8 @@ typedef struct {
     gboolean foreign;
     gboolean in_section; /* that is where it comes */
     gboolean in_host_page;
+    gboolean foreign_delta;
+    guint delta_percent;
     gboolean no_lane;
 } Kind;
 
@@ -88,11 +90,15 @@ static void prepare(EnginePair *pair, const Kind *kind, GRand *rand)
     guint pages = source->guest->n_pages;
 
     source->precopy_pages = g_rand_int_range(rand, 0, 3) ? g_rand_int_range(rand, 0, 200) : 0;
+    if (kind->delta_percent)
+        source->precopy_pages = 300;
+    source->delta_percent = kind->delta_percent;
     source->duplicate_percent = g_rand_boolean(rand) ? kind->duplicate_percent : 0;
     if (kind->foreign) {
         source->foreign_at = g_rand_int_range(rand, 1, MIN(pages, 250));
         source->foreign_between = !kind->in_section;
         source->foreign_in_host_page = kind->in_host_page;
+        source->foreign_delta = kind->foreign_delta;
     }
     pair->cuts_left = kind->cuts ? g_rand_int_range(rand, 0, kind->cuts + 1) : 0;
     pair->qemu_destination.requests_left = g_rand_int_range(rand, 0, 60);
@@ -338,6 +344,42 @@ static void compressed_pages_arrive_whatever_method_and_threads(void **state)
     }
 }
 
+/* What is left of the pre-copy round has every difference in it, each once and in its place. */
+static void assert_differences_are_in_place(const EnginePair *pair, const char *what, guint seed)
+{
+    const ModelSource *source = &pair->qemu_source;
+    const ModelDestination *destination = &pair->qemu_destination;
+
+    assert_complete(pair, what, seed);
+    assert_true(source->deltas > 0);
+    for (guint i = 0; i < source->guest->n_pages; i++) {
+        if (destination->have[i] == MODEL_OLD &&
+            source->precopied[i] != destination->precopied[i])
+            fail_msg("%s, seed %u: page %u is of generation %u, at the source %u", what, seed, i,
+                     destination->precopied[i], source->precopied[i]);
+    }
+}
+
+static void pages_sent_as_differences_before_the_switch_stay_in_order(void **state)
+{
+    g_autoptr(CompressWorker) worker = worker_of(2);
+    const Kind kinds[] = {
+        { SMALL, .delta_percent = 80 },
+        { HUGE, .delta_percent = 80 },
+        { SMALL, .delta_percent = 80, .preempt = MODEL_PREEMPT_OLD },
+        { SMALL, .delta_percent = 80, .preempt = MODEL_PREEMPT_NEW, .cuts = 20 },
+        { SMALL, .delta_percent = 80, .compress = OUTGOING_COMPRESS_ON, .worker = worker,
+          .methods = SESSION_FEATURE_ZLIB },
+        { SMALL, .delta_percent = 80, .no_lane = TRUE },
+        { SMALL, .delta_percent = 80, .recoveries = 2 },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        for (guint seed = 1; seed <= seeds(8); seed++)
+            run_seed(&kinds[i], "differences", seed * 1000 + i, assert_differences_are_in_place);
+    }
+}
+
 /* Neither QEMU notices. */
 static void cut_connections_lose_no_page_and_place_none_twice(void **state)
 {
@@ -431,6 +473,15 @@ static void what_is_not_understood_is_passed_on_after_the_pages(void **state)
                 "huge, unknown record", seeds(10));
 }
 
+/* QEMU does not do that. If one did, the page it is a difference to must not come after it. */
+static void a_difference_after_the_switch_is_passed_on_after_the_pages(void **state)
+{
+    run_foreign(&(Kind){ ONE, .foreign = TRUE, .in_section = TRUE, .foreign_delta = TRUE },
+                "one block, difference", seeds(4));
+    run_foreign(&(Kind){ SMALL, .foreign = TRUE, .in_section = TRUE, .foreign_delta = TRUE },
+                "small, difference", seeds(4));
+}
+
 static void without_a_preempt_channel_everything_is_passed_on(void **state)
 {
     run_kind(&(Kind){ SMALL, .no_lane = TRUE }, "small, transparent", seeds(4));
@@ -447,8 +498,10 @@ int main(void)
         cmocka_unit_test(a_recovery_loses_no_page_of_a_preempt_connection),
         cmocka_unit_test(compressed_background_pages_arrive),
         cmocka_unit_test(compressed_pages_arrive_whatever_method_and_threads),
+        cmocka_unit_test(pages_sent_as_differences_before_the_switch_stay_in_order),
         cmocka_unit_test(cut_connections_lose_no_page_and_place_none_twice),
         cmocka_unit_test(what_is_not_understood_is_passed_on_after_the_pages),
+        cmocka_unit_test(a_difference_after_the_switch_is_passed_on_after_the_pages),
         cmocka_unit_test(without_a_preempt_channel_everything_is_passed_on),
     };
 
