@@ -99,6 +99,8 @@ static void take_registration(const Watch *watch, Proxy *proxy, const RpcFrame *
     if (!client)
         client = add_client(watch->events, proxy);
     event_client_add(client, callback, &watch->filter);
+    log_debug(&log, "monitor events: callback %d, for 0x%x of ours", callback,
+              watch->filter.kinds);
 }
 
 static void on_registered(Proxy *proxy, RpcFrame *reply, gpointer data)
