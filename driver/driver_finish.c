@@ -6,6 +6,7 @@
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
 
+#include "driver/driver_preflight.h"
 #include "driver/driver_priv.h"
 #include "driver/recovery.h"
 #include "driver/rpc_error.h"
@@ -48,6 +49,11 @@ static void begin_resume(DriverJob *job)
     driver_job_forward(job, on_resume_begun);
 }
 
+static void begin_anew(DriverJob *job)
+{
+    driver_job_forward(job, NULL);
+}
+
 void driver_migrate_begin3(DriverJob *job)
 {
     const char *problem = driver_flags_problem(migrate_call_flags(job->call));
@@ -61,7 +67,7 @@ void driver_migrate_begin3(DriverJob *job)
         driver_resume_after(job, MIGRATION_SIDE_SOURCE, migrate_call_domain(job->call),
                             begin_resume);
     else
-        driver_job_forward(job, NULL);
+        driver_preflight(job, begin_anew);
 }
 
 /* ---- Confirm ---- */

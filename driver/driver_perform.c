@@ -8,6 +8,7 @@
 #include <libvirt/virterror.h>
 #include <unistd.h>
 
+#include "driver/driver_preflight.h"
 #include "driver/driver_priv.h"
 #include "driver/p2p.h"
 #include "driver/recovery.h"
@@ -247,7 +248,7 @@ static void perform_peer(DriverJob *job)
     if (driver_job_is_resume(job))
         driver_resume_after(job, MIGRATION_SIDE_SOURCE, migrate_call_domain(job->call), open_peer);
     else
-        open_peer(job);
+        driver_preflight(job, open_peer);
 }
 
 void driver_migrate_perform3(DriverJob *job)

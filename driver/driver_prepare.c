@@ -7,6 +7,7 @@
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
 
+#include "driver/driver_preflight.h"
 #include "driver/driver_priv.h"
 #include "driver/rpc_xdr.h"
 #include "util/log.h"
@@ -202,5 +203,5 @@ void driver_migrate_prepare3(DriverJob *job)
     else if (driver_job_is_resume(job))
         prepare_resume(job);
     else
-        ask_capabilities(job);
+        driver_preflight(job, ask_capabilities);
 }

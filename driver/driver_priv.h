@@ -39,7 +39,7 @@ typedef struct DriverJob {
     char *error;          /* what to tell the user instead of libvirtd's own words, or NULL */
     gint64 try_until;     /* see driver_resume_again(); 0: not tried yet */
     ProxyReplyFunc again;
-    void (*next)(struct DriverJob *job); /* see driver_resume_after() */
+    void (*next)(struct DriverJob *job); /* of driver_resume_after(), driver_preflight() */
 } DriverJob;
 
 /* An entry for a call of a post-copy migration, decoded already; takes the job. */

@@ -216,6 +216,17 @@ void migrate_call_clear_cancelled(MigrateCall *call)
         *at = 0;
 }
 
+GByteArray *migrate_call_domain_args(const MigrateCall *call, guint32 flags, GError **error)
+{
+    const remote_dom *dom = field_at(call, call->procedure->dom);
+    remote_get_max_speed args = { .flags = flags };
+
+    g_assert(dom);
+    args.dom = *dom; /* borrowed */
+    return rpc_xdr_encode((xdrproc_t)xdr_remote_get_max_speed, &args, "a call for the domain",
+                          error);
+}
+
 static remote_param *param_find(const remote_params *params, const char *name,
                                 remote_param_type type)
 {

@@ -58,6 +58,10 @@ void migrate_call_clear_cancelled(MigrateCall *call);
 /* The domain's name as the call's domain argument or dname says, or NULL (Prepare without one). */
 const char *migrate_call_domain(const MigrateCall *call);
 
+/* The arguments, in XDR, of a procedure that takes that domain argument and flags, such as
+ * DOMAIN_GET_XML_DESC. The call must not be a Prepare or Finish, which have none. */
+GByteArray *migrate_call_domain_args(const MigrateCall *call, guint32 flags, GError **error);
+
 const char *migrate_call_text(const MigrateCall *call, MigrateText text);
 
 /* value NULL removes it. FALSE if the call has no place for such a value. */
