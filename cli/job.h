@@ -49,7 +49,7 @@ const char *job_type_name(int type);         /* "running", "completed", ...: for
 
 guint64 job_total(const Job *job); /* bytes, of memory and disks */
 guint64 job_remaining(const Job *job);
-guint64 job_transferred(const Job *job);
+guint64 job_transferred(const Job *job); /* on the wire, all channels */
 double job_progress(const Job *job);                    /* 0 to 1; 1 when nothing is left */
 guint64 job_rate(const Job *job);                       /* bytes a second; 0: not known */
 gboolean job_eta(const Job *job, guint64 *ret_seconds); /* FALSE: not known */

@@ -62,7 +62,7 @@ static char *cell_p99(const Job *job)
 
 static char *cell_peer(const Job *job)
 {
-    return words_or_none(job_text(job, "postcopy.peer"));
+    return words_peer(job);
 }
 
 static const struct {

@@ -47,6 +47,8 @@ static const Metric metrics[] = {
       VIR_DOMAIN_JOB_DISK_PROCESSED },
     { "libvirt_domain_job_info_file_remaining_bytes", "gauge",
       "Of the disks, what the job still has to move", VIR_DOMAIN_JOB_DISK_REMAINING },
+    { "libvirt_domain_postcopy_remaining_bytes", "gauge",
+      "Memory that is not on the other host yet, from the switch-over on", "postcopy.remaining" },
     { "libvirt_domain_postcopy_channels", "gauge", "Connections between the two helpers",
       "postcopy.channels" },
     { "libvirt_domain_postcopy_sent_bytes_total", "counter", "Bytes sent on a channel, with TLS",

@@ -73,9 +73,9 @@ char *top_view_bar(double fraction, gsize columns)
 
 static char *describe_peer(const Job *job)
 {
-    const char *peer = job_text(job, "postcopy.peer");
+    g_autofree char *peer = words_peer(job);
 
-    switch (peer && *peer ? job_side(job) : JOB_SIDE_UNKNOWN) {
+    switch (job_text(job, "postcopy.peer") ? job_side(job) : JOB_SIDE_UNKNOWN) {
     case JOB_SIDE_SOURCE:
         return g_strdup_printf(_("to %1$s"), peer);
     case JOB_SIDE_DESTINATION:

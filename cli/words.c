@@ -4,6 +4,7 @@
 #include "cli/words.h"
 
 #include <glib/gi18n.h>
+#include <string.h>
 
 #define NOT_KNOWN "-"
 
@@ -40,6 +41,18 @@ char *words_percent(double fraction)
     guint percent = (guint)(fraction * 100);
 
     return g_strdup_printf("%u%%", MIN(percent, 100));
+}
+
+/* "O=Example,CN=hostb.example.com": the last part is what people call it. */
+char *words_peer(const Job *job)
+{
+    const char *peer = job_text(job, "postcopy.peer");
+    const char *name = peer ? g_strrstr(peer, "CN=") : NULL;
+
+    if (!name || (name > peer && name[-1] != ','))
+        return words_or_none(peer);
+    name += strlen("CN=");
+    return strcspn(name, ",\\") > 0 ? g_strndup(name, strcspn(name, ",\\")) : words_or_none(peer);
 }
 
 char *words_link(const Job *job)

@@ -9,6 +9,7 @@
 const char *words_side(JobSide side);
 char *words_phase(const Job *job); /* the helper's phase; of a job that has ended, how */
 char *words_percent(double fraction); /* "100%" only of all of it */
+char *words_peer(const Job *job);  /* a certificate's common name where the peer is a whole one */
 char *words_link(const Job *job);  /* "up", "lost" */
 
 /* "-" in place of what is not known. */

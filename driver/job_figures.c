@@ -303,6 +303,16 @@ static void field_link_lost_time(JobParams *params, const char *field, const Job
     add_ull(params, field, (guint64)f->lost_us / 1000);
 }
 
+/* Of RAM, from the switch-over on. libvirt's memory_remaining at the source is what QEMU has not handed
+ * over yet: what the helper holds and has not sent is missing in it. */
+static void field_remaining(JobParams *params, const char *field, const JobFigures *f)
+{
+    const JobCounters *c = &f->counters;
+
+    if (c->pages_normal + c->pages_zero > 0 || c->ram_remaining_bytes > 0)
+        add_ull(params, field, c->ram_remaining_bytes);
+}
+
 static void field_compression_ratio(JobParams *params, const char *field, const JobFigures *f)
 {
     const JobCounters *c = &f->counters;
@@ -392,6 +402,7 @@ static const struct {
     { "postcopy.block_time", field_block_time },
     { "postcopy.rate", field_rate },
     { "postcopy.rtt", field_rtt_us },
+    { "postcopy.remaining", field_remaining },
     { "postcopy.compression_ratio", field_compression_ratio },
 };
 

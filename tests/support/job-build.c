@@ -72,7 +72,7 @@ static JobBuild *build_common(int operation)
     job_build_text(build, "postcopy.features", "ram,zstd,resume");
     job_build_uint(build, "postcopy.channels", 2);
     job_build_number(build, "postcopy.main.bytes_sent", 1300 * MIB);
-    job_build_number(build, "postcopy.main.bytes_received", 123456);
+    job_build_number(build, "postcopy.main.bytes_received", 1300 * MIB);
     job_build_number(build, "postcopy.preempt.bytes_sent", 700000);
     job_build_number(build, "postcopy.preempt.bytes_received", 1500);
     job_build_number(build, "postcopy.requests", 150);
@@ -105,7 +105,7 @@ JobBuild *job_build_destination(void)
     JobBuild *build = build_common(VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN);
 
     job_build_text(build, "postcopy.phase", "running");
-    job_build_text(build, "postcopy.peer", "hosta.example.com");
+    job_build_text(build, "postcopy.peer", "O=Example,CN=hosta.example.com");
     job_build_number(build, "postcopy.requests_outstanding", 3);
     job_build_number(build, "postcopy.latency_avg", 1000);
     job_build_number(build, "postcopy.latency_p50", 1024);

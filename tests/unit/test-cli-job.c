@@ -86,6 +86,18 @@ static void progress_is_what_is_not_left(void **state)
     assert_int_equal(seconds, 50);
 }
 
+static void what_the_helper_holds_is_not_done_yet(void **state)
+{
+    JobBuild *build = job_build_source();
+    g_autoptr(Job) job = NULL;
+
+    job_build_number(build, "disk_remaining", 1024);
+    job_build_number(build, "postcopy.remaining", (guint64)1024 << 20);
+    job = job_build_end(build, "vm", VIR_DOMAIN_JOB_UNBOUNDED);
+    assert_int_equal(job_remaining(job), ((guint64)1024 << 20) + 1024);
+    assert_int_equal(job_transferred(job), ((guint64)1300 << 20) + 700000);
+}
+
 static void nothing_known_is_nothing_done(void **state)
 {
     JobBuild *build = job_build_new();
@@ -143,6 +155,7 @@ int main(void)
         cmocka_unit_test(the_side_is_the_operations),
         cmocka_unit_test(fields_are_read_whatever_their_type),
         cmocka_unit_test(progress_is_what_is_not_left),
+        cmocka_unit_test(what_the_helper_holds_is_not_done_yet),
         cmocka_unit_test(nothing_known_is_nothing_done),
         cmocka_unit_test(the_histogram_is_read_bucket_by_bucket),
         cmocka_unit_test(what_is_no_histogram_reads_as_an_empty_one),
