@@ -4,6 +4,7 @@
 
 #include "cli/command.h"
 
+extern const Command command_check;
 extern const Command command_export;
 extern const Command command_list;
 extern const Command command_top;

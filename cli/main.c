@@ -12,6 +12,7 @@
 #include "cli/commands.h"
 
 static const Command *const commands[] = {
+    &command_check,
     &command_list,
     &command_top,
     &command_export,

@@ -7,6 +7,7 @@
 #include <glib/gi18n.h>
 #include <libvirt/virterror.h>
 
+#include "driver/check_port.h"
 #include "driver/driver_priv.h"
 #include "driver/driver_events.h"
 #include "driver/driver_open.h"
@@ -144,10 +145,13 @@ const ProxyHooks *driver_hooks(void)
     return &hooks;
 }
 
-static void on_recovery_call(int fd, const char *address,
-                             const guint8 session[MIGRATION_SESSION_LEN], gpointer data)
+static void on_port_call(int fd, SessionPurpose purpose, const char *address,
+                         const guint8 session[MIGRATION_SESSION_LEN], gpointer data)
 {
-    recovery_port_take(data, fd, address, session);
+    if (purpose == SESSION_FOR_RPC)
+        recovery_port_take(data, fd, address, session);
+    else
+        check_port_take(data, fd, address);
 }
 
 static void on_notice(Migration *migration, MigrationNotice notice, const char *detail,
@@ -176,7 +180,7 @@ Driver *driver_new(const Settings *settings, GError **error)
     driver->stats = driver_stats_new(driver->accounts);
     migration_set_on_notice(driver->set, on_notice, driver);
     driver->recoveries = recovery_set_new(driver);
-    driver->port = session_port_new(driver->set, on_recovery_call, driver, error);
+    driver->port = session_port_new(driver->set, on_port_call, driver, error);
     if (!driver->port)
         return NULL;
     /* Last: the port was free, so no other daemon has these helpers. */

@@ -17,6 +17,7 @@ struct Driver {
     struct RecoverySet *recoveries; /* driver/recovery.h */
     GPtrArray *recovery_clients;    /* driver/recovery_client.h */
     guint recovery_callers;         /* driver/recovery_port.h: not let in yet */
+    guint check_callers;            /* driver/check_port.h */
     GCancellable *stopped;          /* cancelled when it goes */
 };
 

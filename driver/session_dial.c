@@ -53,7 +53,7 @@ static int keepalives(const Settings *settings, SessionPurpose purpose)
     int count = (int)settings->keepalive_count;
     int wanted = (int)(settings->reconnect_timeout / settings->keepalive_interval);
 
-    if (purpose == SESSION_FOR_CHANNEL)
+    if (purpose != SESSION_FOR_RPC)
         return count;
     return settings->reconnect_timeout == 0 ? KEEPALIVES_MAX : CLAMP(wanted, count, KEEPALIVES_MAX);
 }
@@ -170,13 +170,17 @@ static void on_connected(GObject *source, GAsyncResult *result, gpointer data)
                                     dial->late, on_preamble_sent, g_steal_pointer(&task));
 }
 
+static const char *const magics[] = {
+    [SESSION_FOR_CHANNEL] = SESSION_PREAMBLE_MAGIC,
+    [SESSION_FOR_RPC] = SESSION_PREAMBLE_MAGIC_RPC,
+    [SESSION_FOR_CHECK] = SESSION_PREAMBLE_MAGIC_CHECK,
+};
+
 void session_dial(const Settings *settings, const MigrationUri *uri, SessionPurpose purpose,
                   GAsyncReadyCallback callback, gpointer data)
 {
     g_autoptr(GTask) task = g_task_new(NULL, NULL, callback, data);
     g_autoptr(GSocketClient) client = g_socket_client_new();
-    const char *magic =
-        purpose == SESSION_FOR_RPC ? SESSION_PREAMBLE_MAGIC_RPC : SESSION_PREAMBLE_MAGIC;
     Dial *dial = g_new0(Dial, 1);
 
     dial->settings = settings;
@@ -184,7 +188,7 @@ void session_dial(const Settings *settings, const MigrationUri *uri, SessionPurp
     dial->peer = g_strdup_printf(_("%s port %u"), uri->host, uri->port);
     dial->late = g_cancellable_new();
     dial->deadline = g_timeout_add_seconds(settings->connect_timeout, on_deadline, dial);
-    memcpy(dial->preamble, magic, SESSION_PREAMBLE_MAGIC_LEN);
+    memcpy(dial->preamble, magics[purpose], SESSION_PREAMBLE_MAGIC_LEN);
     memcpy(dial->preamble + SESSION_PREAMBLE_MAGIC_LEN, uri->session, MIGRATION_SESSION_LEN);
     g_task_set_task_data(task, dial, dial_free);
     g_socket_client_set_enable_proxy(client, FALSE);

@@ -18,6 +18,7 @@ typedef enum {
 typedef enum {
     SESSION_FOR_CHANNEL, /* for the session's helper */
     SESSION_FOR_RPC,     /* for the daemon: see driver/recovery_port.h */
+    SESSION_FOR_CHECK,   /* for the daemon, of no session: see driver/check_port.h */
 } SessionPurpose;
 
 /* Connects within settings' connect_timeout and does the routing step. */

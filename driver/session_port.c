@@ -18,7 +18,7 @@
 
 struct SessionPort {
     MigrationSet *set;
-    SessionPortRpcFunc rpc;
+    SessionPortFunc func;
     gpointer data;
     GSocketListener *listener;
     GCancellable *stopped;
@@ -33,7 +33,7 @@ typedef struct {
     char *address;
     guint8 preamble[SESSION_PREAMBLE_LEN];
     guint8 answer;
-    gboolean for_rpc;
+    SessionPurpose purpose;
     Migration *migration; /* or NULL */
 } Caller;
 
@@ -80,18 +80,32 @@ static void on_answered(GObject *source, GAsyncResult *result, gpointer data)
         log_error(NULL, "migration port: %s: %m", caller->address);
         return;
     }
-    session_socket_tune(fd, migration_set_settings(caller->port->set),
-                        caller->for_rpc ? SESSION_FOR_RPC : SESSION_FOR_CHANNEL);
-    if (caller->for_rpc)
-        caller->port->rpc(autofd_steal(&fd), caller->address, session_of(caller),
-                          caller->port->data);
-    else
+    session_socket_tune(fd, migration_set_settings(caller->port->set), caller->purpose);
+    if (caller->purpose == SESSION_FOR_CHANNEL)
         migration_accept_peer(caller->migration, autofd_steal(&fd), caller->address);
+    else
+        caller->port->func(autofd_steal(&fd), caller->purpose, caller->address,
+                           session_of(caller), caller->port->data);
 }
 
-static gboolean has_magic(const Caller *caller, const char *magic)
+static gboolean read_magic(Caller *caller)
 {
-    return memcmp(caller->preamble, magic, SESSION_PREAMBLE_MAGIC_LEN) == 0;
+    static const struct {
+        const char *magic;
+        SessionPurpose purpose;
+    } rows[] = {
+        { SESSION_PREAMBLE_MAGIC, SESSION_FOR_CHANNEL },
+        { SESSION_PREAMBLE_MAGIC_RPC, SESSION_FOR_RPC },
+        { SESSION_PREAMBLE_MAGIC_CHECK, SESSION_FOR_CHECK },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        if (memcmp(caller->preamble, rows[i].magic, SESSION_PREAMBLE_MAGIC_LEN) == 0) {
+            caller->purpose = rows[i].purpose;
+            return TRUE;
+        }
+    }
+    return FALSE;
 }
 
 static SessionAnswer find_migration(Caller *caller)
@@ -115,10 +129,22 @@ static SessionAnswer find_record(const Caller *caller)
                : SESSION_ANSWER_UNKNOWN;
 }
 
+static SessionAnswer find_target(Caller *caller)
+{
+    switch (caller->purpose) {
+    case SESSION_FOR_RPC:
+        return find_record(caller);
+    case SESSION_FOR_CHECK:
+        return SESSION_ANSWER_GO;
+    default:
+        return find_migration(caller);
+    }
+}
+
 /* Whom the preamble means; the answer says it to the caller. */
 static void route(Caller *caller)
 {
-    SessionAnswer answer = caller->for_rpc ? find_record(caller) : find_migration(caller);
+    SessionAnswer answer = find_target(caller);
 
     if (answer == SESSION_ANSWER_UNKNOWN)
         log_warning(NULL, "migration port: %s asked for a session that is not here",
@@ -145,9 +171,7 @@ static void on_preamble(GObject *source, GAsyncResult *result, gpointer data)
                     error->message);
         return;
     }
-    caller->for_rpc = has_magic(caller, SESSION_PREAMBLE_MAGIC_RPC);
-    if (n < sizeof caller->preamble ||
-        (!caller->for_rpc && !has_magic(caller, SESSION_PREAMBLE_MAGIC))) {
+    if (n < sizeof caller->preamble || !read_magic(caller)) {
         log_warning(NULL,
                     "migration port: %s does not speak this protocol (its first %zu bytes are no "
                     "preamble)",
@@ -218,7 +242,7 @@ static void accept_next(SessionPort *port)
     g_socket_listener_accept_async(port->listener, port->stopped, on_accepted, port);
 }
 
-SessionPort *session_port_new(MigrationSet *set, SessionPortRpcFunc rpc, gpointer data,
+SessionPort *session_port_new(MigrationSet *set, SessionPortFunc func, gpointer data,
                               GError **error)
 {
     const Settings *settings = migration_set_settings(set);
@@ -242,7 +266,7 @@ SessionPort *session_port_new(MigrationSet *set, SessionPortRpcFunc rpc, gpointe
     }
     port = g_new0(SessionPort, 1);
     port->set = set;
-    port->rpc = rpc;
+    port->func = func;
     port->data = data;
     port->listener = g_steal_pointer(&listener);
     port->stopped = g_cancellable_new();

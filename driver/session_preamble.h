@@ -12,6 +12,8 @@
 #define SESSION_PREAMBLE_MAGIC "virt-postcopy/1\n"
 /* For the daemon itself: libvirt's RPC, to recover that session's domain (driver/recovery_port.h). */
 #define SESSION_PREAMBLE_MAGIC_RPC "virt-postcopy/1r"
+/* For the daemon as well: a check of the way to it, of no session (driver/check_port.h). */
+#define SESSION_PREAMBLE_MAGIC_CHECK "virt-postcopy/1c"
 #define SESSION_PREAMBLE_MAGIC_LEN 16
 #define SESSION_PREAMBLE_LEN (SESSION_PREAMBLE_MAGIC_LEN + MIGRATION_SESSION_LEN)
 

@@ -142,6 +142,18 @@ GArray *hugepages_look(const char *root)
     return pools;
 }
 
+guint64 hugepages_default_kib(const char *root)
+{
+    g_autofree char *text = NULL;
+    const char *size;
+    gsize len;
+
+    if (!preflight_read(root, "/proc/meminfo", PROC_MAX, &text, &len, NULL, NULL))
+        return 0;
+    size = find_line(text, "Hugepagesize:");
+    return size ? g_ascii_strtoull(size, NULL, 10) : 0;
+}
+
 void hugepages_judge_host(GPtrArray *findings, const GArray *pools)
 {
     g_autoptr(GString) text = g_string_new(NULL);

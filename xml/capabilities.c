@@ -134,6 +134,49 @@ gboolean capabilities_qemu_owner(const char *xml, QemuOwner *ret_owner, GError *
     return parse_label(text, ret_owner, error);
 }
 
+static const xmlNode *find_host(const xmlDoc *doc, const char *child)
+{
+    const xmlNode *host = xml_element(xmlDocGetRootElement((xmlDoc *)doc)->children, "host");
+
+    return host ? xml_element(host->children, child) : NULL;
+}
+
+char *capabilities_host_uuid(const char *xml, GError **error)
+{
+    g_autoptr(xmlDoc) doc = xml_document_parse(xml, "capabilities", error);
+    const xmlNode *uuid;
+
+    if (!doc)
+        return NULL;
+    uuid = find_host(doc, "uuid");
+    if (uuid)
+        return xml_text(uuid);
+    g_set_error(error, XML_ERROR, XML_ERROR_MISSING, _("capabilities XML: the host has no UUID"));
+    return NULL;
+}
+
+GArray *capabilities_page_sizes(const char *xml, GError **error)
+{
+    g_autoptr(xmlDoc) doc = xml_document_parse(xml, "capabilities", error);
+    const xmlNode *cpu;
+    GArray *sizes;
+
+    if (!doc)
+        return NULL;
+    sizes = g_array_new(FALSE, FALSE, sizeof(guint64));
+    cpu = find_host(doc, "cpu");
+    for (const xmlNode *pages = cpu ? xml_element(cpu->children, "pages") : NULL; pages;
+         pages = xml_element(pages->next, "pages")) {
+        g_autofree char *text = (char *)xmlGetNoNsProp(pages, (const xmlChar *)"size");
+        guint64 kib;
+
+        /* libvirt says them in KiB */
+        if (text && g_ascii_string_to_unsigned(text, 10, 1, G_MAXUINT32, &kib, NULL))
+            g_array_append_val(sizes, kib);
+    }
+    return sizes;
+}
+
 gboolean domain_xml_qemu_owner(const char *xml, gboolean *ret_found, QemuOwner *ret_owner,
                                GError **error)
 {

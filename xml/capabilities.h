@@ -28,6 +28,13 @@ typedef struct {
  * XML_ERROR_MISSING: no dac model; XML_ERROR_VALUE: no such user or group. */
 gboolean capabilities_qemu_owner(const char *xml, QemuOwner *ret_owner, GError **error);
 
+/* host/uuid; XML_ERROR_MISSING without one. */
+char *capabilities_host_uuid(const char *xml, GError **error);
+
+/* host/cpu/pages: the sizes of pages that the host has, in KiB (guint64 elements); empty if it does not
+ * say. */
+GArray *capabilities_page_sizes(const char *xml, GError **error);
+
 /* A domain's own owner, if its XML sets one: seclabel[model='dac'] with type 'static' and a label.
  * Otherwise (none, type 'dynamic' or 'none') ret_found is FALSE, owner untouched, and QEMU runs
  * as the host's default. */

@@ -89,8 +89,8 @@ static Settings *make_settings(const Fixture *f, const char *more)
     return settings;
 }
 
-static void on_rpc(int fd, const char *address, const guint8 session[MIGRATION_SESSION_LEN],
-                   gpointer data)
+static void on_rpc(int fd, SessionPurpose purpose, const char *address,
+                   const guint8 session[MIGRATION_SESSION_LEN], gpointer data)
 {
     Fixture *f = data;
 

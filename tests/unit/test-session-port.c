@@ -31,6 +31,7 @@ typedef struct {
     int fd;
     GError *error;
     guint rpc_calls;
+    SessionPurpose purpose;
     guint8 rpc_session[MIGRATION_SESSION_LEN];
 } Fixture;
 
@@ -99,14 +100,15 @@ static gboolean on_wait_over(gpointer data)
             fail_msg("not in %d seconds: %s", WAIT_S, #condition);          \
     } while (0)
 
-static void on_rpc(int fd, const char *address, const guint8 session[MIGRATION_SESSION_LEN],
-                   gpointer data)
+static void on_call(int fd, SessionPurpose purpose, const char *address,
+                    const guint8 session[MIGRATION_SESSION_LEN], gpointer data)
 {
     Fixture *f = data;
 
     assert_true(fd >= 0);
     close(fd);
     memcpy(f->rpc_session, session, MIGRATION_SESSION_LEN);
+    f->purpose = purpose;
     f->rpc_calls++;
 }
 
@@ -130,7 +132,7 @@ static void start(Fixture *f)
 
     f->set = migration_set_new(f->settings, &error);
     assert_non_null(f->set);
-    f->port = session_port_new(f->set, on_rpc, f, &error);
+    f->port = session_port_new(f->set, on_call, f, &error);
     if (!f->port)
         fail_msg("%s", error->message);
     migration_set_adopt(f->set);
