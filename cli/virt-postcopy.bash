@@ -87,7 +87,7 @@ _virt_postcopy() {
         _virt_postcopy_reply "$current" < <(_virt_postcopy_domains)
         return
         ;;
-    -t | --textfile)
+    -t | --textfile | -f | --config)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         return
