@@ -56,13 +56,14 @@ static void begin_anew(DriverJob *job)
 
 void driver_migrate_begin3(DriverJob *job)
 {
-    const char *problem = driver_flags_problem(migrate_call_flags(job->call));
+    g_autoptr(GError) error = NULL;
 
-    if (problem) {
-        driver_job_refuse(job, VIR_ERR_ARGUMENT_UNSUPPORTED, problem);
+    if (!driver_options_check(job, TRUE, &error)) {
+        driver_job_refuse_error(job, error);
         return;
     }
-    driver_job_strip(job);
+    driver_options_log(job);
+    driver_options_strip(job);
     if (driver_job_is_resume(job))
         driver_resume_after(job, MIGRATION_SIDE_SOURCE, migrate_call_domain(job->call),
                             begin_resume);
@@ -109,7 +110,7 @@ void driver_migrate_confirm3(DriverJob *job)
         answer_failed(job);
         return;
     }
-    driver_job_strip(job);
+    driver_options_strip(job);
     driver_job_forward(job, on_confirmed);
 }
 
@@ -209,7 +210,7 @@ void driver_migrate_finish3(DriverJob *job)
     Migration *migration = driver_client_find(job->proxy, MIGRATION_SIDE_DESTINATION,
                                               migrate_call_domain(job->call));
 
-    driver_job_strip(job);
+    driver_options_strip(job);
     if (!migration) {
         driver_job_forward(job, NULL);
         return;

@@ -11,9 +11,6 @@
 #include "driver/rpc_error.h"
 #include "util/log.h"
 
-/* Flags of virDomainMigrateFlags that libvirt 8.5, our floor, may not name yet. */
-#define FLAG_ZEROCOPY (1 << 20)
-
 /* How long an error waits for the helper to say why. */
 #define EXPLAIN_WAIT_MS 2000
 
@@ -73,6 +70,14 @@ void driver_job_refuse(DriverJob *job, int code, const char *message)
     driver_job_free(job);
 }
 
+void driver_job_refuse_error(DriverJob *job, const GError *error)
+{
+    driver_job_refuse(job,
+                      error->domain == MIGRATE_OPTIONS_ERROR ? error->code
+                                                             : VIR_ERR_ARGUMENT_UNSUPPORTED,
+                      error->message);
+}
+
 void driver_job_forward(DriverJob *job, ProxyReplyFunc func)
 {
     g_autoptr(GError) error = NULL;
@@ -92,12 +97,6 @@ void driver_job_forward(DriverJob *job, ProxyReplyFunc func)
     driver_job_free(job);
 }
 
-void driver_job_strip(DriverJob *job)
-{
-    migrate_call_clear_flags(job->call, VIR_MIGRATE_TLS);
-    migrate_call_set_text(job->call, MIGRATE_TEXT_TLS_DESTINATION, NULL);
-}
-
 char *driver_call_domain(const MigrateCall *call, GError **error)
 {
     const char *name = migrate_call_domain(call);
@@ -109,19 +108,6 @@ char *driver_call_domain(const MigrateCall *call, GError **error)
         return domain_xml_name(xml, error);
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
                 _("Prepare came without the domain's XML"));
-    return NULL;
-}
-
-const char *driver_flags_problem(guint64 flags)
-{
-    if (flags & VIR_MIGRATE_TUNNELLED)
-        return _("a tunnelled migration cannot be a post-copy one: leave out --tunnelled, this "
-                 "driver encrypts the migration anyway");
-    if (flags & VIR_MIGRATE_PARALLEL)
-        return _("--parallel and --postcopy do not go together: leave one of them out");
-    if (flags & FLAG_ZEROCOPY)
-        return _("--zerocopy has no use with this driver, which reads QEMU's stream from a local "
-                 "socket: leave it out");
     return NULL;
 }
 

@@ -35,7 +35,7 @@ static void fail(DriverJob *job, const char *reason)
 
     log_error(&log, "%s", reason);
     job->error = g_strdup(reason);
-    driver_job_strip(job);
+    driver_options_strip(job);
     migrate_call_set_text(job->call, MIGRATE_TEXT_URI, dead);
     driver_job_forward(job, on_performed);
 }
@@ -75,7 +75,7 @@ static void on_connected(GObject *source, GAsyncResult *result, gpointer data)
         return;
     }
     uri = migration_uri(job->migration);
-    driver_job_strip(job);
+    driver_options_strip(job);
     migrate_call_set_text(job->call, MIGRATE_TEXT_URI, uri);
     driver_job_forward(job, on_performed);
 }
@@ -86,6 +86,7 @@ static void perform_direct(DriverJob *job)
     const char *tls_name = migrate_call_text(job->call, MIGRATE_TEXT_TLS_DESTINATION);
     gboolean tls = (migrate_call_flags(job->call) & VIR_MIGRATE_TLS) != 0;
     SpeedLimit limit = speed_limit(job->call);
+    MigrateWishes wishes;
     g_auto(MigrationUri) uri = { 0 };
     g_autoptr(GError) error = NULL;
 
@@ -108,6 +109,8 @@ static void perform_direct(DriverJob *job)
         fail(job, error->message);
         return;
     }
+    driver_options_wishes(job->call, &wishes);
+    migration_set_wishes(job->migration, &wishes);
     driver_client_add(job->proxy, job->migration);
     migration_connect(job->migration, tls_name, on_connected, job);
 }
@@ -192,7 +195,7 @@ static void on_peer_open(GObject *source, GAsyncResult *result, gpointer data)
         driver_job_free(job);
         return;
     }
-    driver_job_strip(job);
+    driver_options_strip(job);
     migrate_call_set_text(job->call, MIGRATE_TEXT_DCONNURI, p2p_uri(job->p2p));
     driver_job_forward(job, on_peer_performed);
 }
@@ -201,6 +204,7 @@ static void open_peer(DriverJob *job)
 {
     SpeedLimit limit = speed_limit(job->call);
 
+    driver_options_log(job);
     p2p_open(job->driver, job->proxy, job->call, &limit, on_peer_open, job);
 }
 
@@ -253,12 +257,12 @@ static void perform_peer(DriverJob *job)
 
 void driver_migrate_perform3(DriverJob *job)
 {
-    guint64 flags = migrate_call_flags(job->call);
-    const char *problem = driver_flags_problem(flags);
+    gboolean peer = (migrate_call_flags(job->call) & VIR_MIGRATE_PEER2PEER) != 0;
+    g_autoptr(GError) error = NULL;
 
-    if (problem)
-        driver_job_refuse(job, VIR_ERR_ARGUMENT_UNSUPPORTED, problem);
-    else if (flags & VIR_MIGRATE_PEER2PEER)
+    if (!driver_options_check(job, peer, &error))
+        driver_job_refuse_error(job, error);
+    else if (peer)
         perform_peer(job);
     else
         perform_direct(job);

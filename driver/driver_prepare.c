@@ -9,6 +9,7 @@
 
 #include "driver/driver_preflight.h"
 #include "driver/driver_priv.h"
+#include "driver/job_record.h"
 #include "driver/rpc_xdr.h"
 #include "util/log.h"
 
@@ -38,7 +39,7 @@ static void on_helper_ready(GObject *source, GAsyncResult *result, gpointer data
         return;
     }
     uri = migration_qemu_uri(job->migration);
-    driver_job_strip(job);
+    driver_options_strip(job);
     migrate_call_set_text(job->call, MIGRATE_TEXT_URI, uri);
     driver_client_add(job->proxy, job->migration);
     driver_job_forward(g_steal_pointer(&job), on_replied);
@@ -109,10 +110,30 @@ static gboolean find_owner(const DriverJob *job, const char *capabilities, const
     return found || capabilities_qemu_owner(capabilities, ret_owner, error);
 }
 
+/* What the call says of it; a resume that says nothing goes where the broken session went. */
+static gboolean find_place(const DriverJob *job, const char *domain, SessionPlace *ret_place,
+                           GError **error)
+{
+    const char *uri = migrate_call_text(job->call, MIGRATE_TEXT_URI);
+    const char *listen_address = migrate_call_text(job->call, MIGRATE_TEXT_LISTEN_ADDRESS);
+    const JobRecord *broken = NULL;
+
+    if (driver_job_is_resume(job) && !uri && !listen_address)
+        broken = migration_set_find_broken(job->driver->set, MIGRATION_SIDE_DESTINATION, domain);
+    if (!broken)
+        return session_place_parse(uri, listen_address, job->driver->settings, ret_place, error);
+    *ret_place = (SessionPlace){ .host = g_strdup(broken->uri.host),
+                                 .port = broken->uri.port,
+                                 .listen_address = g_strdup(broken->listen_address) };
+    return TRUE;
+}
+
 static Migration *make_migration(const DriverJob *job, const char *capabilities, GError **error)
 {
     const char *xml = migrate_call_text(job->call, MIGRATE_TEXT_DOMAIN_XML);
     g_autofree char *name = driver_call_domain(job->call, error);
+    g_auto(SessionPlace) place = { 0 };
+    Migration *migration;
     QemuOwner owner;
 
     if (!name)
@@ -122,10 +143,13 @@ static Migration *make_migration(const DriverJob *job, const char *capabilities,
                     _("Prepare came without the domain's XML"));
         return NULL;
     }
-    if (!find_owner(job, capabilities, xml, &owner, error))
+    if (!find_place(job, name, &place, error) || !find_owner(job, capabilities, xml, &owner, error))
         return NULL;
-    return migration_new_destination(job->driver->set, name, &owner, driver_job_is_resume(job),
-                                     error);
+    migration = migration_new_destination(job->driver->set, name, &owner,
+                                          driver_job_is_resume(job), error);
+    if (migration)
+        migration_set_place(migration, &place);
+    return migration;
 }
 
 static void on_capabilities(Proxy *proxy, RpcFrame *reply, gpointer data)
@@ -154,19 +178,6 @@ static void on_capabilities(Proxy *proxy, RpcFrame *reply, gpointer data)
     g_steal_pointer(&job);
 }
 
-static const char *text_problem(const MigrateCall *call)
-{
-    if (migrate_call_text(call, MIGRATE_TEXT_URI))
-        return _("--migrateuri has no place in a migration by this driver, whose daemons choose the "
-                 "connection themselves: leave it out, and set host_name or migration_port in the "
-                 "destination's virtpostcopyd.conf if another name or port is wanted");
-    if (migrate_call_text(call, MIGRATE_TEXT_LISTEN_ADDRESS))
-        return _("--listen-address has no place in a migration by this driver, which has one port "
-                 "for all of them: leave it out, and set migration_address in the destination's "
-                 "virtpostcopyd.conf");
-    return NULL;
-}
-
 static void ask_capabilities(DriverJob *job)
 {
     proxy_call(job->proxy, RPC_PROGRAM_REMOTE, PROC_CONNECT_GET_CAPABILITIES, NULL, 0,
@@ -186,20 +197,27 @@ static void prepare_resume(DriverJob *job)
         fail(job, error->message);
 }
 
+static gboolean check(const DriverJob *job, GError **error)
+{
+    g_auto(SessionPlace) place = { 0 };
+
+    return driver_options_check(job, TRUE, error) &&
+           session_place_parse(migrate_call_text(job->call, MIGRATE_TEXT_URI),
+                               migrate_call_text(job->call, MIGRATE_TEXT_LISTEN_ADDRESS),
+                               job->driver->settings, &place, error);
+}
+
 void driver_migrate_prepare3(DriverJob *job)
 {
-    guint64 flags = migrate_call_flags(job->call);
-    const char *problem;
+    g_autoptr(GError) error = NULL;
 
-    if (flags & VIR_MIGRATE_OFFLINE) {
-        driver_job_pass(job);
+    if (migrate_call_flags(job->call) & VIR_MIGRATE_OFFLINE) {
+        driver_options_strip(job);
+        driver_job_forward(job, NULL);
         return;
     }
-    problem = driver_flags_problem(flags);
-    if (!problem)
-        problem = text_problem(job->call);
-    if (problem)
-        driver_job_refuse(job, VIR_ERR_ARGUMENT_UNSUPPORTED, problem);
+    if (!check(job, &error))
+        driver_job_refuse_error(job, error);
     else if (driver_job_is_resume(job))
         prepare_resume(job);
     else

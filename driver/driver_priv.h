@@ -68,16 +68,28 @@ void driver_job_pass(DriverJob *job);
 /* Answers the call with an error of libvirt's and frees the job. */
 void driver_job_refuse(DriverJob *job, int code, const char *message);
 
+/* The same, with the code of MIGRATE_OPTIONS_ERROR, or "argument unsupported". */
+void driver_job_refuse_error(DriverJob *job, const GError *error);
+
 /* Sends the call on with its present values, a second time too. With func, the reply comes there
  * with the job as data; without, the job is freed. A call that cannot be encoded is answered with
  * an error. */
 void driver_job_forward(DriverJob *job, ProxyReplyFunc func);
 
-/* What the helper does instead: TLS flags and names must not reach libvirtd. */
-void driver_job_strip(DriverJob *job);
+/* ---- what was asked for: driver_options.c ---- */
 
-/* NULL if the flags go together with post-copy here, else a sentence for the user. */
-const char *driver_flags_problem(guint64 flags);
+/* FALSE: the call's flags and parameters cannot be had here (xml/migrate_table.h). given_uri: its
+ * migration URI is the user's, not one of the daemons' own. */
+gboolean driver_options_check(const DriverJob *job, gboolean given_uri, GError **error);
+
+/* Once for each migration, at its source: what is done otherwise than it was asked for. */
+void driver_options_log(const DriverJob *job);
+
+/* What the session is to do in libvirtd's place. */
+void driver_options_wishes(const MigrateCall *call, MigrateWishes *ret);
+
+/* And what, therefore, must not reach libvirtd, of any of the five calls. */
+void driver_options_strip(DriverJob *job);
 
 /* The domain's name on the host the call is for, also where only its XML says it. */
 char *driver_call_domain(const MigrateCall *call, GError **error);

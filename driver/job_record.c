@@ -43,6 +43,7 @@ JobRecord *job_record_copy(const JobRecord *record)
     *copy = *record;
     copy->domain = g_strdup(record->domain);
     copy->uri.host = g_strdup(record->uri.host);
+    copy->listen_address = g_strdup(record->listen_address);
     copy->tls_name = g_strdup(record->tls_name);
     copy->socket_path = g_strdup(record->socket_path);
     copy->perform_args = record->perform_args ? g_bytes_ref(record->perform_args) : NULL;
@@ -63,9 +64,15 @@ void job_record_free(JobRecord *record)
     migration_uri_clear(&record->uri);
     g_clear_pointer(&record->perform_args, g_bytes_unref);
     g_free(record->domain);
+    g_free(record->listen_address);
     g_free(record->tls_name);
     g_free(record->socket_path);
     g_free(record);
+}
+
+gboolean job_record_listens_at(const JobRecord *record, const char *address)
+{
+    return !record->listen_address || g_str_equal(record->listen_address, address);
 }
 
 /* ---- names ---- */
@@ -181,6 +188,7 @@ static GKeyFile *to_key_file(const JobRecord *record)
     g_key_file_set_uint64(file, GROUP, "port", record->uri.port);
     set_hex(file, "session", record->uri.session, MIGRATION_SESSION_LEN);
     set_hex(file, "token", record->uri.token, MIGRATION_TOKEN_LEN);
+    set_text(file, "listen-address", record->listen_address);
     set_text(file, "tls-name", record->tls_name);
     g_key_file_set_int64(file, GROUP, "helper-pid", record->helper_pid);
     set_text(file, "socket-path", record->socket_path);
@@ -350,6 +358,7 @@ static JobRecord *from_key_file(GKeyFile *file, const char *run_dir, GError **er
     record->uri.port = (guint16)read_number(&reader, "port", G_MAXUINT16);
     read_hex(&reader, "session", record->uri.session, MIGRATION_SESSION_LEN);
     read_hex(&reader, "token", record->uri.token, MIGRATION_TOKEN_LEN);
+    record->listen_address = read_text(&reader, "listen-address", FALSE);
     record->tls_name = read_text(&reader, "tls-name", FALSE);
     read_socket_path(&reader, record, run_dir);
     read_rest(&reader, record);

@@ -20,6 +20,7 @@ struct JobRecord {
     MigrationSide side;
     char *domain;
     MigrationUri uri; /* session, token, and the destination's host and port */
+    char *listen_address; /* destination: its session comes in at that one alone; NULL: at any */
     char *tls_name;   /* source: as migration_connect() has it; or NULL */
     pid_t helper_pid; /* 0: none was started */
     char *socket_path; /* of QEMU's connections, while its name is needed; or NULL */
@@ -51,6 +52,9 @@ char *job_record_id(const JobRecord *record);
 JobRecord *job_record_copy(const JobRecord *record);
 void job_record_free(JobRecord *record);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(JobRecord, job_record_free)
+
+/* Whether a connection that has come in at that address of this host's is for its session. */
+gboolean job_record_listens_at(const JobRecord *record, const char *address);
 
 char *job_record_control_path(const char *run_dir, const guint8 session[MIGRATION_SESSION_LEN]);
 char *job_record_outcome_path(const char *run_dir, const guint8 session[MIGRATION_SESSION_LEN]);

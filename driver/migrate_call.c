@@ -328,6 +328,62 @@ gboolean migrate_call_set_text(MigrateCall *call, MigrateText text, const char *
     return TRUE;
 }
 
+/* ---- typed parameters as the table knows them ---- */
+
+static MigrateParam param_view(const remote_param *param)
+{
+    const remote_param_value *value = &param->value;
+    MigrateParam view = { .name = param->field, .type = MIGRATE_PARAM_NUMBER };
+
+    switch (value->type) {
+    case REMOTE_PARAM_INT:
+        view.number = value->remote_param_value_u.i;
+        break;
+    case REMOTE_PARAM_UINT:
+        view.number = value->remote_param_value_u.ui;
+        break;
+    case REMOTE_PARAM_LLONG:
+        view.number = value->remote_param_value_u.l;
+        break;
+    case REMOTE_PARAM_ULLONG:
+        view.number = (gint64)MIN(value->remote_param_value_u.ul, (guint64)G_MAXINT64);
+        break;
+    case REMOTE_PARAM_STRING:
+        view.type = MIGRATE_PARAM_TEXT;
+        view.text = value->remote_param_value_u.s;
+        break;
+    case REMOTE_PARAM_DOUBLE:
+    case REMOTE_PARAM_BOOLEAN:
+        view.type = MIGRATE_PARAM_OTHER;
+        break;
+    }
+    return view;
+}
+
+MigrateParam *migrate_call_params(const MigrateCall *call, gsize *ret_n)
+{
+    const remote_params *params = field_at(call, call->procedure->params);
+    gsize n = params ? params->remote_params_len : 0;
+    MigrateParam *views = g_new0(MigrateParam, n + 1);
+
+    for (gsize i = 0; i < n; i++)
+        views[i] = param_view(&params->remote_params_val[i]);
+    *ret_n = n;
+    return views;
+}
+
+void migrate_call_remove_param(MigrateCall *call, gsize index)
+{
+    remote_params *params = field_at(call, call->procedure->params);
+    remote_param *at;
+
+    g_assert(params && index < params->remote_params_len);
+    at = &params->remote_params_val[index];
+    rpc_xdr_free((xdrproc_t)xdr_remote_param, at);
+    params->remote_params_len--;
+    memmove(at, at + 1, (params->remote_params_len - index) * sizeof *at);
+}
+
 guint64 migrate_call_postcopy_speed(const MigrateCall *call)
 {
     const remote_param *param =

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "driver/rpc_frame.h"
+#include "xml/migrate_options.h"
 
 typedef enum {
     MIGRATE_PHASE_BEGIN,
@@ -66,6 +67,12 @@ const char *migrate_call_text(const MigrateCall *call, MigrateText text);
 
 /* value NULL removes it. FALSE if the call has no place for such a value. */
 gboolean migrate_call_set_text(MigrateCall *call, MigrateText text, const char *value);
+
+/* All typed parameters, in their order; the array is the caller's (g_free()), what is in it the call's
+ * and as it is until that changes. */
+MigrateParam *migrate_call_params(const MigrateCall *call, gsize *ret_n);
+/* What stands at that place among them. */
+void migrate_call_remove_param(MigrateCall *call, gsize index);
 
 /* bandwidth.postcopy, in MiB/s; 0: the call does not limit post-copy. */
 guint64 migrate_call_postcopy_speed(const MigrateCall *call);

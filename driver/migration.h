@@ -5,9 +5,11 @@
  * helper ends. Main thread only. */
 #pragma once
 
+#include "driver/session_place.h"
 #include "driver/settings.h"
 #include "driver/speed_limit.h"
 #include "xml/capabilities.h"
+#include "xml/migrate_options.h"
 #include "xml/migration_uri.h"
 
 typedef struct Migration Migration;
@@ -46,6 +48,15 @@ Migration *migration_new_destination(MigrationSet *set, const char *domain, cons
  * post-copy, as Perform has it. */
 Migration *migration_new_source(MigrationSet *set, const char *domain, const MigrationUri *uri,
                                 const SpeedLimit *limit);
+
+/* Source, before migration_connect(): what the user asks of the session. */
+void migration_set_wishes(Migration *migration, const MigrateWishes *wishes);
+
+/* Destination, before migration_prepare(): where its session comes in, if it is another place than
+ * virtpostcopyd.conf says. */
+void migration_set_place(Migration *migration, const SessionPlace *place);
+/* Whether a connection that has come in at that address of this host's is for it. */
+gboolean migration_listens_at(const Migration *migration, const char *address);
 
 /* ---- what a daemon that comes later, or a recovery, needs ---- */
 
@@ -125,6 +136,10 @@ void migration_set_adopt(MigrationSet *set);
 /* The record of a session of that side, alive or broken, or NULL; not the caller's. */
 const JobRecord *migration_set_find_record(MigrationSet *set, MigrationSide side,
                                            const guint8 session[MIGRATION_SESSION_LEN]);
+
+/* The newest one of that domain that has broken, or NULL; not the caller's. */
+const JobRecord *migration_set_find_broken(MigrationSet *set, MigrationSide side,
+                                           const char *domain);
 
 /* No recovery will need the broken sessions of that domain (any more). */
 void migration_set_forget(MigrationSet *set, MigrationSide side, const char *domain);

@@ -43,6 +43,25 @@ Migration *migration_new_destination(MigrationSet *set, const char *domain, cons
     return record->socket_path ? g_steal_pointer(&migration) : NULL;
 }
 
+void migration_set_place(Migration *migration, const SessionPlace *place)
+{
+    JobRecord *record = migration->record;
+
+    if (place->host) {
+        g_free(record->uri.host);
+        record->uri.host = g_strdup(place->host);
+    }
+    if (place->port)
+        record->uri.port = place->port;
+    g_free(record->listen_address);
+    record->listen_address = g_strdup(place->listen_address);
+}
+
+gboolean migration_listens_at(const Migration *migration, const char *address)
+{
+    return job_record_listens_at(migration->record, address);
+}
+
 char *migration_qemu_uri(const Migration *migration)
 {
     return g_strdup_printf("unix://%s", migration->record->socket_path);

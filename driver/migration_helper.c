@@ -8,6 +8,7 @@
 #include "driver/migration_files.h"
 #include "driver/migration_priv.h"
 #include "driver/run_dir.h"
+#include "ram/job_limits.h"
 #include "util/autofd.h"
 
 /* ---- what it says ---- */
@@ -310,13 +311,41 @@ static void add_link_options(GVariantBuilder *options, const Migration *migratio
                           g_variant_new_uint32(s->migration_rekey_records));
 }
 
-static GVariant *helper_options(const Migration *migration)
+static void add_compression_wishes(GVariantBuilder *options, const MigrateCompression *c)
 {
-    static const char *const compression_words[] = {
+    if (c->methods[0])
+        g_variant_builder_add(options, "{sv}", "compression-methods",
+                              g_variant_new_strv(c->methods, -1));
+    if (c->zlib_level > 0)
+        g_variant_builder_add(options, "{sv}", "compression-zlib-level",
+                              g_variant_new_int32(c->zlib_level));
+    if (c->threads > 0)
+        g_variant_builder_add(options, "{sv}", "compression-threads",
+                              g_variant_new_uint32(MIN(c->threads, JOB_COMPRESSION_THREADS_MAX)));
+}
+
+/* What the user asks for goes before what virtpostcopyd.conf has. */
+static void add_compression_options(GVariantBuilder *options, const Migration *migration)
+{
+    static const char *const words[] = {
         [MIGRATION_COMPRESSION_AUTO] = "auto",
         [MIGRATION_COMPRESSION_ON] = "on",
         [MIGRATION_COMPRESSION_OFF] = "off",
     };
+    const Settings *s = migration->set->settings;
+    const MigrateCompression *c = &migration->wishes.compression;
+    const char *word = words[s->migration_compression];
+    gint level = c->zstd_level > 0 ? c->zstd_level : (gint)s->migration_compression_level;
+
+    if (c->wish != MIGRATE_COMPRESSION_UNSAID)
+        word = c->wish == MIGRATE_COMPRESSION_ASKED ? "on" : "off";
+    g_variant_builder_add(options, "{sv}", "compression", g_variant_new_string(word));
+    g_variant_builder_add(options, "{sv}", "compression-level", g_variant_new_int32(level));
+    add_compression_wishes(options, c);
+}
+
+static GVariant *helper_options(const Migration *migration)
+{
     const Settings *s = migration->set->settings;
     const char *auth = s->migration_auth == MIGRATION_AUTH_PSK ? "psk" : "x509";
     GVariantBuilder options;
@@ -331,10 +360,7 @@ static GVariant *helper_options(const Migration *migration)
     g_variant_builder_add(&options, "{sv}", "window", g_variant_new_uint64(s->migration_window));
     g_variant_builder_add(&options, "{sv}", "stage", g_variant_new_uint64(s->migration_stage));
     g_variant_builder_add(&options, "{sv}", "paced", g_variant_new_boolean(s->migration_pace_qemu));
-    g_variant_builder_add(&options, "{sv}", "compression",
-                          g_variant_new_string(compression_words[s->migration_compression]));
-    g_variant_builder_add(&options, "{sv}", "compression-level",
-                          g_variant_new_int32((gint32)s->migration_compression_level));
+    add_compression_options(&options, migration);
     add_link_options(&options, migration);
     g_variant_builder_add(&options, "{sv}", "auth", g_variant_new_string(auth));
     if (s->migration_psk_identity)

@@ -145,6 +145,18 @@ void migration_set_forget(MigrationSet *set, MigrationSide side, const char *dom
     }
 }
 
+const JobRecord *migration_set_find_broken(MigrationSet *set, MigrationSide side,
+                                           const char *domain)
+{
+    for (guint i = set->broken->len; i > 0; i--) {
+        const JobRecord *record = g_ptr_array_index(set->broken, i - 1);
+
+        if (is_domain(record, side, domain))
+            return record;
+    }
+    return NULL;
+}
+
 static gboolean is_expired(const MigrationSet *set, const JobRecord *record)
 {
     guint timeout = set->settings->recover_timeout;

@@ -42,6 +42,7 @@ struct Migration {
     gboolean recorded; /* and that is on disk */
     char *id;
     HelperProcess *helper;
+    MigrateWishes wishes;  /* source: what the user asks of the session */
     QemuSpeed *speed;      /* source, once the helper had a wish, while it runs; or NULL */
     Channel channels[2];
     gboolean adopting;     /* left by a daemon before this one; not known yet whether it lives */

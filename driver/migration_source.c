@@ -11,6 +11,7 @@
 #include "driver/run_dir.h"
 #include "driver/session_dial.h"
 #include "util/autofd.h"
+#include "xml/migrate_features.h"
 
 Migration *migration_new_source(MigrationSet *set, const char *domain, const MigrationUri *uri,
                                 const SpeedLimit *limit)
@@ -24,6 +25,11 @@ Migration *migration_new_source(MigrationSet *set, const char *domain, const Mig
     record->speed_limit = *limit;
     record->recovers = limit->again;
     return migration_alloc(set, record);
+}
+
+void migration_set_wishes(Migration *migration, const MigrateWishes *wishes)
+{
+    migration->wishes = *wishes;
 }
 
 /* NULL: there is nothing to be set (any more). */
@@ -168,6 +174,18 @@ static void on_channel_dialled(GObject *source, GAsyncResult *result, gpointer d
                                    g_steal_pointer(&task));
 }
 
+/* The other host may be of another version, or set up differently. */
+static void log_features(const Migration *migration)
+{
+    const Settings *settings = migration->set->settings;
+    g_autofree const char **asked = migrate_features_asked(
+        &migration->wishes, settings->migration_compression != MIGRATION_COMPRESSION_OFF);
+    g_autofree char *text =
+        migrate_features_describe(asked, helper_process_features(migration->helper));
+
+    log_info(&migration->log, "features: %s", text);
+}
+
 static void on_peer_agreed(GObject *source, GAsyncResult *result, gpointer data)
 {
     g_autoptr(GTask) task = data;
@@ -180,6 +198,7 @@ static void on_peer_agreed(GObject *source, GAsyncResult *result, gpointer data)
     }
     if (end_if_stopping(task))
         return;
+    log_features(migration);
     migration_channel_opened(migration, MIGRATION_CHANNEL_MAIN);
     if (helper_process_wants_channel(migration->helper, MIGRATION_CHANNEL_PREEMPT))
         session_dial(migration->set->settings, &migration->record->uri, SESSION_FOR_CHANNEL,

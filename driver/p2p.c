@@ -31,6 +31,7 @@ struct P2p {
     char *domain;
     char *tls_name;
     SpeedLimit limit;
+    MigrateWishes wishes;
     GBytes *recovery; /* the call that resumes this migration, if it fails in post-copy */
     gboolean recovers;
     gboolean users_resume;
@@ -219,6 +220,7 @@ static void on_inner_prepared(Proxy *inner, RpcFrame *reply, gpointer data)
     p2p->migration = migration_new_source(p2p->driver->set, p2p->domain, &uri, &p2p->limit);
     if (p2p->recovers)
         migration_set_own_attempt(p2p->migration);
+    migration_set_wishes(p2p->migration, &p2p->wishes);
     migration_set_perform(p2p->migration, MIGRATE_CALL_RECOVERY, p2p->recovery);
     driver_client_add(inner, p2p->migration);
     migration_connect(p2p->migration, p2p->tls_name, on_connected, job);
@@ -391,6 +393,7 @@ void p2p_open(Driver *driver, Proxy *outer, const MigrateCall *perform, const Sp
     p2p->domain = g_strdup(migrate_call_domain(perform));
     p2p->tls_name = g_strdup(migrate_call_text(perform, MIGRATE_TEXT_TLS_DESTINATION));
     p2p->limit = *limit;
+    driver_options_wishes(perform, &p2p->wishes);
     p2p->listener = -1;
     p2p->recovers = recovery_uri_is(dconnuri);
     p2p->users_resume = (migrate_call_flags(perform) & VIR_MIGRATE_POSTCOPY_RESUME) &&

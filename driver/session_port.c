@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "driver/connection_fd.h"
+#include "driver/job_record.h"
 #include "driver/session_dial.h"
 #include "driver/session_preamble.h"
 #include "util/autofd.h"
@@ -108,12 +109,36 @@ static gboolean read_magic(Caller *caller)
     return FALSE;
 }
 
+/* The address of this host's that it has called. */
+static char *called_address(const Caller *caller)
+{
+    g_autoptr(GSocketAddress) address =
+        g_socket_connection_get_local_address(caller->connection, NULL);
+
+    return address ? g_inet_address_to_string(
+                         g_inet_socket_address_get_address(G_INET_SOCKET_ADDRESS(address)))
+                   : g_strdup("?");
+}
+
+static void log_elsewhere(const Caller *caller, const char *called)
+{
+    log_warning(NULL,
+                "migration port: %s asked at %s for a session that comes in at another address "
+                "alone (--listen-address)",
+                caller->address, called);
+}
+
 static SessionAnswer find_migration(Caller *caller)
 {
     Migration *migration = migration_set_lookup(caller->port->set, session_of(caller));
+    g_autofree char *called = called_address(caller);
 
     if (!migration)
         return SESSION_ANSWER_UNKNOWN;
+    if (!migration_listens_at(migration, called)) {
+        log_elsewhere(caller, called);
+        return SESSION_ANSWER_UNKNOWN;
+    }
     /* Its helper is only being taken over: a moment later it can be had. */
     if (!migration_is_reachable(migration))
         return SESSION_ANSWER_BUSY;
@@ -123,10 +148,16 @@ static SessionAnswer find_migration(Caller *caller)
 
 static SessionAnswer find_record(const Caller *caller)
 {
-    return migration_set_find_record(caller->port->set, MIGRATION_SIDE_DESTINATION,
-                                     session_of(caller))
-               ? SESSION_ANSWER_GO
-               : SESSION_ANSWER_UNKNOWN;
+    const JobRecord *record = migration_set_find_record(
+        caller->port->set, MIGRATION_SIDE_DESTINATION, session_of(caller));
+    g_autofree char *called = called_address(caller);
+
+    if (!record)
+        return SESSION_ANSWER_UNKNOWN;
+    if (job_record_listens_at(record, called))
+        return SESSION_ANSWER_GO;
+    log_elsewhere(caller, called);
+    return SESSION_ANSWER_UNKNOWN;
 }
 
 static SessionAnswer find_target(Caller *caller)

@@ -4,15 +4,14 @@
 #include "xml/migrate_features.h"
 
 #include <glib/gi18n.h>
-#include <libvirt/libvirt.h>
 
 /* tls/features.h has the names, which is beside this folder. */
 #define FEATURE_RAM "ram"
 #define FEATURE_RESUME "resume"
 
-const char **migrate_features_asked(const MigrateAsked *asked, const MigrateCompression *c,
-                                    gboolean compresses_by_default)
+const char **migrate_features_asked(const MigrateWishes *wishes, gboolean compresses_by_default)
 {
+    const MigrateCompression *c = &wishes->compression;
     GPtrArray *names = g_ptr_array_new();
 
     g_ptr_array_add(names, (gpointer)FEATURE_RAM);
@@ -21,7 +20,7 @@ const char **migrate_features_asked(const MigrateAsked *asked, const MigrateComp
         g_ptr_array_add(names, (gpointer)*method);
     if (c->wish == MIGRATE_COMPRESSION_UNSAID && compresses_by_default)
         g_ptr_array_add(names, (gpointer)MIGRATE_METHOD_ZSTD);
-    if (asked->flags & VIR_MIGRATE_PARALLEL)
+    if (wishes->bulk)
         g_ptr_array_add(names, (gpointer)MIGRATE_FEATURE_BULK);
     g_ptr_array_add(names, NULL);
     return (const char **)g_ptr_array_free(names, FALSE);

@@ -9,9 +9,8 @@
 #define MIGRATE_FEATURE_BULK "bulk"
 
 /* Names, NULL at the end; they are static, the array is the caller's. In any case "ram" and "resume";
- * the methods of compression: the session's (c), or those of virtpostcopyd.conf if none is said. */
-const char **migrate_features_asked(const MigrateAsked *asked, const MigrateCompression *c,
-                                    gboolean compresses_by_default);
+ * the methods of compression: those that are wished for, or virtpostcopyd.conf's if nothing is said. */
+const char **migrate_features_asked(const MigrateWishes *wishes, gboolean compresses_by_default);
 
 /* "a, b; asked for and not to be had: c": the effective ones, and which of asked are not among them. */
 char *migrate_features_describe(const char *const *asked, const char *const *effective);

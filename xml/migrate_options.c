@@ -115,6 +115,8 @@ gboolean migrate_options_param_taken(const MigrateAsked *asked, const MigratePar
         return FALSE;
     case MIGRATE_TAKEN:
         return TRUE;
+    case MIGRATE_TAKEN_UNLESS_PEER:
+        return !asked->peer_perform;
     case MIGRATE_TAKEN_BY_PARALLEL:
         return (asked->flags & VIR_MIGRATE_PARALLEL) != 0;
     case MIGRATE_TAKEN_METHODS:
@@ -213,8 +215,10 @@ static gint64 level_of(const MigrateAsked *asked, const char *method)
     return level;
 }
 
+/* level: -1 if none is said; 0, which is no compression at all, takes the method away. */
 static void add_method(MigrateCompression *c, const char *method, gint64 level)
 {
+    gint *place = g_str_equal(method, MIGRATE_METHOD_ZSTD) ? &c->zstd_level : &c->zlib_level;
     gsize n = g_strv_length((char **)c->methods);
 
     if (g_strv_contains(c->methods, method))
@@ -227,13 +231,12 @@ static void add_method(MigrateCompression *c, const char *method, gint64 level)
     g_assert(n < MIGRATE_METHODS_MAX);
     c->wish = MIGRATE_COMPRESSION_ASKED;
     c->methods[n] = method;
-    if (n == 0)
-        c->level = (gint)level;
+    *place = (gint)MAX(level, 0);
 }
 
-void migrate_options_compression(const MigrateAsked *asked, MigrateCompression *ret)
+static MigrateCompression compression_of(const MigrateAsked *asked)
 {
-    MigrateCompression c = { .wish = MIGRATE_COMPRESSION_UNSAID, .level = -1 };
+    MigrateCompression c = { .wish = MIGRATE_COMPRESSION_UNSAID };
 
     for (gsize i = 0; i < asked->n_params; i++) {
         const char *method = session_method(&asked->params[i]);
@@ -245,5 +248,11 @@ void migrate_options_compression(const MigrateAsked *asked, MigrateCompression *
         add_method(&c, MIGRATE_METHOD_ZSTD, -1);
     if (has_method(asked, METHOD_MT))
         c.threads = (guint)MAX(number_of(asked, VIR_MIGRATE_PARAM_COMPRESSION_MT_THREADS), 0);
-    *ret = c;
+    return c;
+}
+
+void migrate_options_wishes(const MigrateAsked *asked, MigrateWishes *ret)
+{
+    *ret = (MigrateWishes){ .compression = compression_of(asked),
+                            .bulk = (asked->flags & VIR_MIGRATE_PARALLEL) != 0 };
 }

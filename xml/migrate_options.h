@@ -26,6 +26,7 @@ typedef struct {
 /* Lent. */
 typedef struct {
     guint64 flags;
+    gboolean peer_perform; /* the call that a peer-to-peer migration begins with */
     const MigrateParam *params;
     gsize n_params;
 } MigrateAsked;
@@ -46,14 +47,21 @@ gboolean migrate_options_param_taken(const MigrateAsked *asked, const MigratePar
 typedef enum {
     MIGRATE_COMPRESSION_UNSAID, /* as virtpostcopyd.conf has it */
     MIGRATE_COMPRESSION_ASKED,
-    MIGRATE_COMPRESSION_NONE, /* level 0 */
+    MIGRATE_COMPRESSION_NONE, /* asked for nothing else than level 0 */
 } MigrateCompressionWish;
 
 typedef struct {
     MigrateCompressionWish wish;
-    const char *methods[MIGRATE_METHODS_MAX + 1]; /* asked: the one to be preferred first, NULL at the end */
-    gint level;    /* of the first one; -1: not said */
-    guint threads; /* 0: not said */
+    const char *methods[MIGRATE_METHODS_MAX + 1]; /* asked: one or more of them, NULL at the end */
+    gint zstd_level;                              /* 0: not said */
+    gint zlib_level;                              /* 0: not said */
+    guint threads;                                /* 0: not said */
 } MigrateCompression;
 
-void migrate_options_compression(const MigrateAsked *asked, MigrateCompression *ret);
+/* What is asked of the session beside moving the guest. */
+typedef struct {
+    MigrateCompression compression;
+    gboolean bulk; /* channels beside the main and the preempt channel */
+} MigrateWishes;
+
+void migrate_options_wishes(const MigrateAsked *asked, MigrateWishes *ret);

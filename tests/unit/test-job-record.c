@@ -45,6 +45,7 @@ static JobRecord *make_record(const char *dir)
     record->uri.port = 16515;
     memset(record->uri.session, 0x11, MIGRATION_SESSION_LEN);
     memset(record->uri.token, 0xa5, MIGRATION_TOKEN_LEN);
+    record->listen_address = g_strdup("2001:db8::2");
     record->tls_name = g_strdup("other.example.com");
     record->helper_pid = 4711;
     record->socket_path = g_strdup_printf("%s/out-" HEX_UNIQUE ".sock", dir);
@@ -74,6 +75,7 @@ static void assert_same(const JobRecord *a, const JobRecord *b)
     assert_int_equal(a->uri.port, b->uri.port);
     assert_memory_equal(a->uri.session, b->uri.session, MIGRATION_SESSION_LEN);
     assert_memory_equal(a->uri.token, b->uri.token, MIGRATION_TOKEN_LEN);
+    assert_int_equal(g_strcmp0(a->listen_address, b->listen_address), 0);
     assert_int_equal(g_strcmp0(a->tls_name, b->tls_name), 0);
     assert_int_equal(a->helper_pid, b->helper_pid);
     assert_int_equal(g_strcmp0(a->socket_path, b->socket_path), 0);
@@ -123,6 +125,7 @@ static void a_record_without_the_optional_is_loaded(void **state)
     g_autoptr(GPtrArray) loaded = NULL;
 
     record->side = MIGRATION_SIDE_DESTINATION;
+    g_clear_pointer(&record->listen_address, g_free);
     g_clear_pointer(&record->tls_name, g_free);
     g_clear_pointer(&record->socket_path, g_free);
     g_clear_pointer(&record->perform_args, g_bytes_unref);

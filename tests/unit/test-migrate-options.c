@@ -139,6 +139,17 @@ static void test_what_is_not_libvirtds_is_taken_out(void **state)
     }
 }
 
+/* libvirtd at the source hands it to the destination's daemon. */
+static void test_listen_address_is_left_to_a_peer_to_peer_perform_alone(void **state)
+{
+    static const MigrateParam params[] = { TEXT("listen_address", "::1"), END };
+    MigrateAsked asked = asked_of(VIR_MIGRATE_PEER2PEER, params);
+
+    assert_true(migrate_options_param_taken(&asked, &params[0]));
+    asked.peer_perform = TRUE;
+    assert_false(migrate_options_param_taken(&asked, &params[0]));
+}
+
 /* ---- what the session is to do ---- */
 
 static void test_session_is_asked_to_compress(void **state)
@@ -148,40 +159,46 @@ static void test_session_is_asked_to_compress(void **state)
         MigrateParam params[PARAMS_MAX];
         MigrateCompressionWish wish;
         const char *methods;
-        int level;
+        int zstd_level;
+        int zlib_level;
         guint threads;
     } rows[] = {
-        { 0, { END }, MIGRATE_COMPRESSION_UNSAID, "", -1, 0 },
-        { VIR_MIGRATE_COMPRESSED, { END }, MIGRATE_COMPRESSION_ASKED, "zstd", -1, 0 },
-        { VIR_MIGRATE_COMPRESSED, { METHOD("xbzrle"), END }, MIGRATE_COMPRESSION_UNSAID, "", -1, 0 },
-        { 0, { METHOD("zstd"), END }, MIGRATE_COMPRESSION_ASKED, "zstd", -1, 0 },
+        { 0, { END }, MIGRATE_COMPRESSION_UNSAID, "", 0, 0, 0 },
+        { VIR_MIGRATE_COMPRESSED, { END }, MIGRATE_COMPRESSION_ASKED, "zstd", 0, 0, 0 },
+        { VIR_MIGRATE_COMPRESSED, { METHOD("xbzrle"), END }, MIGRATE_COMPRESSION_UNSAID, "", 0, 0,
+          0 },
+        { 0, { METHOD("zstd"), END }, MIGRATE_COMPRESSION_ASKED, "zstd", 0, 0, 0 },
         { 0, { METHOD("zstd"), METHOD("xbzrle"), NUMBER("compression.zstd.level", 20), END },
-          MIGRATE_COMPRESSION_ASKED, "zstd", 20, 0 },
+          MIGRATE_COMPRESSION_ASKED, "zstd", 20, 0, 0 },
         { 0, { METHOD("mt"), NUMBER("compression.mt.level", 7), NUMBER("compression.mt.threads", 4),
-               END }, MIGRATE_COMPRESSION_ASKED, "zlib", 7, 4 },
+               END }, MIGRATE_COMPRESSION_ASKED, "zlib", 0, 7, 4 },
         { 0, { METHOD("zlib"), METHOD("mt"), NUMBER("compression.mt.level", 7),
-               NUMBER("compression.zlib.level", 2), END }, MIGRATE_COMPRESSION_ASKED, "zlib", 2, 0 },
-        { 0, { METHOD("zlib"), METHOD("zstd"), NUMBER("compression.zstd.level", 5), END },
-          MIGRATE_COMPRESSION_ASKED, "zlib,zstd", -1, 0 },
-        { 0, { METHOD("zstd"), METHOD("zlib"), NUMBER("compression.zstd.level", 5), END },
-          MIGRATE_COMPRESSION_ASKED, "zstd,zlib", 5, 0 },
+               NUMBER("compression.zlib.level", 2), END }, MIGRATE_COMPRESSION_ASKED, "zlib", 0, 2,
+          0 },
+        { 0, { METHOD("mt"), METHOD("zlib"), NUMBER("compression.mt.level", 7), END },
+          MIGRATE_COMPRESSION_ASKED, "zlib", 0, 7, 0 },
+        { 0, { METHOD("zlib"), METHOD("zstd"), NUMBER("compression.zstd.level", 5),
+               NUMBER("compression.zlib.level", 3), END }, MIGRATE_COMPRESSION_ASKED, "zlib,zstd", 5,
+          3, 0 },
         { 0, { METHOD("zlib"), NUMBER("compression.zlib.level", 0), END }, MIGRATE_COMPRESSION_NONE,
-          "", -1, 0 },
+          "", 0, 0, 0 },
         { 0, { METHOD("zlib"), METHOD("zstd"), NUMBER("compression.zlib.level", 0), END },
-          MIGRATE_COMPRESSION_ASKED, "zstd", -1, 0 },
+          MIGRATE_COMPRESSION_ASKED, "zstd", 0, 0, 0 },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
         MigrateAsked asked = asked_of(rows[i].flags, rows[i].params);
-        MigrateCompression c;
+        MigrateWishes wishes;
+        const MigrateCompression *c = &wishes.compression;
         g_autofree char *methods = NULL;
 
-        migrate_options_compression(&asked, &c);
-        methods = g_strjoinv(",", (char **)c.methods);
-        assert_int_equal(c.wish, rows[i].wish);
+        migrate_options_wishes(&asked, &wishes);
+        methods = g_strjoinv(",", (char **)c->methods);
+        assert_int_equal(c->wish, rows[i].wish);
         assert_string_equal(methods, rows[i].methods);
-        assert_int_equal(c.level, rows[i].level);
-        assert_int_equal(c.threads, rows[i].threads);
+        assert_int_equal(c->zstd_level, rows[i].zstd_level);
+        assert_int_equal(c->zlib_level, rows[i].zlib_level);
+        assert_int_equal(c->threads, rows[i].threads);
     }
 }
 
@@ -192,12 +209,12 @@ static char *features_of(guint64 flags, const char *method, gboolean by_default)
     const MigrateParam params[] = { METHOD(method), END };
     MigrateAsked asked = asked_of(flags, params);
     g_autofree const char **names = NULL;
-    MigrateCompression c;
+    MigrateWishes wishes;
 
     if (!method)
         asked.n_params = 0;
-    migrate_options_compression(&asked, &c);
-    names = migrate_features_asked(&asked, &c, by_default);
+    migrate_options_wishes(&asked, &wishes);
+    names = migrate_features_asked(&wishes, by_default);
     return g_strjoinv(",", (char **)names);
 }
 
@@ -233,6 +250,7 @@ int main(void)
         cmocka_unit_test(test_what_makes_no_sense_is_refused),
         cmocka_unit_test(test_what_libvirtd_judges_is_not_refused),
         cmocka_unit_test(test_what_is_not_libvirtds_is_taken_out),
+        cmocka_unit_test(test_listen_address_is_left_to_a_peer_to_peer_perform_alone),
         cmocka_unit_test(test_session_is_asked_to_compress),
         cmocka_unit_test(test_features_that_are_asked_for),
         cmocka_unit_test(test_features_that_are_not_to_be_had_are_told),

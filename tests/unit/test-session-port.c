@@ -112,18 +112,25 @@ static void on_call(int fd, SessionPurpose purpose, const char *address,
     f->rpc_calls++;
 }
 
-static void save_record(Fixture *f, MigrationSide side, gboolean broken)
+static void save_record_at(Fixture *f, MigrationSide side, gboolean broken,
+                           const char *listen_address)
 {
     g_autoptr(JobRecord) record = job_record_new();
 
     record->side = side;
     record->domain = g_strdup("guest");
     record->uri.host = g_strdup("127.0.0.1");
+    record->listen_address = g_strdup(listen_address);
     memset(record->uri.session, KNOWN, MIGRATION_SESSION_LEN);
     record->streaming = TRUE;
     record->postcopy = TRUE;
     record->broken = broken ? g_get_real_time() / G_USEC_PER_SEC : 0;
     assert_true(job_record_save(record, f->dir, NULL));
+}
+
+static void save_record(Fixture *f, MigrationSide side, gboolean broken)
+{
+    save_record_at(f, side, broken, NULL);
 }
 
 static void start(Fixture *f)
@@ -194,6 +201,28 @@ static void a_broken_session_can_be_recovered_and_has_no_channels(void **state)
     assert_refused(f, SESSION_DIAL_ERROR_UNKNOWN);
 }
 
+static void a_session_comes_in_at_its_address_alone(void **state)
+{
+    Fixture *f = *state;
+
+    save_record_at(f, MIGRATION_SIDE_DESTINATION, TRUE, "127.0.0.2");
+    start(f);
+    dial(f, KNOWN, SESSION_FOR_RPC); /* at 127.0.0.1 */
+    assert_refused(f, SESSION_DIAL_ERROR_UNKNOWN);
+    assert_int_equal(f->rpc_calls, 0);
+}
+
+static void a_session_comes_in_at_its_address(void **state)
+{
+    Fixture *f = *state;
+
+    save_record_at(f, MIGRATION_SIDE_DESTINATION, TRUE, "127.0.0.1");
+    start(f);
+    dial(f, KNOWN, SESSION_FOR_RPC);
+    assert_true(f->fd >= 0);
+    wait_until(f->rpc_calls == 1);
+}
+
 static void a_session_that_left_from_here_cannot_be_recovered_here(void **state)
 {
     Fixture *f = *state;
@@ -230,6 +259,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH(a_session_that_is_not_here_is_unknown),
         WITH(a_broken_session_can_be_recovered_and_has_no_channels),
+        WITH(a_session_comes_in_at_its_address),
+        WITH(a_session_comes_in_at_its_address_alone),
         WITH(a_session_that_left_from_here_cannot_be_recovered_here),
         WITH(who_comes_while_the_helper_is_being_found_may_come_again),
     };
