@@ -80,12 +80,11 @@ def test_what_cannot_be_is_refused_and_said_why(rig):
     guest = Guest(rig, 64, hot=2, rate=500).start(rig.a)
     for options, words in (
             (("--tunnelled", "--p2p"), "--tunnelled"),
-            (("--parallel",), "--parallel"),
-            (("--p2p", "--parallel"), "--parallel"),
-            (("--zerocopy", "--parallel"), "--parallel"),
-            (("--migrateuri", f"tcp://{rig.b.name}"), "--migrateuri"),
-            (("--p2p", "--migrateuri", f"tcp://{rig.b.name}"), "--migrateuri"),
-            (("--listen-address", "192.0.2.2"), "--listen-address"),
+            (("--zerocopy", "--parallel"), "--zerocopy"),
+            (("--migrateuri", f"rdma://{rig.b.name}"), "tcp://HOST[:PORT]"),
+            (("--p2p", "--migrateuri", f"rdma://{rig.b.name}"), "tcp://HOST[:PORT]"),
+            (("--listen-address", "192.0.2.77"), "--listen-address"),
+            (("--compressed", "--comp-methods", "mt", "--comp-mt-level", "10"), "--comp-mt-level"),
             (("--suspend",), "")):
         refused(rig, guest, *POSTCOPY, *options, words=words)
     stayed(rig, guest)
