@@ -53,9 +53,10 @@ static void check_file(const Memory *memory, const RamBlock *block)
             _("see that memory_backing_dir in /etc/libvirt/qemu.conf is on a tmpfs on both hosts"));
         return;
     }
-    seen = g_strdup_printf(_("it is a file in %s, which is on %s: page faults there cannot be "
-                             "handled by QEMU, and the guest would be lost at the switch-over"),
-                           dir, name ? name : _("no tmpfs"));
+    seen = g_strdup_printf(_("it is a file in %1$s, because of %2$s, and that is on %3$s: QEMU cannot "
+                             "handle page faults there, and the guest would be lost at the "
+                             "switch-over"),
+                           dir, block->cause, name ? name : _("no tmpfs"));
     add(memory, FINDING_FAIL, "memory-file-backed", block, seen,
         _("start the guest anew with <source type='memfd'/> in <memoryBacking>, or with "
           "memory_backing_dir in /etc/libvirt/qemu.conf on a tmpfs on both hosts; or migrate "
@@ -90,8 +91,8 @@ static void check_path(const Memory *memory, const RamBlock *block)
     case HOST_FILES_DISK:
         break;
     }
-    seen = g_strdup_printf(_("its file is on %s: page faults there cannot be handled by QEMU, and "
-                             "the guest would be lost at the switch-over"),
+    seen = g_strdup_printf(_("its file is on %s: QEMU cannot handle page faults there, and the guest "
+                             "would be lost at the switch-over"),
                            name ? name : _("no tmpfs"));
     add(memory, FINDING_FAIL, path_id(block), block, seen,
         _("take it out of the domain and start the guest anew, or migrate without --postcopy"));
@@ -104,8 +105,8 @@ static void check_pages(const Memory *memory, const RamBlock *block)
     if (!block->huge || block->page_size == 0 || block->backing == RAM_BACKING_PATH)
         return;
     if (block->size % block->page_size != 0) {
-        seen = g_strdup_printf(_("its %" PRIu64 " KiB are no multiple of its pages of %"
-                                 PRIu64 " KiB, which QEMU wants for post-copy"),
+        seen = g_strdup_printf(_("its %1$" PRIu64 " KiB are no multiple of its pages of %2$" PRIu64
+                                 " KiB, which QEMU wants for post-copy"),
                                block->size >> 10, block->page_size >> 10);
         add(memory, FINDING_FAIL, "memory-page-multiple", block, seen,
             _("change the size of the memory or of the pages, and start the guest anew; or migrate "

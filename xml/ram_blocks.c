@@ -56,7 +56,7 @@ static gboolean unit_scale(const char *unit, guint64 *ret_scale)
     return g_ascii_strcasecmp(unit + 1, "b") == 0;
 }
 
-/* Both as libvirt writes them; without a unit it means KiB. */
+/* Both as libvirt writes them; without a unit it means KiB */
 static gboolean scaled(const char *number, const char *unit, const char *what, guint64 *ret_bytes,
                        GError **error)
 {
@@ -64,17 +64,17 @@ static gboolean scaled(const char *number, const char *unit, const char *what, g
 
     if (!g_ascii_string_to_unsigned(number, 10, 0, G_MAXUINT64, &value, NULL)) {
         g_set_error(error, XML_ERROR, XML_ERROR_VALUE,
-                    _("domain XML: %s: \"%.64s\" is no size of memory"), what, number);
+                    _("domain XML: %1$s: \"%2$.64s\" is no size of memory"), what, number);
         return FALSE;
     }
     if (!unit_scale(unit ? unit : "KiB", &scale)) {
         g_set_error(error, XML_ERROR, XML_ERROR_VALUE,
-                    _("domain XML: %s: \"%.64s\" is no unit of memory"), what, unit);
+                    _("domain XML: %1$s: \"%2$.64s\" is no unit of memory"), what, unit);
         return FALSE;
     }
     if (!g_uint64_checked_mul(ret_bytes, value, scale)) {
         g_set_error(error, XML_ERROR, XML_ERROR_VALUE,
-                    _("domain XML: %s: %.64s %.64s are too much"), what, number,
+                    _("domain XML: %1$s: %2$.64s %3$.64s are too much"), what, number,
                     unit ? unit : "KiB");
         return FALSE;
     }
@@ -155,6 +155,17 @@ static gboolean find_page(const Reader *reader, RamBlock *block, GError **error)
     return TRUE;
 }
 
+static const char *file_cause(const Reader *reader, const RamBlock *block, const char *own_access)
+{
+    if (g_str_equal(reader->source, "file"))
+        return "<source type='file'/>";
+    if (!own_access || !*own_access)
+        return block->shared ? "<access mode='shared'/>" : "<access mode='private'/>";
+    if (block->kind == RAM_BLOCK_CELL)
+        return block->shared ? "memAccess='shared'" : "memAccess='private'";
+    return block->shared ? "access='shared'" : "access='private'";
+}
+
 /* Sharing asked for makes a file of what would be anonymous: only files can be shared. */
 static void set_backing(const Reader *reader, RamBlock *block, const char *own_access)
 {
@@ -170,6 +181,7 @@ static void set_backing(const Reader *reader, RamBlock *block, const char *own_a
         block->backing = RAM_BACKING_HUGETLBFS;
     } else if (*access || g_str_equal(reader->source, "file")) {
         block->backing = RAM_BACKING_FILE;
+        block->cause = file_cause(reader, block, own_access);
     } else {
         block->backing = RAM_BACKING_ANONYMOUS;
     }

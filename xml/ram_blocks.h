@@ -29,6 +29,7 @@ typedef struct {
     RamBlockKind kind;
     char *element;     /* how to find it: "<memory model='nvdimm'> number 1 (/x/y)" */
     RamBacking backing;
+    const char *cause; /* what in the XML made it a RAM_BACKING_FILE; else NULL */
     char *path;        /* RAM_BACKING_PATH only; else NULL */
     gboolean shared;   /* changes are seen by others who map it */
     gboolean huge;     /* of huge pages, */
