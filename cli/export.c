@@ -47,7 +47,7 @@ static gboolean export_once(const char *uri, const ExportOptions *options, GErro
 
     if (!connection)
         return FALSE;
-    jobs = sample_jobs(connection, options->completed, error);
+    jobs = sample_jobs(connection, options->completed, /* memory= */ NULL, error);
     return jobs && put(options, jobs, error);
 }
 

@@ -28,7 +28,7 @@ static gboolean list(const char *uri, gboolean completed, gboolean json, GError 
 
     if (!connection)
         return FALSE;
-    jobs = sample_jobs(connection, completed, error);
+    jobs = sample_jobs(connection, completed, /* memory= */ NULL, error);
     if (!jobs)
         return FALSE;
     text = describe(connection, uri, jobs, json);

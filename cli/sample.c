@@ -10,6 +10,40 @@
 /* So that others who ask for what has completed get it, too. */
 #define COMPLETED (VIR_DOMAIN_JOB_STATS_COMPLETED | VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED)
 
+/* How long an end is remembered. */
+#define REMEMBERED_US (60 * G_TIME_SPAN_SECOND)
+
+struct SampleMemory {
+    GHashTable *seen; /* UUID -> Seen */
+};
+
+typedef struct {
+    virDomain *domain;
+    gint64 running_at; /* monotonic; when it was seen last */
+} Seen;
+
+static void seen_free(gpointer data)
+{
+    Seen *seen = data;
+
+    virDomainFree(seen->domain);
+    g_free(seen);
+}
+
+SampleMemory *sample_memory_new(void)
+{
+    SampleMemory *memory = g_new0(SampleMemory, 1);
+
+    memory->seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, seen_free);
+    return memory;
+}
+
+void sample_memory_free(SampleMemory *memory)
+{
+    g_hash_table_unref(memory->seen);
+    g_free(memory);
+}
+
 /* Domains that go between the list and the question, that do not run, whose libvirt says nothing of
  * guests that arrive: all of that is no migration. What is left is the connection's. */
 static gboolean is_domains_own(void)
@@ -47,14 +81,59 @@ static gboolean ask(virDomain *domain, unsigned int flags, Job **ret_job, GError
     return TRUE;
 }
 
+static void remember(SampleMemory *memory, virDomain *domain, const Job *job)
+{
+    Seen *seen = g_new0(Seen, 1);
+
+    virDomainRef(domain);
+    seen->domain = domain;
+    seen->running_at = g_get_monotonic_time();
+    g_hash_table_replace(memory->seen, g_strdup(job->uuid), seen);
+}
+
+static gboolean has_job(const GPtrArray *jobs, const char *uuid)
+{
+    for (guint i = 0; i < jobs->len; i++) {
+        if (g_str_equal(((const Job *)jobs->pdata[i])->uuid, uuid))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+/* Asks after what is remembered and does not run any more. */
+static gboolean recall(SampleMemory *memory, GPtrArray *jobs, GError **error)
+{
+    gint64 now = g_get_monotonic_time();
+    GHashTableIter iter;
+    gpointer uuid, value;
+
+    g_hash_table_iter_init(&iter, memory->seen);
+    while (g_hash_table_iter_next(&iter, &uuid, &value)) {
+        const Seen *seen = value;
+        Job *job = NULL;
+
+        if (has_job(jobs, uuid))
+            continue;
+        if (!ask(seen->domain, COMPLETED, &job, error))
+            return FALSE;
+        if (job)
+            g_ptr_array_add(jobs, job);
+        if (now - seen->running_at > REMEMBERED_US)
+            g_hash_table_iter_remove(&iter);
+    }
+    return TRUE;
+}
+
 /* What goes on now; only a domain without that is asked for what has ended. */
-static gboolean sample_domain(virDomain *domain, gboolean completed, GPtrArray *jobs,
-                              GError **error)
+static gboolean sample_domain(virDomain *domain, gboolean completed, SampleMemory *memory,
+                              GPtrArray *jobs, GError **error)
 {
     Job *job = NULL;
 
     if (virDomainIsActive(domain) == 1 && !ask(domain, 0, &job, error))
         return FALSE;
+    if (job && memory)
+        remember(memory, domain, job);
     if (!job && completed && !ask(domain, COMPLETED, &job, error))
         return FALSE;
     if (job)
@@ -69,7 +148,8 @@ static int by_domain(gconstpointer a, gconstpointer b)
     return g_strcmp0(left->domain, right->domain);
 }
 
-GPtrArray *sample_jobs(virConnect *connection, gboolean completed, GError **error)
+GPtrArray *sample_jobs(virConnect *connection, gboolean completed, SampleMemory *memory,
+                       GError **error)
 {
     g_autoptr(GPtrArray) jobs = g_ptr_array_new_with_free_func((GDestroyNotify)job_free);
     unsigned int which = completed ? 0 : VIR_CONNECT_LIST_DOMAINS_ACTIVE;
@@ -82,11 +162,11 @@ GPtrArray *sample_jobs(virConnect *connection, gboolean completed, GError **erro
         return NULL;
     }
     for (int i = 0; i < n; i++) {
-        good = good && sample_domain(domains[i], completed, jobs, error);
+        good = good && sample_domain(domains[i], completed, memory, jobs, error);
         virDomainFree(domains[i]);
     }
     free(domains);
-    if (!good)
+    if (!good || (memory && !recall(memory, jobs, error)))
         return NULL;
     g_ptr_array_sort(jobs, by_domain);
     return g_steal_pointer(&jobs);

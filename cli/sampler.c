@@ -16,7 +16,9 @@ struct Sampler {
     guint interval_ms;
     SamplerFunc func;
     gpointer data;
-    virConnect *connection; /* the thread's alone; NULL while there is none */
+    /* The thread's alone: */
+    virConnect *connection; /* NULL while there is none */
+    SampleMemory *memory;   /* of this connection */
 
     GMutex lock; /* of what follows */
     GCond changed;
@@ -42,6 +44,7 @@ void sample_free(Sample *sample)
 
 static void drop_connection(Sampler *sampler)
 {
+    g_clear_pointer(&sampler->memory, sample_memory_free);
     g_clear_pointer(&sampler->connection, virConnectClose);
 }
 
@@ -52,8 +55,10 @@ static Sample *ask(Sampler *sampler)
 
     if (!sampler->connection)
         sampler->connection = connection_open(sampler->uri, /* may_ask= */ FALSE, &error);
+    if (!sampler->memory)
+        sampler->memory = sample_memory_new();
     if (sampler->connection)
-        sample->jobs = sample_jobs(sampler->connection, sampler->completed, &error);
+        sample->jobs = sample_jobs(sampler->connection, sampler->completed, sampler->memory, &error);
     if (sample->jobs) {
         sample->host = connection_host(sampler->connection);
     } else {

@@ -22,7 +22,7 @@ void sample_free(Sample *sample);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Sample, sample_free)
 
 /* Begins at once, with a connection that it takes, and goes on interval_ms after each answer.
- * completed: as for sample_jobs(). */
+ * completed: as for sample_jobs(); what has been seen running stays for a while in any case. */
 Sampler *sampler_new(virConnect *connection, const char *uri, gboolean completed,
                      guint interval_ms, SamplerFunc func, gpointer data);
 void sampler_ask_now(Sampler *sampler);

@@ -216,9 +216,18 @@ static GPtrArray *migration_lines(const Job *job, gsize columns)
 
 /* --- the screen --- */
 
+static guint count_running(const GPtrArray *jobs)
+{
+    guint n = 0;
+
+    for (guint i = 0; jobs && i < jobs->len; i++)
+        n += job_ended(jobs->pdata[i]) ? 0 : 1;
+    return n;
+}
+
 static void add_header(GPtrArray *lines, const TopFrame *frame, gsize columns)
 {
-    guint n = frame->jobs ? frame->jobs->len : 0;
+    guint n = count_running(frame->jobs);
     g_auto(GStrv) items = g_new0(char *, 5);
 
     items[0] = g_strdup(frame->host ? frame->host : "");
@@ -274,9 +283,9 @@ GPtrArray *top_view(const TopFrame *frame, gsize columns, gsize rows)
 
     add_header(lines, frame, columns);
     add_trouble(lines, frame, columns);
-    if (frame->jobs && frame->jobs->len == 0)
+    if (frame->jobs && count_running(frame->jobs) == 0)
         add_line(lines, TOP_LINE_PLAIN, columns, g_strdup(_("No migration is running.")));
-    else if (frame->jobs)
+    if (frame->jobs)
         add_migrations(lines, frame->jobs, columns, rows);
     if (rows > 0 && lines->len > rows)
         g_ptr_array_set_size(lines, (gint)rows);

@@ -136,6 +136,20 @@ static void nothing_running_is_said(void **state)
                               "No migration is running.\n");
 }
 
+static void what_has_ended_is_shown_and_not_counted(void **state)
+{
+    Screen *screen = *state;
+    g_autofree char *text = NULL;
+
+    g_ptr_array_add(screen->jobs,
+                    job_build_end(job_build_source(), "web01", VIR_DOMAIN_JOB_COMPLETED));
+    text = text_of(screen, 100, 0);
+    assert_non_null(strstr(text, "   0 migrations\nNo migration is running.\n\nweb01   source   to"));
+    assert_non_null(strstr(text, "  completed   [####"));
+    assert_non_null(strstr(text, "]   100%\n"));
+    assert_null(strstr(text, "ETA"));
+}
+
 static void before_the_first_answer_nothing_is_claimed(void **state)
 {
     Screen *screen = *state;
@@ -236,6 +250,7 @@ int main(void)
         WITH(no_line_is_wider_than_the_screen),
         WITH(nothing_is_lost_on_a_narrow_screen),
         WITH(nothing_running_is_said),
+        WITH(what_has_ended_is_shown_and_not_counted),
         WITH(before_the_first_answer_nothing_is_claimed),
         WITH(a_lost_connection_is_said_above_what_was_seen_last),
         WITH(a_slow_answer_is_said),
