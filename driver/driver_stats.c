@@ -35,6 +35,7 @@ typedef struct {
     char *domain;
     GByteArray *payload; /* of the call */
     gboolean calling;
+    gboolean refused; /* libvirtd has said that it has none of a domain that comes in */
     RpcFrame *sample;
     GPtrArray *waiters;
 } Ask;
@@ -149,14 +150,14 @@ static void answer_all(Ask *ask, const RpcFrame *reply)
     }
 }
 
-static gboolean is_no_domain(const RpcFrame *reply)
+static gboolean is_error(const RpcFrame *reply, int code)
 {
     g_auto(RpcError) error = { 0 };
     gsize len;
     const guint8 *payload = rpc_frame_payload(reply, &len);
 
     return reply->header.status == RPC_STATUS_ERROR &&
-           rpc_error_decode(payload, len, &error, NULL) && error.code == VIR_ERR_NO_DOMAIN;
+           rpc_error_decode(payload, len, &error, NULL) && error.code == code;
 }
 
 /* A domain that came here and is gone again. */
@@ -165,34 +166,14 @@ static void forget_if_gone(const Ask *ask, const RpcFrame *reply)
     MigrationAccounts *accounts = ask->client->stats->accounts;
     g_auto(JobFigures) figures = { 0 };
 
-    if (is_no_domain(reply) && migration_accounts_figures(accounts, ask->domain, &figures) &&
+    if (is_error(reply, VIR_ERR_NO_DOMAIN) && migration_accounts_figures(accounts, ask->domain, &figures) &&
         figures.side == MIGRATION_SIDE_DESTINATION)
         migration_accounts_forget(accounts, ask->domain);
 }
 
-static void on_reply(Proxy *proxy, RpcFrame *reply, gpointer data)
-{
-    Ask *ask = data;
-    g_autoptr(RpcFrame) frame = reply;
-
-    ask->calling = FALSE;
-    if (ask->client) {
-        ask->client->calling--;
-        if (frame) {
-            answer_all(ask, frame);
-            forget_if_gone(ask, frame);
-            if (job_reply_is_sample(frame)) {
-                g_clear_pointer(&ask->sample, rpc_frame_free);
-                ask->sample = g_steal_pointer(&frame);
-            }
-        } else {
-            g_ptr_array_set_size(ask->waiters, 0);
-        }
-    }
-    ask_unref(ask);
-}
-
 /* ---- calls ---- */
+
+static void on_reply(Proxy *proxy, RpcFrame *reply, gpointer data);
 
 static void call_upstream(Ask *ask)
 {
@@ -203,6 +184,47 @@ static void call_upstream(Ask *ask)
     ask->refs++;
     proxy_call(ask->client->proxy, RPC_PROGRAM_REMOTE, ask->procedure, ask->payload->data,
                ask->payload->len, on_reply, ask);
+}
+
+/* There was no room for their calls. */
+static void call_for_others(Client *client)
+{
+    for (guint i = 0; i < client->asks->len; i++) {
+        Ask *ask = g_ptr_array_index(client->asks, i);
+
+        if (ask->waiters->len > 0)
+            call_upstream(ask);
+    }
+}
+
+static void hear(Ask *ask, RpcFrame *reply)
+{
+    g_autoptr(RpcFrame) frame = reply;
+
+    answer_all(ask, frame);
+    forget_if_gone(ask, frame);
+    ask->refused = is_error(frame, VIR_ERR_OPERATION_UNSUPPORTED);
+    if (!job_reply_is_sample(frame))
+        return;
+    g_clear_pointer(&ask->sample, rpc_frame_free);
+    ask->sample = g_steal_pointer(&frame);
+}
+
+static void on_reply(Proxy *proxy, RpcFrame *reply, gpointer data)
+{
+    Ask *ask = data;
+
+    ask->calling = FALSE;
+    if (ask->client)
+        ask->client->calling--;
+    if (ask->client && reply) {
+        hear(ask, reply);
+        call_for_others(ask->client);
+    } else {
+        rpc_frame_free(reply);
+        g_ptr_array_set_size(ask->waiters, 0);
+    }
+    ask_unref(ask);
 }
 
 /* libvirtd has not answered in time. Where nothing can be said without it, it is waited for. */
@@ -295,24 +317,37 @@ static gboolean decode(const RpcFrame *frame, char **ret_domain, guint32 *ret_fl
     return TRUE;
 }
 
+/* libvirtd, which notes each such question in its log as an error, has let this client ask, and has nothing
+ * to say before the migration's end. */
+static gboolean needs_no_asking(const Ask *ask, const JobFigures *figures)
+{
+    return ask->refused && figures->side == MIGRATION_SIDE_DESTINATION && figures->connected;
+}
+
 gboolean driver_stats_call(DriverStats *stats, Proxy *proxy, RpcFrame *frame)
 {
     g_auto(JobFigures) figures = { 0 };
     g_autofree char *domain = NULL;
     guint32 flags;
     Waiter *waiter;
+    Ask *ask;
 
     if (frame->header.type != RPC_TYPE_CALL || !decode(frame, &domain, &flags) ||
         (flags & ~(guint32)FLAGS_KNOWN) ||
         !migration_accounts_figures(stats->accounts, domain, &figures))
         return FALSE;
+    ask = ask_of(client_of(stats, proxy), frame, domain, flags);
+    if (needs_no_asking(ask, &figures) && answer(ask, &frame->header, NULL)) {
+        rpc_frame_free(frame);
+        return TRUE;
+    }
     waiter = g_new0(Waiter, 1);
-    waiter->ask = ask_of(client_of(stats, proxy), frame, domain, flags);
+    waiter->ask = ask;
     waiter->call = frame->header;
     waiter->timer = g_timeout_add(DRIVER_STATS_WAIT_MS, on_late, waiter);
-    g_ptr_array_add(waiter->ask->waiters, waiter);
+    g_ptr_array_add(ask->waiters, waiter);
     rpc_frame_free(frame);
-    call_upstream(waiter->ask);
+    call_upstream(ask);
     return TRUE;
 }
 

@@ -9,7 +9,7 @@
 #include "ram/job_priv.h"
 #include "ram/job_properties.h"
 
-#define STATS_INTERVAL_S 1
+#define STATS_INTERVAL_MS 250
 
 /* Changed properties go out before the signal that follows. */
 static void flush_properties(Job *job)
@@ -79,7 +79,7 @@ static void on_state(Job *job, const RelayReport *report)
     job->state = report->state;
     log_state(job, status, report);
     if (session_state_is_active(report->state) && !job->stats_timer)
-        job->stats_timer = g_timeout_add_seconds(STATS_INTERVAL_S, on_stats_timer, job);
+        job->stats_timer = g_timeout_add(STATS_INTERVAL_MS, on_stats_timer, job);
     if (session_state_is_end(report->state) && job->stats_timer) {
         g_source_remove(job->stats_timer);
         job->stats_timer = 0;
