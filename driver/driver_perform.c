@@ -37,6 +37,9 @@ static void fail(DriverJob *job, const char *reason)
     job->error = g_strdup(reason);
     driver_options_strip(job);
     migrate_call_set_text(job->call, MIGRATE_TEXT_URI, dead);
+    /* It comes to its disks before it comes to the URI, and would copy them all first. */
+    if (migrate_call_copies_disks(job->call))
+        migrate_call_set_text(job->call, MIGRATE_TEXT_DISKS_URI, dead);
     driver_job_forward(job, on_performed);
 }
 
@@ -64,6 +67,7 @@ static void on_connected(GObject *source, GAsyncResult *result, gpointer data)
     DriverJob *job = data;
     g_autoptr(GError) error = NULL;
     g_autofree char *uri = NULL;
+    g_autofree char *disks = NULL;
 
     if (!migration_finish(job->migration, result, &error)) {
         fail(job, error->message);
@@ -77,28 +81,21 @@ static void on_connected(GObject *source, GAsyncResult *result, gpointer data)
     uri = migration_uri(job->migration);
     driver_options_strip(job);
     migrate_call_set_text(job->call, MIGRATE_TEXT_URI, uri);
+    disks = migration_disks_uri(job->migration);
+    if (disks)
+        migrate_call_set_text(job->call, MIGRATE_TEXT_DISKS_URI, disks);
     driver_job_forward(job, on_performed);
 }
 
-static void perform_direct(DriverJob *job)
+static void connect_direct(DriverJob *job)
 {
     const char *text = migrate_call_text(job->call, MIGRATE_TEXT_URI);
     const char *tls_name = migrate_call_text(job->call, MIGRATE_TEXT_TLS_DESTINATION);
-    gboolean tls = (migrate_call_flags(job->call) & VIR_MIGRATE_TLS) != 0;
     SpeedLimit limit = speed_limit(job->call);
     MigrateWishes wishes;
     g_auto(MigrationUri) uri = { 0 };
     g_autoptr(GError) error = NULL;
 
-    if (!text || !migration_uri_is_ours(text)) {
-        if (job->driver->settings->allow_plain_destination && !tls)
-            driver_job_pass(job);
-        else
-            fail(job, _("the destination was not reached through its virtpostcopyd, so the guest's "
-                        "memory would cross the network in clear: use a postcopy:// URI for the "
-                        "destination"));
-        return;
-    }
     if (!migration_uri_parse(text, &uri, &error)) {
         fail(job, error->message);
         return;
@@ -111,8 +108,27 @@ static void perform_direct(DriverJob *job)
     }
     driver_options_wishes(job->call, &wishes);
     migration_set_wishes(job->migration, &wishes);
+    if (job->relays_disks)
+        migration_relay_disks(job->migration, NULL, &job->owner);
     driver_client_add(job->proxy, job->migration);
     migration_connect(job->migration, tls_name, on_connected, job);
+}
+
+static void perform_direct(DriverJob *job)
+{
+    const char *text = migrate_call_text(job->call, MIGRATE_TEXT_URI);
+    gboolean tls = (migrate_call_flags(job->call) & VIR_MIGRATE_TLS) != 0;
+
+    if (!text || !migration_uri_is_ours(text)) {
+        if (job->driver->settings->allow_plain_destination && !tls)
+            driver_job_pass(job);
+        else
+            fail(job, _("the destination was not reached through its virtpostcopyd, so the guest's "
+                        "memory would cross the network in clear: use a postcopy:// URI for the "
+                        "destination"));
+        return;
+    }
+    driver_disks_find_owner(job, connect_direct, fail);
 }
 
 /* ---- peer-to-peer ---- */
@@ -185,6 +201,7 @@ static void on_peer_open(GObject *source, GAsyncResult *result, gpointer data)
 {
     DriverJob *job = data;
     g_autoptr(GError) error = NULL;
+    g_autofree char *disks = NULL;
 
     job->p2p = p2p_open_finish(result, &error);
     if (!job->p2p) {
@@ -197,15 +214,29 @@ static void on_peer_open(GObject *source, GAsyncResult *result, gpointer data)
     }
     driver_options_strip(job);
     migrate_call_set_text(job->call, MIGRATE_TEXT_DCONNURI, p2p_uri(job->p2p));
+    disks = p2p_disks_uri(job->p2p);
+    if (disks)
+        migrate_call_set_text(job->call, MIGRATE_TEXT_DISKS_URI, disks);
     driver_job_forward(job, on_peer_performed);
 }
 
-static void open_peer(DriverJob *job)
+static void dial_peer(DriverJob *job)
 {
     SpeedLimit limit = speed_limit(job->call);
 
     driver_options_log(job);
-    p2p_open(job->driver, job->proxy, job->call, &limit, on_peer_open, job);
+    p2p_open(job->driver, job->proxy, job->call, &limit, job->relays_disks ? &job->owner : NULL,
+             on_peer_open, job);
+}
+
+static void refuse_peer(DriverJob *job, const char *reason)
+{
+    driver_job_refuse(job, VIR_ERR_OPERATION_FAILED, reason);
+}
+
+static void open_peer(DriverJob *job)
+{
+    driver_disks_find_owner(job, dial_peer, refuse_peer);
 }
 
 /* A recovery ends what is there of its session, and needs nobody's password: it is this daemon's
@@ -259,9 +290,15 @@ void driver_migrate_perform3(DriverJob *job)
 {
     gboolean peer = (migrate_call_flags(job->call) & VIR_MIGRATE_PEER2PEER) != 0;
     g_autoptr(GError) error = NULL;
+    const char *problem;
 
+    if (driver_job_is_resume(job))
+        migrate_call_forget_disks(job->call);
+    problem = driver_disks_problem(job->call);
     if (!driver_options_check(job, peer, &error))
         driver_job_refuse_error(job, error);
+    else if (problem)
+        driver_job_refuse(job, VIR_ERR_ARGUMENT_UNSUPPORTED, problem);
     else if (peer)
         perform_peer(job);
     else

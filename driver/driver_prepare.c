@@ -29,6 +29,7 @@ static void on_helper_ready(GObject *source, GAsyncResult *result, gpointer data
     g_autoptr(DriverJob) job = data;
     g_autoptr(GError) error = NULL;
     g_autofree char *uri = NULL;
+    g_autofree char *disks = NULL;
 
     if (!migration_finish(job->migration, result, &error)) {
         fail(g_steal_pointer(&job), error->message);
@@ -41,6 +42,9 @@ static void on_helper_ready(GObject *source, GAsyncResult *result, gpointer data
     uri = migration_qemu_uri(job->migration);
     driver_options_strip(job);
     migrate_call_set_text(job->call, MIGRATE_TEXT_URI, uri);
+    disks = migration_disks_uri(job->migration);
+    if (disks)
+        migrate_call_set_text(job->call, MIGRATE_TEXT_DISKS_URI, disks);
     driver_client_add(job->proxy, job->migration);
     driver_job_forward(g_steal_pointer(&job), on_replied);
 }
@@ -99,17 +103,6 @@ static void on_replied(Proxy *proxy, RpcFrame *reply, gpointer data)
     proxy_reply(proxy, ours);
 }
 
-/* Who will run this domain's QEMU: the domain's own label, else the host's. */
-static gboolean find_owner(const DriverJob *job, const char *capabilities, const char *domain_xml,
-                           QemuOwner *ret_owner, GError **error)
-{
-    gboolean found = FALSE;
-
-    if (!domain_xml_qemu_owner(domain_xml, &found, ret_owner, error))
-        return FALSE;
-    return found || capabilities_qemu_owner(capabilities, ret_owner, error);
-}
-
 /* What the call says of it; a resume that says nothing goes where the broken session went. */
 static gboolean find_place(const DriverJob *job, const char *domain, SessionPlace *ret_place,
                            GError **error)
@@ -133,7 +126,7 @@ static Migration *make_migration(const DriverJob *job, const char *capabilities,
     const char *xml = migrate_call_text(job->call, MIGRATE_TEXT_DOMAIN_XML);
     g_autofree char *name = driver_call_domain(job->call, error);
     g_auto(SessionPlace) place = { 0 };
-    Migration *migration;
+    g_autoptr(Migration) migration = NULL;
     QemuOwner owner;
 
     if (!name)
@@ -143,13 +136,16 @@ static Migration *make_migration(const DriverJob *job, const char *capabilities,
                     _("Prepare came without the domain's XML"));
         return NULL;
     }
-    if (!find_place(job, name, &place, error) || !find_owner(job, capabilities, xml, &owner, error))
+    if (!find_place(job, name, &place, error) ||
+        !driver_find_owner(xml, capabilities, &owner, error))
         return NULL;
     migration = migration_new_destination(job->driver->set, name, &owner,
                                           driver_job_is_resume(job), error);
-    if (migration)
-        migration_set_place(migration, &place);
-    return migration;
+    if (!migration ||
+        (driver_disks_are_ours(job->call) && !migration_serve_disks(migration, &owner, error)))
+        return NULL;
+    migration_set_place(migration, &place);
+    return g_steal_pointer(&migration);
 }
 
 static void on_capabilities(Proxy *proxy, RpcFrame *reply, gpointer data)
@@ -210,14 +206,20 @@ static gboolean check(const DriverJob *job, GError **error)
 void driver_migrate_prepare3(DriverJob *job)
 {
     g_autoptr(GError) error = NULL;
+    const char *problem;
 
     if (migrate_call_flags(job->call) & VIR_MIGRATE_OFFLINE) {
         driver_options_strip(job);
         driver_job_forward(job, NULL);
         return;
     }
+    if (driver_job_is_resume(job))
+        migrate_call_forget_disks(job->call);
+    problem = driver_disks_problem(job->call);
     if (!check(job, &error))
         driver_job_refuse_error(job, error);
+    else if (problem)
+        driver_job_refuse(job, VIR_ERR_ARGUMENT_UNSUPPORTED, problem);
     else if (driver_job_is_resume(job))
         prepare_resume(job);
     else

@@ -40,7 +40,10 @@ typedef struct DriverJob {
     char *error;          /* what to tell the user instead of libvirtd's own words, or NULL */
     gint64 try_until;     /* see driver_resume_again(); 0: not tried yet */
     ProxyReplyFunc again;
-    void (*next)(struct DriverJob *job); /* of driver_resume_after(), driver_preflight() */
+    void (*next)(struct DriverJob *job); /* of driver_resume_after(), driver_preflight()... */
+    void (*failed)(struct DriverJob *job, const char *reason); /* see driver_disks_find_owner() */
+    gboolean relays_disks; /* and owner is known */
+    QemuOwner owner;       /* who runs the domain's QEMU on this host */
 } DriverJob;
 
 /* An entry for a call of a post-copy migration, decoded already; takes the job. */
@@ -107,6 +110,20 @@ void driver_resume_after(DriverJob *job, MigrationSide side, const char *domain,
  * migration failed. reply is freed, the call will be sent on once more, and the answer to that
  * comes to func as before. FALSE: the answer counts. */
 gboolean driver_resume_again(DriverJob *job, RpcFrame *reply, ProxyReplyFunc func);
+
+/* ---- disks that are copied along: driver_disks.c ---- */
+
+/* NULL, or why they cannot be relayed with this call: a sentence for the user. */
+const char *driver_disks_problem(const MigrateCall *call);
+/* They are to be relayed: the user has named no way for them. */
+gboolean driver_disks_are_ours(const MigrateCall *call);
+/* Who runs the domain's QEMU: what its XML says, else the host's capabilities, as texts. */
+gboolean driver_find_owner(const char *domain_xml, const char *capabilities, QemuOwner *ret_owner,
+                           GError **error);
+/* Perform: asks libvirtd for both if the disks are to be relayed; then job->owner is known, and
+ * next comes. Else at once. failed, if it does not tell. A client that has left ends the job. */
+void driver_disks_find_owner(DriverJob *job, DriverJobFunc next,
+                             void (*failed)(DriverJob *job, const char *reason));
 
 /* The migrations that a client has begun. */
 void driver_client_add(Proxy *proxy, Migration *migration);

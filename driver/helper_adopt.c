@@ -108,6 +108,9 @@ HelperProcess *helper_process_adopt(const char *control_path, const HelperHandle
 
 void helper_process_status(HelperProcess *helper, HelperStatus *ret)
 {
+    /* Not there in a helper of an older release. */
+    GVariant *disks = postcopy_migration_get_disks_unanswered(helper->proxy);
+
     *ret = (HelperStatus){
         .state = postcopy_migration_get_state(helper->proxy),
         .phase = postcopy_migration_get_phase(helper->proxy),
@@ -119,4 +122,7 @@ void helper_process_status(HelperProcess *helper, HelperStatus *ret)
         .source_rate = postcopy_migration_get_source_rate(helper->proxy),
         .channels_lost = postcopy_migration_get_channels_lost(helper->proxy),
     };
+    if (disks)
+        ret->disks_unanswered =
+            g_variant_get_fixed_array(disks, &ret->n_disks_unanswered, sizeof(guint32));
 }

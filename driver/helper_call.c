@@ -67,6 +67,12 @@ void helper_process_listen_qemu(HelperProcess *helper, int fd, GAsyncReadyCallba
     ask(helper, "ListenQemu", g_variant_new("(h)", 0), fd, -1, callback, data);
 }
 
+void helper_process_listen_disks(HelperProcess *helper, int fd, GAsyncReadyCallback callback,
+                                 gpointer data)
+{
+    ask(helper, "ListenDisks", g_variant_new("(h)", 0), fd, -1, callback, data);
+}
+
 gboolean helper_process_finish(HelperProcess *helper, GAsyncResult *result, GError **error)
 {
     return g_task_propagate_boolean(G_TASK(result), error);
@@ -121,6 +127,25 @@ void helper_process_reconnect_channel(HelperProcess *helper, int fd, const char 
     g_autoptr(GUnixFDList) fds = fd_list_of(fd);
 
     tell(helper, "ReconnectChannel", g_variant_new("(hss)", 0, host, kind), fds);
+}
+
+void helper_process_connect_disks(HelperProcess *helper, int fd, const char *host, guint number)
+{
+    g_autoptr(GUnixFDList) fds = fd_list_of(fd);
+
+    tell(helper, "ConnectDisks", g_variant_new("(hsu)", 0, host, number), fds);
+}
+
+void helper_process_attach_disks(HelperProcess *helper, int fd, guint number)
+{
+    g_autoptr(GUnixFDList) fds = fd_list_of(fd);
+
+    tell(helper, "AttachDisks", g_variant_new("(hu)", 0, number), fds);
+}
+
+void helper_process_refuse_disks(HelperProcess *helper, guint number, const char *reason)
+{
+    tell(helper, "RefuseDisks", g_variant_new("(us)", number, reason), NULL);
 }
 
 void helper_process_abandon_peer(HelperProcess *helper, const char *reason)

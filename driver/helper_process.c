@@ -164,6 +164,19 @@ static void on_channel_resumed(PostcopyMigration *proxy, const char *kind, Helpe
         helper->handlers->channel_resumed(helper, kind, helper->data);
 }
 
+static void on_disks_wanted(PostcopyMigration *proxy, guint number, HelperProcess *helper)
+{
+    if (helper->handlers && helper->handlers->disks_wanted)
+        helper->handlers->disks_wanted(helper, number, helper->data);
+}
+
+static void on_disks_ended(PostcopyMigration *proxy, guint number, const char *reason,
+                           HelperProcess *helper)
+{
+    if (helper->handlers && helper->handlers->disks_ended)
+        helper->handlers->disks_ended(helper, number, reason, helper->data);
+}
+
 static void on_channel_refused(PostcopyMigration *proxy, const char *address, const char *reason,
                                HelperProcess *helper)
 {
@@ -193,6 +206,8 @@ void helper_listen_to(HelperProcess *helper)
         { "channel-resumed", G_CALLBACK(on_channel_resumed) },
         { "channel-refused", G_CALLBACK(on_channel_refused) },
         { "notify::channels", G_CALLBACK(on_channels) },
+        { "disks-wanted", G_CALLBACK(on_disks_wanted) },
+        { "disks-ended", G_CALLBACK(on_disks_ended) },
         { "notify::return-path-opened", G_CALLBACK(on_return_path) },
     };
 

@@ -28,6 +28,11 @@ typedef struct {
     void (*channel_lost)(HelperProcess *helper, const char *kind, const char *reason,
                          gpointer data);
     void (*channel_resumed)(HelperProcess *helper, const char *kind, gpointer data);
+    /* A disk connection needs its other end: helper_process_connect_disks() or _attach_disks(), or
+     * helper_process_refuse_disks(). */
+    void (*disks_wanted)(HelperProcess *helper, guint number, gpointer data);
+    /* reason: "" if both QEMUs have ended it. */
+    void (*disks_ended)(HelperProcess *helper, guint number, const char *reason, gpointer data);
     void (*channel_refused)(HelperProcess *helper, const char *address, const char *reason,
                             gpointer data);
     /* The process is gone and everything it said was heard; the last call. how: "exit status 0",
@@ -65,6 +70,8 @@ typedef struct {
     guint qemu_connections;
     guint64 source_rate;
     const char *const *channels_lost;
+    const guint32 *disks_unanswered; /* numbers of DisksWanted */
+    gsize n_disks_unanswered;
 } HelperStatus;
 void helper_process_status(HelperProcess *helper, HelperStatus *ret);
 
@@ -97,6 +104,9 @@ void helper_process_connect_channel(HelperProcess *helper, int fd, const char *h
                                     const char *kind, GAsyncReadyCallback callback, gpointer data);
 void helper_process_listen_qemu(HelperProcess *helper, int fd, GAsyncReadyCallback callback,
                                 gpointer data);
+/* After connect_peer, if both sides can (helper_process_features()). */
+void helper_process_listen_disks(HelperProcess *helper, int fd, GAsyncReadyCallback callback,
+                                 gpointer data);
 gboolean helper_process_finish(HelperProcess *helper, GAsyncResult *result, GError **error);
 
 /* After connect_peer has succeeded: whether a channel of that kind is to be connected as well. */
@@ -108,6 +118,9 @@ void helper_process_attach_qemu(HelperProcess *helper, int fd);
 void helper_process_refuse_qemu(HelperProcess *helper, const char *reason);
 void helper_process_reconnect_channel(HelperProcess *helper, int fd, const char *host,
                                       const char *kind);
+void helper_process_connect_disks(HelperProcess *helper, int fd, const char *host, guint number);
+void helper_process_attach_disks(HelperProcess *helper, int fd, guint number);
+void helper_process_refuse_disks(HelperProcess *helper, guint number, const char *reason);
 void helper_process_abandon_peer(HelperProcess *helper, const char *reason);
 void helper_process_cancel(HelperProcess *helper, const char *reason);
 

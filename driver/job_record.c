@@ -46,6 +46,7 @@ JobRecord *job_record_copy(const JobRecord *record)
     copy->listen_address = g_strdup(record->listen_address);
     copy->tls_name = g_strdup(record->tls_name);
     copy->socket_path = g_strdup(record->socket_path);
+    copy->disks_path = g_strdup(record->disks_path);
     copy->perform_args = record->perform_args ? g_bytes_ref(record->perform_args) : NULL;
     return copy;
 }
@@ -67,6 +68,7 @@ void job_record_free(JobRecord *record)
     g_free(record->listen_address);
     g_free(record->tls_name);
     g_free(record->socket_path);
+    g_free(record->disks_path);
     g_free(record);
 }
 
@@ -192,6 +194,7 @@ static GKeyFile *to_key_file(const JobRecord *record)
     set_text(file, "tls-name", record->tls_name);
     g_key_file_set_int64(file, GROUP, "helper-pid", record->helper_pid);
     set_text(file, "socket-path", record->socket_path);
+    set_text(file, "disks-path", record->disks_path);
     g_key_file_set_uint64(file, GROUP, "qemu-connections", record->qemu_connections);
     g_key_file_set_boolean(file, GROUP, "streaming", record->streaming);
     g_key_file_set_boolean(file, GROUP, "postcopy", record->postcopy);
@@ -311,12 +314,14 @@ static GBytes *read_args(Reader *reader)
     return g_bytes_new_take(data, len);
 }
 
-static void read_socket_path(Reader *reader, JobRecord *record, const char *run_dir)
+static char *read_socket_path(Reader *reader, const char *key, const char *run_dir)
 {
-    record->socket_path = read_text(reader, "socket-path", FALSE);
+    char *path = read_text(reader, key, FALSE);
+
     /* It is for removing: nothing else may stand there. */
-    if (record->socket_path && !run_dir_owns(run_dir, record->socket_path))
-        reader_bad(reader, "socket-path", _("no name of a socket in the run directory"));
+    if (path && !run_dir_owns(run_dir, path))
+        reader_bad(reader, key, _("no name of a socket in the run directory"));
+    return path;
 }
 
 static void read_rest(Reader *reader, JobRecord *record)
@@ -360,7 +365,8 @@ static JobRecord *from_key_file(GKeyFile *file, const char *run_dir, GError **er
     read_hex(&reader, "token", record->uri.token, MIGRATION_TOKEN_LEN);
     record->listen_address = read_text(&reader, "listen-address", FALSE);
     record->tls_name = read_text(&reader, "tls-name", FALSE);
-    read_socket_path(&reader, record, run_dir);
+    record->socket_path = read_socket_path(&reader, "socket-path", run_dir);
+    record->disks_path = read_socket_path(&reader, "disks-path", run_dir);
     read_rest(&reader, record);
     if (reader.error) {
         g_propagate_error(error, reader.error);

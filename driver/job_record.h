@@ -24,6 +24,7 @@ struct JobRecord {
     char *tls_name;   /* source: as migration_connect() has it; or NULL */
     pid_t helper_pid; /* 0: none was started */
     char *socket_path; /* of QEMU's connections, while its name is needed; or NULL */
+    char *disks_path; /* the same of its connections for disks; or NULL */
     guint qemu_connections;
     gboolean streaming;
     gboolean postcopy;   /* the switch-over has begun: a failure is libvirt's post-copy failure */

@@ -384,6 +384,52 @@ void migrate_call_remove_param(MigrateCall *call, gsize index)
     memmove(at, at + 1, (params->remote_params_len - index) * sizeof *at);
 }
 
+gboolean migrate_call_has_params(const MigrateCall *call)
+{
+    return call->procedure->params != NOWHERE;
+}
+
+/* ---- disks ---- */
+
+/* Flags of virDomainMigrateFlags that libvirt 8.5, our floor, has; and what they come with. */
+#define DISKS_FLAGS \
+    (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC | \
+     VIR_MIGRATE_NON_SHARED_SYNCHRONOUS_WRITES)
+
+static const char *const disks_params[] = {
+    VIR_MIGRATE_PARAM_DISKS_URI,
+    VIR_MIGRATE_PARAM_DISKS_PORT,
+    VIR_MIGRATE_PARAM_MIGRATE_DISKS,
+    "migrate_disks_detect_zeroes",
+};
+
+gboolean migrate_call_copies_disks(const MigrateCall *call)
+{
+    return (migrate_call_flags(call) &
+            (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC)) != 0;
+}
+
+gboolean migrate_call_names_disks_way(const MigrateCall *call)
+{
+    const remote_params *params = field_at(call, call->procedure->params);
+
+    return migrate_call_text(call, MIGRATE_TEXT_DISKS_URI) ||
+           param_find(params, VIR_MIGRATE_PARAM_DISKS_PORT, REMOTE_PARAM_INT);
+}
+
+static void params_forget_disks(remote_params *params)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(disks_params); i++)
+        params_remove(params, disks_params[i]);
+}
+
+void migrate_call_forget_disks(MigrateCall *call)
+{
+    migrate_call_clear_flags(call, DISKS_FLAGS);
+    if (migrate_call_has_params(call))
+        params_forget_disks(field_at(call, call->procedure->params));
+}
+
 guint64 migrate_call_postcopy_speed(const MigrateCall *call)
 {
     const remote_param *param =
@@ -444,6 +490,7 @@ static gboolean recovery_from_params(const MigrateCall *perform, remote_perform3
         return FALSE;
     for (gsize i = 0; i < G_N_ELEMENTS(dropped); i++)
         params_remove(&args->params, dropped[i]);
+    params_forget_disks(&args->params);
     set_optional(&args->dconnuri, NULL);
     rpc_xdr_free((xdrproc_t)xdr_remote_cookie, &args->cookie_in);
     args->cookie_in = (remote_cookie){ 0 };
@@ -461,7 +508,7 @@ GBytes *migrate_call_recovery(const MigrateCall *perform, GError **error)
         recovery_from_plain(&perform->args.perform3, &args);
     else if (!recovery_from_params(perform, &args, error))
         return NULL;
-    flags &= ~(guint64)(VIR_MIGRATE_TLS | VIR_MIGRATE_ABORT_ON_ERROR);
+    flags &= ~(guint64)(VIR_MIGRATE_TLS | VIR_MIGRATE_ABORT_ON_ERROR | DISKS_FLAGS);
     flags |= VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_CHANGE_PROTECTION |
              VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_POSTCOPY_RESUME;
     args.flags = (u_int)flags;

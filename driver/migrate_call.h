@@ -65,6 +65,9 @@ GByteArray *migrate_call_domain_args(const MigrateCall *call, guint32 flags, GEr
 
 const char *migrate_call_text(const MigrateCall *call, MigrateText text);
 
+/* Whether it has typed parameters: else values that libvirt has had since then have no place. */
+gboolean migrate_call_has_params(const MigrateCall *call);
+
 /* value NULL removes it. FALSE if the call has no place for such a value. */
 gboolean migrate_call_set_text(MigrateCall *call, MigrateText text, const char *value);
 
@@ -73,6 +76,13 @@ gboolean migrate_call_set_text(MigrateCall *call, MigrateText text, const char *
 MigrateParam *migrate_call_params(const MigrateCall *call, gsize *ret_n);
 /* What stands at that place among them. */
 void migrate_call_remove_param(MigrateCall *call, gsize index);
+
+/* The disks are copied along, or what differs from a common base of them. */
+gboolean migrate_call_copies_disks(const MigrateCall *call);
+/* And the user has said on which address or port. */
+gboolean migrate_call_names_disks_way(const MigrateCall *call);
+/* Nothing about disks is left in it: a migration that is resumed has copied them before. */
+void migrate_call_forget_disks(MigrateCall *call);
 
 /* bandwidth.postcopy, in MiB/s; 0: the call does not limit post-copy. */
 guint64 migrate_call_postcopy_speed(const MigrateCall *call);

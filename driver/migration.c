@@ -141,6 +141,7 @@ void migration_set_free(MigrationSet *set)
         /* What streams goes on, and the next daemon needs its names. */
         if (!migration->record->streaming) {
             migration_remove_socket(migration);
+            migration_remove_disks(migration);
             migration_remove_record(migration);
         }
         if (migration->helper)
@@ -237,8 +238,10 @@ void migration_unref(Migration *migration)
 {
     if (!migration || !g_atomic_ref_count_dec(&migration->refs))
         return;
-    if (migration->set)
+    if (migration->set) {
         migration_remove_socket(migration);
+        migration_remove_disks(migration);
+    }
     migration_stop_redialling(migration);
     if (migration->helper) {
         helper_process_disown(migration->helper);
@@ -261,6 +264,17 @@ void migration_remove_socket(Migration *migration)
         return;
     run_dir_remove(migration->set->run_dir, record->socket_path);
     g_clear_pointer(&record->socket_path, g_free);
+    migration_save(migration);
+}
+
+void migration_remove_disks(Migration *migration)
+{
+    JobRecord *record = migration->record;
+
+    if (!record->disks_path)
+        return;
+    run_dir_remove(migration->set->run_dir, record->disks_path);
+    g_clear_pointer(&record->disks_path, g_free);
     migration_save(migration);
 }
 

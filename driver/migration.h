@@ -23,6 +23,7 @@ typedef enum { MIGRATION_SIDE_SOURCE, MIGRATION_SIDE_DESTINATION } MigrationSide
 /* The kinds of channels, as the helpers name them. */
 #define MIGRATION_CHANNEL_MAIN "main"
 #define MIGRATION_CHANNEL_PREEMPT "preempt"
+#define MIGRATION_CHANNEL_DISKS "disks" /* of these there may be several */
 
 /* Fails if helper_user is not a user of this host. settings must outlive it. */
 MigrationSet *migration_set_new(const Settings *settings, GError **error);
@@ -166,6 +167,14 @@ void migration_prepare(Migration *migration, GAsyncReadyCallback callback, gpoin
  * certificate, NULL for the host of the URI. */
 void migration_connect(Migration *migration, const char *tls_name, GAsyncReadyCallback callback,
                        gpointer data);
+
+/* Disks that are copied along are relayed, too. Destination: makes a place for QEMU's NBD server;
+ * before migration_prepare(). Source: whoever copies is QEMU, of that owner; path: where, or NULL
+ * for a new one; before migration_connect(). */
+gboolean migration_serve_disks(Migration *migration, const QemuOwner *owner, GError **error);
+void migration_relay_disks(Migration *migration, const char *path, const QemuOwner *owner);
+/* "unix://" and the path for libvirt to give to QEMU; NULL: no disks are relayed. */
+char *migration_disks_uri(const Migration *migration);
 
 gboolean migration_finish(Migration *migration, GAsyncResult *result, GError **error);
 

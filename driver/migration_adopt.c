@@ -38,6 +38,8 @@ static void catch_up(Migration *migration)
     }
     if (status.qemu_wanted > 0)
         migration_attach_qemu(migration);
+    for (gsize i = 0; i < status.n_disks_unanswered; i++)
+        migration_want_disks(migration, status.disks_unanswered[i]);
     if (status.source_rate > 0)
         migration_want_speed(migration, status.source_rate);
 }

@@ -17,6 +17,7 @@
 static void stop_serving(Migration *migration)
 {
     migration_remove_socket(migration);
+    migration_remove_disks(migration);
     g_clear_pointer(&migration->speed, qemu_speed_free);
 }
 
@@ -204,6 +205,16 @@ static void on_channel_refused(HelperProcess *helper, const char *address, const
     log_warning(&migration->log, "channel from %s refused: %s", address, reason);
 }
 
+static void on_disks_wanted(HelperProcess *helper, guint number, gpointer data)
+{
+    migration_want_disks(data, number);
+}
+
+static void on_disks_ended(HelperProcess *helper, guint number, const char *reason, gpointer data)
+{
+    migration_disks_ended(data, number, reason);
+}
+
 /* ---- its end ---- */
 
 /* What it could not tell any more: it was killed, or nobody listened. */
@@ -275,6 +286,8 @@ const HelperHandlers migration_helper_handlers = {
     .channel_lost = on_channel_lost,
     .channel_resumed = on_channel_resumed,
     .channel_refused = on_channel_refused,
+    .disks_wanted = on_disks_wanted,
+    .disks_ended = on_disks_ended,
     .exited = on_exited,
 };
 

@@ -415,6 +415,8 @@ void migration_set_adopt(MigrationSet *set)
 
         if (record->socket_path)
             g_ptr_array_add(sockets, record->socket_path);
+        if (record->disks_path)
+            g_ptr_array_add(sockets, record->disks_path);
     }
     run_dir_sweep(set->run_dir, sockets);
     set->adopting = 1; /* so that nobody is the last one before all have begun */

@@ -45,6 +45,7 @@ struct Migration {
     MigrateWishes wishes;  /* source: what the user asks of the session */
     QemuSpeed *speed;      /* source, once the helper had a wish, while it runs; or NULL */
     Channel channels[2];
+    QemuOwner disks_owner; /* source, with record->disks_path: who connects there */
     gboolean adopting;     /* left by a daemon before this one; not known yet whether it lives */
     gboolean ended;        /* the helper is gone, or never was */
     gboolean over;         /* the helper has told its last state */
@@ -150,6 +151,23 @@ void migration_switched_over(Migration *migration);
 /* Source: dials for that channel until it is back. */
 void migration_redial(Migration *migration, Channel *channel);
 void migration_stop_redialling(Migration *migration);
+
+/* ---- migration_disks.c ---- */
+
+/* The helper has one end of a disk connection, and is given the other. */
+void migration_want_disks(Migration *migration, guint number);
+void migration_disks_ended(Migration *migration, guint number, const char *reason);
+/* Source: both sides have agreed. FALSE: but not on disks, which are wanted. */
+gboolean migration_check_disks(Migration *migration, GError **error);
+/* Source: the listening socket, or -1. */
+int migration_listen_for_disks(Migration *migration, GError **error);
+/* Its name goes. */
+void migration_remove_disks(Migration *migration);
+
+/* ---- migration_source.c ---- */
+
+/* Source: the name that the peer's certificate must have. */
+const char *migration_name_to_expect(const Migration *migration);
 
 /* ---- migration_destination.c ---- */
 

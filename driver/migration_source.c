@@ -82,18 +82,6 @@ static void connect_failed(GTask *task, GError *error)
     g_task_return_error(task, error);
 }
 
-static void on_listening(GObject *source, GAsyncResult *result, gpointer data)
-{
-    g_autoptr(GTask) task = data;
-    Migration *migration = g_task_get_task_data(task);
-    GError *error = NULL;
-
-    if (!helper_process_finish(migration->helper, result, &error))
-        connect_failed(task, error);
-    else
-        g_task_return_boolean(task, TRUE);
-}
-
 /* The daemon is stopping and its settings are gone: the task has ended. */
 static gboolean end_if_stopping(GTask *task)
 {
@@ -106,11 +94,48 @@ static gboolean end_if_stopping(GTask *task)
     return TRUE;
 }
 
-static const char *name_to_expect(const Migration *migration)
+const char *migration_name_to_expect(const Migration *migration)
 {
     const JobRecord *record = migration->record;
 
     return record->tls_name ? record->tls_name : record->uri.host;
+}
+
+static void on_listening_for_disks(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(GTask) task = data;
+    Migration *migration = g_task_get_task_data(task);
+    GError *error = NULL;
+
+    if (!helper_process_finish(migration->helper, result, &error))
+        connect_failed(task, error);
+    else
+        g_task_return_boolean(task, TRUE);
+}
+
+static void on_listening(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(GTask) task = data;
+    Migration *migration = g_task_get_task_data(task);
+    GError *error = NULL;
+    int fd;
+
+    if (!helper_process_finish(migration->helper, result, &error)) {
+        connect_failed(task, error);
+        return;
+    }
+    if (end_if_stopping(task))
+        return;
+    if (!migration->record->disks_path) {
+        g_task_return_boolean(task, TRUE);
+        return;
+    }
+    fd = migration_listen_for_disks(migration, &error);
+    if (fd < 0)
+        connect_failed(task, error);
+    else
+        helper_process_listen_disks(migration->helper, fd, on_listening_for_disks,
+                                    g_steal_pointer(&task));
 }
 
 /* Every channel is up. Takes the task. */
@@ -169,7 +194,7 @@ static void on_channel_dialled(GObject *source, GAsyncResult *result, gpointer d
         channel_failed(task, error);
         return;
     }
-    helper_process_connect_channel(migration->helper, fd, name_to_expect(migration),
+    helper_process_connect_channel(migration->helper, fd, migration_name_to_expect(migration),
                                    MIGRATION_CHANNEL_PREEMPT, on_channel_agreed,
                                    g_steal_pointer(&task));
 }
@@ -192,7 +217,8 @@ static void on_peer_agreed(GObject *source, GAsyncResult *result, gpointer data)
     Migration *migration = g_task_get_task_data(task);
     GError *error = NULL;
 
-    if (!helper_process_finish(migration->helper, result, &error)) {
+    if (!helper_process_finish(migration->helper, result, &error) ||
+        !migration_check_disks(migration, &error)) {
         connect_failed(task, error);
         return;
     }
@@ -222,7 +248,7 @@ static void on_dialled(GObject *source, GAsyncResult *result, gpointer data)
     }
     log_info(&migration->log, "connected to %s port %u", migration->record->uri.host,
              migration->record->uri.port);
-    helper_process_connect_peer(migration->helper, fd, name_to_expect(migration), on_peer_agreed,
+    helper_process_connect_peer(migration->helper, fd, migration_name_to_expect(migration), on_peer_agreed,
                                 g_steal_pointer(&task));
 }
 
@@ -259,7 +285,7 @@ static void on_redialled(const char *kind, int fd, gpointer data)
 {
     Migration *migration = data;
 
-    helper_process_reconnect_channel(migration->helper, fd, name_to_expect(migration), kind);
+    helper_process_reconnect_channel(migration->helper, fd, migration_name_to_expect(migration), kind);
 }
 
 static void on_peer_unknown(const char *kind, const char *reason, gpointer data)

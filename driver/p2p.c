@@ -33,6 +33,8 @@ struct P2p {
     SpeedLimit limit;
     MigrateWishes wishes;
     GBytes *recovery; /* the call that resumes this migration, if it fails in post-copy */
+    char *disks_path; /* where the source QEMU connects for its disks; or NULL */
+    QemuOwner disks_owner;
     gboolean recovers;
     gboolean users_resume;
     guint8 session[MIGRATION_SESSION_LEN]; /* of the broken one, in a recovery */
@@ -76,6 +78,7 @@ static void p2p_unref(P2p *p2p)
     g_free(p2p->domain);
     g_free(p2p->tls_name);
     g_free(p2p->uri);
+    g_free(p2p->disks_path);
     g_free(p2p->error);
     g_free(p2p);
 }
@@ -91,6 +94,11 @@ void p2p_free(P2p *p2p)
 const char *p2p_uri(const P2p *p2p)
 {
     return p2p->uri;
+}
+
+char *p2p_disks_uri(const P2p *p2p)
+{
+    return p2p->disks_path ? g_strdup_printf("unix://%s", p2p->disks_path) : NULL;
 }
 
 Migration *p2p_migration(const P2p *p2p)
@@ -222,18 +230,43 @@ static void on_inner_prepared(Proxy *inner, RpcFrame *reply, gpointer data)
         migration_set_own_attempt(p2p->migration);
     migration_set_wishes(p2p->migration, &p2p->wishes);
     migration_set_perform(p2p->migration, MIGRATE_CALL_RECOVERY, p2p->recovery);
+    if (p2p->disks_path)
+        migration_relay_disks(p2p->migration, p2p->disks_path, &p2p->disks_owner);
     driver_client_add(inner, p2p->migration);
     migration_connect(p2p->migration, p2p->tls_name, on_connected, job);
     g_steal_pointer(&job);
 }
 
+/* The path that libvirtd was told for the disks is one of this host's: the destination is to make one of
+ * its own. Takes frame; NULL: it was answered. */
+static RpcFrame *without_disks_uri(Proxy *inner, RpcFrame *frame)
+{
+    g_autoptr(RpcFrame) owned = frame;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(MigrateCall) call = migrate_call_decode(owned, &error);
+    RpcFrame *ours = NULL;
+
+    if (call) {
+        migrate_call_set_text(call, MIGRATE_TEXT_DISKS_URI, NULL);
+        ours = migrate_call_encode(call, owned, &error);
+    }
+    if (!ours)
+        proxy_reply_error(inner, &owned->header, VIR_ERR_RPC, VIR_FROM_RPC, error->message);
+    return ours;
+}
+
 static gboolean inner_call(Proxy *inner, RpcFrame *frame, gpointer data)
 {
+    const P2p *p2p = data;
     InnerPrepare *job;
 
     if (frame->header.program != RPC_PROGRAM_REMOTE ||
         !migrate_call_is_phase(frame->header.procedure, MIGRATE_PHASE_PREPARE))
         return FALSE;
+    if (p2p->disks_path)
+        frame = without_disks_uri(inner, frame);
+    if (!frame)
+        return TRUE;
     job = g_new0(InnerPrepare, 1);
     job->p2p = p2p_ref(data);
     job->header = frame->header;
@@ -380,7 +413,7 @@ static gboolean dial(GTask *task, const char *dconnuri, GError **error)
 }
 
 void p2p_open(Driver *driver, Proxy *outer, const MigrateCall *perform, const SpeedLimit *limit,
-              GAsyncReadyCallback callback, gpointer data)
+              const QemuOwner *disks_owner, GAsyncReadyCallback callback, gpointer data)
 {
     g_autoptr(GTask) task = g_task_new(NULL, NULL, callback, data);
     const char *dconnuri = migrate_call_text(perform, MIGRATE_TEXT_DCONNURI);
@@ -395,6 +428,10 @@ void p2p_open(Driver *driver, Proxy *outer, const MigrateCall *perform, const Sp
     p2p->limit = *limit;
     driver_options_wishes(perform, &p2p->wishes);
     p2p->listener = -1;
+    if (disks_owner) {
+        p2p->disks_path = run_dir_socket_path(migration_set_run_dir(driver->set), "out-");
+        p2p->disks_owner = *disks_owner;
+    }
     p2p->recovers = recovery_uri_is(dconnuri);
     p2p->users_resume = (migrate_call_flags(perform) & VIR_MIGRATE_POSTCOPY_RESUME) &&
                         !p2p->recovers;

@@ -12,15 +12,19 @@ typedef struct P2p P2p;
 
 /* Dials the destination that the dconnuri of perform names (for a recovery: see
  * driver/recovery_uri.h) and opens the local socket. outer is the client's proxy, perform its call
- * as it came; limit is of that. */
+ * as it came; limit is of that. disks_owner: who will copy disks, if they are to be relayed; else
+ * NULL. */
 void p2p_open(Driver *driver, Proxy *outer, const MigrateCall *perform, const SpeedLimit *limit,
-              GAsyncReadyCallback callback, gpointer data);
+              const QemuOwner *disks_owner, GAsyncReadyCallback callback, gpointer data);
 
 /* Owned by the caller; freed when Perform is over. */
 P2p *p2p_open_finish(GAsyncResult *result, GError **error);
 
 /* The URI for the source libvirtd. */
 const char *p2p_uri(const P2p *p2p);
+
+/* The disks_uri for it, or NULL. Free with g_free(). */
+char *p2p_disks_uri(const P2p *p2p);
 
 /* What the inner connection began, or NULL; and why it could not. */
 Migration *p2p_migration(const P2p *p2p);

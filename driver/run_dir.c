@@ -197,3 +197,17 @@ int run_dir_listen(const char *socket_path, GError **error)
     }
     return autofd_steal(&fd);
 }
+
+int run_dir_listen_for_qemu(const char *socket_path, const QemuOwner *owner, GError **error)
+{
+    autofd fd = run_dir_listen(socket_path, error);
+
+    if (fd < 0)
+        return -1;
+    if (chown(socket_path, owner->uid, owner->gid) < 0) {
+        fail_errno(error, errno, _("cannot give to QEMU's user the socket"), socket_path);
+        unlink(socket_path);
+        return -1;
+    }
+    return autofd_steal(&fd);
+}

@@ -2,8 +2,10 @@
 /* The directory of this daemon's short-lived sockets, and the names in it.
  *
  *     RUN_DIR/            root 0711: others may pass through, not look
- *     RUN_DIR/out-X.sock  where the source QEMU's stream comes in (we listen)
- *     RUN_DIR/in-X/qemu   where the destination QEMU listens; in-X belongs to QEMU's user
+ *     RUN_DIR/out-X.sock  where the source QEMU's stream comes in, or its connections for disks (we
+ *                         listen)
+ *     RUN_DIR/in-X/qemu   where the destination QEMU listens, for one or the other; in-X belongs to
+ *                         QEMU's user
  *     RUN_DIR/p2p-X.sock  where the source libvirtd calls for its peer
  *     RUN_DIR/job-S.*     what is known of session S, see driver/job_record.h
  *
@@ -41,3 +43,5 @@ void run_dir_remove(const char *path, const char *socket_path);
 
 /* A listening unix socket at path, mode 0600, close-on-exec; -1 on error. */
 int run_dir_listen(const char *socket_path, GError **error);
+/* The same, for QEMU's user to connect to. */
+int run_dir_listen_for_qemu(const char *socket_path, const QemuOwner *owner, GError **error);

@@ -188,6 +188,61 @@ static gboolean on_refuse_qemu(PostcopyMigration *skeleton, GDBusMethodInvocatio
     return pass_on(job, call, RELAY_REFUSE_QEMU, -1, reason);
 }
 
+/* ---- disks ---- */
+
+static gboolean pass_disks_on(Job *job, GDBusMethodInvocation *call, RelayCommandType type, int fd,
+                              const char *text, guint number)
+{
+    autofd owned = fd;
+
+    if (number == 0 || number > G_MAXUINT16)
+        return refuse(call, JOB_ERROR_INVALID_ARGUMENT, _("there is no such number"));
+    job_properties_disks_answered(job->skeleton, (guint16)number);
+    g_ptr_array_add(job->calls, call);
+    relay_disks_command(job->relay, type, (guint16)number, autofd_steal(&owned), text, call);
+    return TRUE;
+}
+
+static gboolean pass_disks_socket_on(Job *job, GDBusMethodInvocation *call, SessionSide side,
+                                     RelayCommandType type, GUnixFDList *list, GVariant *handle,
+                                     const char *text, guint number)
+{
+    int fd;
+
+    if (!check_side(job, call, side))
+        return TRUE;
+    fd = take_socket(call, list, handle);
+    return fd < 0 || pass_disks_on(job, call, type, fd, text, number);
+}
+
+static gboolean on_listen_disks(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                                GUnixFDList *list, GVariant *socket, Job *job)
+{
+    return pass_socket_on(job, call, SESSION_SOURCE, RELAY_LISTEN_DISKS, list, socket, NULL);
+}
+
+static gboolean on_connect_disks(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                                 GUnixFDList *list, GVariant *socket, const char *host,
+                                 guint number, Job *job)
+{
+    return pass_disks_socket_on(job, call, SESSION_SOURCE, RELAY_CONNECT_DISKS, list, socket, host,
+                                number);
+}
+
+static gboolean on_attach_disks(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                                GUnixFDList *list, GVariant *socket, guint number, Job *job)
+{
+    return pass_disks_socket_on(job, call, SESSION_DESTINATION, RELAY_ATTACH_DISKS, list, socket,
+                                NULL, number);
+}
+
+static gboolean on_refuse_disks(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                                guint number, const char *reason, Job *job)
+{
+    return !check_ready(job, call) ||
+           pass_disks_on(job, call, RELAY_REFUSE_DISKS, -1, reason, number);
+}
+
 static gboolean on_cancel(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
                           const char *reason, Job *job)
 {
@@ -310,6 +365,10 @@ static void connect_handlers(Job *job)
         { "handle-listen-qemu", G_CALLBACK(on_listen_qemu) },
         { "handle-attach-qemu", G_CALLBACK(on_attach_qemu) },
         { "handle-refuse-qemu", G_CALLBACK(on_refuse_qemu) },
+        { "handle-listen-disks", G_CALLBACK(on_listen_disks) },
+        { "handle-connect-disks", G_CALLBACK(on_connect_disks) },
+        { "handle-attach-disks", G_CALLBACK(on_attach_disks) },
+        { "handle-refuse-disks", G_CALLBACK(on_refuse_disks) },
         { "handle-cancel", G_CALLBACK(on_cancel) },
     };
 

@@ -24,6 +24,9 @@ static void add_relay(GVariantBuilder *builder, const RelayStats *stats)
         { "wire-bytes-received", stats->wire_bytes_received },
         { "wire-preempt-bytes-sent", stats->wire_preempt_sent },
         { "wire-preempt-bytes-received", stats->wire_preempt_received },
+        { "wire-disks-bytes-sent", stats->wire_disks_sent },
+        { "wire-disks-bytes-received", stats->wire_disks_received },
+        { "disk-channels", stats->disk_channels },
         { "frames-sent", stats->frames_sent },
         { "frames-received", stats->frames_received },
         { "window-high-water", stats->window_high_water },
@@ -111,6 +114,7 @@ void job_properties_init(PostcopyMigration *skeleton)
     postcopy_migration_set_channels_lost(skeleton, none);
     postcopy_migration_set_features(skeleton, none);
     postcopy_migration_set_channels(skeleton, g_variant_new("a(sss)", NULL));
+    postcopy_migration_set_disks_unanswered(skeleton, g_variant_new("au", NULL));
     job_properties_set_statistics(skeleton, &zero);
 }
 
@@ -182,4 +186,31 @@ void job_properties_want_preempt(PostcopyMigration *skeleton)
     const char *const wanted[] = { channel_kind_name(CHANNEL_PREEMPT), NULL };
 
     postcopy_migration_set_channels_wanted(skeleton, wanted);
+}
+
+static void set_disks_unanswered(PostcopyMigration *skeleton, guint16 number, gboolean wanted)
+{
+    GVariant *before = postcopy_migration_get_disks_unanswered(skeleton);
+    GVariantBuilder builder;
+    gsize n;
+    const guint32 *numbers = g_variant_get_fixed_array(before, &n, sizeof *numbers);
+
+    g_variant_builder_init(&builder, G_VARIANT_TYPE("au"));
+    for (gsize i = 0; i < n; i++) {
+        if (numbers[i] != number)
+            g_variant_builder_add(&builder, "u", numbers[i]);
+    }
+    if (wanted)
+        g_variant_builder_add(&builder, "u", (guint32)number);
+    postcopy_migration_set_disks_unanswered(skeleton, g_variant_builder_end(&builder));
+}
+
+void job_properties_want_disks(PostcopyMigration *skeleton, guint16 number)
+{
+    set_disks_unanswered(skeleton, number, TRUE);
+}
+
+void job_properties_disks_answered(PostcopyMigration *skeleton, guint16 number)
+{
+    set_disks_unanswered(skeleton, number, FALSE);
 }

@@ -21,5 +21,9 @@ void job_properties_none_lost(PostcopyMigration *skeleton);
 /* One less in QemuWanted. */
 void job_properties_qemu_answered(PostcopyMigration *skeleton);
 
+/* DisksUnanswered. */
+void job_properties_want_disks(PostcopyMigration *skeleton, guint16 number);
+void job_properties_disks_answered(PostcopyMigration *skeleton, guint16 number);
+
 /* ChannelsWanted names the preempt channel. */
 void job_properties_want_preempt(PostcopyMigration *skeleton);

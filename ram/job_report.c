@@ -44,6 +44,12 @@ static gboolean on_stats_timer(gpointer data)
     return G_SOURCE_CONTINUE;
 }
 
+static void start_counting(Job *job)
+{
+    if (!job->stats_timer)
+        job->stats_timer = g_timeout_add(STATS_INTERVAL_MS, on_stats_timer, job);
+}
+
 static void log_state(Job *job, const char *status, const RelayReport *report)
 {
     if (report->state == SESSION_FAILED)
@@ -78,8 +84,8 @@ static void on_state(Job *job, const RelayReport *report)
 
     job->state = report->state;
     log_state(job, status, report);
-    if (session_state_is_active(report->state) && !job->stats_timer)
-        job->stats_timer = g_timeout_add(STATS_INTERVAL_MS, on_stats_timer, job);
+    if (session_state_is_active(report->state))
+        start_counting(job);
     if (session_state_is_end(report->state) && job->stats_timer) {
         g_source_remove(job->stats_timer);
         job->stats_timer = 0;
@@ -164,6 +170,28 @@ static void on_qemu_connected(Job *job)
     postcopy_migration_set_qemu_connections(job->skeleton, connected + 1);
     flush_properties(job);
     postcopy_migration_emit_qemu_connected(job->skeleton);
+}
+
+/* A disk may be copied long before QEMU's stream begins. */
+static void on_disks_wanted(Job *job, guint16 number)
+{
+    start_counting(job);
+    job_properties_want_disks(job->skeleton, number);
+    flush_properties(job);
+    postcopy_migration_emit_disks_wanted(job->skeleton, number);
+}
+
+static void on_disks_ended(Job *job, const RelayReport *report)
+{
+    LogContext log = channel_log(job, CHANNEL_DISKS);
+
+    if (*report->reason)
+        log_warning(&log, "disk connection %u: %s", report->number, report->reason);
+    else
+        log_info(&log, "disk connection %u has ended", report->number);
+    job_properties_disks_answered(job->skeleton, report->number);
+    flush_properties(job);
+    postcopy_migration_emit_disks_ended(job->skeleton, report->number, report->reason);
 }
 
 static void on_source_rate(Job *job, guint64 rate)
@@ -266,6 +294,12 @@ void job_on_report(const RelayReport *report, gpointer data)
     case RELAY_REPORT_RETURN_PATH:
     case RELAY_REPORT_SOURCE_RATE:
         on_qemu_report(job, report);
+        break;
+    case RELAY_REPORT_DISKS_WANTED:
+        on_disks_wanted(job, report->number);
+        break;
+    case RELAY_REPORT_DISKS_ENDED:
+        on_disks_ended(job, report);
         break;
     case RELAY_REPORT_STATS:
         job_properties_set_statistics(job->skeleton, &report->stats);

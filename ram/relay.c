@@ -123,6 +123,7 @@ Relay *relay_new(const RelayConfig *config, RelayReportFunc func, gpointer data,
     relay->func = func;
     relay->data = data;
     relay->candidates = g_ptr_array_new_with_free_func((GDestroyNotify)link_free);
+    relay_init_disks(relay);
     relay->session = session_new(&config->session);
     relay->main = (RelayChannel){ .kind = CHANNEL_MAIN };
     relay->preempt = (RelayChannel){ .kind = CHANNEL_PREEMPT, .number = RELAY_PREEMPT_CHANNEL };
@@ -161,6 +162,8 @@ void relay_free(Relay *relay)
         g_source_destroy(relay->source);
         g_source_unref(relay->source);
     }
+    if (relay->disks.waiting)
+        relay_free_disks(relay);
     channel_clear(&relay->main);
     channel_clear(&relay->preempt);
     explicit_bzero(relay->key, sizeof relay->key);
@@ -204,6 +207,16 @@ void relay_reconnect(Relay *relay, ChannelKind kind, int fd, const char *host, g
                              .text = (char *)host,
                              .call = call,
                              .kind = kind };
+
+    post(relay, &command);
+}
+
+void relay_disks_command(Relay *relay, RelayCommandType type, guint16 number, int fd,
+                         const char *text, gpointer call)
+{
+    RelayCommand command = {
+        .type = type, .fd = fd, .text = (char *)text, .call = call, .number = number
+    };
 
     post(relay, &command);
 }

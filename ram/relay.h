@@ -13,10 +13,14 @@
 /* Accepted connections that have not shown a valid HELLO yet, at one time. */
 #define RELAY_CANDIDATES_MAX 8
 
+/* Connections of QEMU's for its disks, at one time. */
+#define RELAY_DISKS_MAX 64
+
 /* How long a peer may take, in milliseconds. */
 typedef struct {
     guint handshake_ms; /* for TLS and, on an accepted channel, HELLO */
-    guint hello_ack_ms; /* source: for the answer to HELLO; the peer gets its QEMU meanwhile */
+    guint hello_ack_ms; /* source: for the answer to HELLO; the peer gets its QEMU meanwhile. Both: until
+                         * a disk connection's other end is there */
     guint linger_ms;    /* for what is still to be said at the end */
     guint heartbeat_ms; /* from the last word of the peer to a PING, and from that to the next */
     guint heartbeats;   /* so many of these without a word: the connection is lost */
@@ -76,6 +80,12 @@ typedef enum {
     /* destination: fd (connected); a second time for QEMU's own preempt connection */
     RELAY_ATTACH_QEMU,
     RELAY_REFUSE_QEMU,  /* destination: text (reason) */
+    RELAY_LISTEN_DISKS, /* source: fd (listening), for QEMU's disk connections */
+    /* The answers to RELAY_REPORT_DISKS_WANTED, with its number. Source: fd (TCP), text (host) */
+    RELAY_CONNECT_DISKS,
+    RELAY_ATTACH_DISKS, /* destination: fd (connected) */
+    RELAY_REFUSE_DISKS, /* text (reason) */
+    RELAY_DISKS_ENDED,  /* inside: call is the DiskChannel */
     RELAY_CANCEL,       /* text (reason) */
     RELAY_GIVE_UP,      /* the same, but an active migration goes on */
     RELAY_GET_STATS,    /* answered by RELAY_REPORT_STATS */
@@ -87,3 +97,6 @@ typedef enum {
 void relay_command(Relay *relay, RelayCommandType type, int fd, const char *text, gpointer call);
 /* RELAY_RECONNECT_CHANNEL, of that kind. */
 void relay_reconnect(Relay *relay, ChannelKind kind, int fd, const char *host, gpointer call);
+/* RELAY_CONNECT_DISKS, RELAY_ATTACH_DISKS or RELAY_REFUSE_DISKS, of that number. */
+void relay_disks_command(Relay *relay, RelayCommandType type, guint16 number, int fd,
+                         const char *text, gpointer call);

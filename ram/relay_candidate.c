@@ -24,6 +24,15 @@ static gboolean drop_candidate(Relay *relay, Link *link, const char *reason)
     return FALSE;
 }
 
+/* The oldest has had its time. Somebody who fills the places, and has no key, must not be able to keep
+ * the peer out. */
+static void make_room(Relay *relay)
+{
+    if (relay->candidates->len >= RELAY_CANDIDATES_MAX)
+        drop_candidate(relay, relay->candidates->pdata[0],
+                       _("too many channels are being set up"));
+}
+
 void relay_accept_peer(Relay *relay, RelayCommand *command)
 {
     TlsChannelConfig config = {
@@ -40,11 +49,7 @@ void relay_accept_peer(Relay *relay, RelayCommand *command)
         relay_report_refused(relay, command->text, _("the migration is over"));
         return;
     }
-    /* The oldest has had its time. Somebody who fills the places, and has no key, must not be able to keep
-     * the peer out. */
-    if (relay->candidates->len >= RELAY_CANDIDATES_MAX)
-        drop_candidate(relay, relay->candidates->pdata[0],
-                       _("too many channels are being set up"));
+    make_room(relay);
     link = link_new(autofd_steal(&command->fd), relay->creds, &config, command->text,
                     relay_in_ms(relay->timeouts.handshake_ms), &error);
     if (!link) {
@@ -56,7 +61,7 @@ void relay_accept_peer(Relay *relay, RelayCommand *command)
     g_ptr_array_add(relay->candidates, link);
 }
 
-static gboolean refuse_candidate(Relay *relay, Link *link, const GError *why)
+static void refuse(Relay *relay, Link *link, const GError *why)
 {
     g_autoptr(GError) told =
         why->domain == HELLO_ERROR
@@ -65,16 +70,38 @@ static gboolean refuse_candidate(Relay *relay, Link *link, const GError *why)
 
     relay_report_refused(relay, link->address, why->message);
     link_refuse(link, told, relay_in_ms(relay->timeouts.linger_ms));
+}
+
+static gboolean refuse_candidate(Relay *relay, Link *link, const GError *why)
+{
+    refuse(relay, link, why);
     return link_see_off(link) || drop_candidate(relay, link, NULL);
+}
+
+void relay_refuse_link(Relay *relay, Link *link, const GError *why)
+{
+    refuse(relay, link, why);
+    if (!link_see_off(link)) {
+        link_free(link);
+        return;
+    }
+    make_room(relay);
+    g_ptr_array_add(relay->candidates, link);
+}
+
+/* Out of the candidates, whole. */
+static void steal_candidate(Relay *relay, Link *link)
+{
+    g_ptr_array_set_free_func(relay->candidates, NULL);
+    g_ptr_array_remove(relay->candidates, link);
+    g_ptr_array_set_free_func(relay->candidates, (GDestroyNotify)link_free);
 }
 
 /* It is the channel's connection from here on. One that is still there is one that the peer has given up:
  * it would not have dialled otherwise. */
 static void take_candidate(Relay *relay, Link *link, RelayChannel *channel)
 {
-    g_ptr_array_set_free_func(relay->candidates, NULL);
-    g_ptr_array_remove(relay->candidates, link);
-    g_ptr_array_set_free_func(relay->candidates, (GDestroyNotify)link_free);
+    steal_candidate(relay, link);
     relay_forget_link(relay, channel);
     link->state = LINK_OPEN;
     link->deadline_us = 0;
@@ -137,6 +164,20 @@ static gboolean promote_preempt(Relay *relay, Link *link, const HelloBody *hello
     return FALSE;
 }
 
+/* Who asks for one where there are none is told so as with any kind that is not known here. */
+static gboolean promote_disks(Relay *relay, Link *link, const HelloBody *hello)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!relay_judge_disks(relay, link, hello, &error))
+        return refuse_candidate(relay, link, error);
+    steal_candidate(relay, link);
+    link->state = LINK_OPEN;
+    link->deadline_us = 0;
+    relay_take_disks(relay, link, hello->channel);
+    return FALSE;
+}
+
 /* The source dials one after the other: what comes on an older connection than the channel's was given
  * up long ago, and would take the place, and the key, of one that is alive. */
 static gboolean is_outdated(const RelayChannel *channel, const Link *link)
@@ -147,6 +188,8 @@ static gboolean is_outdated(const RelayChannel *channel, const Link *link)
 /* What is not (yet) another channel is judged as the main one, whose errors say why not. */
 static gboolean promote_candidate(Relay *relay, Link *link, const HelloBody *hello)
 {
+    if (hello->kind == CHANNEL_DISKS && relay_carries_disks(relay))
+        return promote_disks(relay, link, hello);
     if (is_outdated(hello->kind == CHANNEL_PREEMPT ? &relay->preempt : &relay->main, link))
         return drop_candidate(relay, link, _("a later connection has taken its place"));
     if (hello->kind == CHANNEL_PREEMPT && relay->lane && relay->has_key)

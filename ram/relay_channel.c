@@ -10,9 +10,7 @@
 
 /* ---- connections ---- */
 
-/* resumes: there was one before that the peer has agreed to. */
-static gboolean dial(Relay *relay, RelayChannel *channel, RelayCommand *command, gboolean resumes,
-                     GError **error)
+Link *relay_dial(Relay *relay, RelayCommand *command, GBytes *ticket, GError **error)
 {
     TlsChannelConfig config = {
         .endpoint = TLS_ENDPOINT_CLIENT,
@@ -20,15 +18,25 @@ static gboolean dial(Relay *relay, RelayChannel *channel, RelayCommand *command,
         .alpn = LINK_ALPN,
         .allowed_dns = (const char *const *)relay->allowed_dns,
         .tickets = TRUE,
-        .ticket = channel->ticket,
+        .ticket = ticket,
     };
     Link *link = link_new(autofd_steal(&command->fd), relay->creds, &config, command->text,
                           relay_in_ms(relay->timeouts.handshake_ms), error);
 
+    if (link)
+        tls_channel_set_rekey(link->channel, relay->rekey_records);
+    return link;
+}
+
+/* resumes: there was one before that the peer has agreed to. */
+static gboolean dial(Relay *relay, RelayChannel *channel, RelayCommand *command, gboolean resumes,
+                     GError **error)
+{
+    Link *link = relay_dial(relay, command, channel->ticket, error);
+
     if (!link)
         return FALSE;
     link->resumes = resumes;
-    tls_channel_set_rekey(link->channel, relay->rekey_records);
     channel->pump.link = link;
     return TRUE;
 }

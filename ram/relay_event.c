@@ -167,6 +167,21 @@ void relay_take_command(Relay *relay, RelayCommand *command)
     case RELAY_REFUSE_QEMU:
         refuse_qemu(relay, command);
         break;
+    case RELAY_LISTEN_DISKS:
+        relay_listen_disks(relay, command);
+        break;
+    case RELAY_CONNECT_DISKS:
+        relay_connect_disks(relay, command);
+        break;
+    case RELAY_ATTACH_DISKS:
+        relay_attach_disks(relay, command);
+        break;
+    case RELAY_REFUSE_DISKS:
+        relay_refuse_disks(relay, command);
+        break;
+    case RELAY_DISKS_ENDED:
+        relay_disks_ended(relay, command->call);
+        break;
     case RELAY_CANCEL:
     case RELAY_GIVE_UP:
         cancel(relay, command);
@@ -293,6 +308,8 @@ void relay_act(Relay *relay)
         if (actions & SESSION_DO_REJOINED)
             relay_channel_resumed(relay, &relay->main);
     }
+    if (session_state_is_end(session_state(relay->session)))
+        relay_close_disks(relay);
     make_lane(relay);
     relay_answer_connect(relay);
     /* A completed side that has lost its peer stays until that has heard that all is well. */

@@ -16,6 +16,7 @@ enum {
     POLL_PREEMPT,
     POLL_WORKER,
     POLL_LEAVING,
+    POLL_DISKS,
     POLL_CANDIDATES,
 };
 
@@ -93,6 +94,8 @@ static void prepare(Relay *relay, Waiting *w)
     if (relay->worker)
         wait_for(w, POLL_WORKER, compress_worker_fd(relay->worker),
                  engine_waits_for_worker(relay->engine) ? POLLIN : 0);
+    wait_for(w, POLL_DISKS, relay->disks.listen_fd, POLLIN);
+    wait_until(w, relay_disks_due(relay));
     wait_for(w, POLL_LEAVING, relay->leaving_fd, POLLHUP);
     if (relay->leaving_fd >= 0)
         wait_until(w, relay->leaving_until_us);
@@ -262,8 +265,11 @@ gpointer relay_run(gpointer data)
             take_commands(relay);
         if (w.fds[POLL_LISTEN].revents)
             relay_accept_qemu(relay);
+        if (w.fds[POLL_DISKS].revents && relay->disks.listen_fd >= 0)
+            relay_accept_disks(relay);
         more = turn(relay, &w);
         relay_turn_channels(relay);
+        relay_turn_disks(relay);
         turn_leaving(relay, &w);
         relay_report_progress(relay);
     }

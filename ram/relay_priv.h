@@ -3,6 +3,7 @@
  * the lower part belongs to the thread. For ram/relay*.c only. */
 #pragma once
 
+#include "ram/disk_channel.h"
 #include "ram/job_error.h"
 #include "ram/mailbox.h"
 #include "ram/pump.h"
@@ -15,6 +16,7 @@ typedef struct {
     char *text;
     gpointer call;
     ChannelKind kind; /* RELAY_RECONNECT_CHANNEL */
+    guint16 number;   /* of a disk connection */
 } RelayCommand;
 
 /* A channel, over all the connections it has. */
@@ -30,6 +32,18 @@ typedef struct {
     guint64 wire_received;
     guint64 key_updates;
 } RelayChannel;
+
+/* QEMU's connections for its disks. */
+typedef struct {
+    int listen_fd;        /* source: where QEMU makes them */
+    guint16 last_number;  /* source */
+    GPtrArray *waiting;   /* of connections that have one end */
+    GPtrArray *channels;  /* of DiskChannel: the others */
+    gboolean closed;      /* the session is over */
+    guint64 opened;       /* so far */
+    guint64 wire_sent;    /* of those that are gone */
+    guint64 wire_received;
+} RelayDisks;
 
 struct Relay {
     SessionSide side;
@@ -54,6 +68,7 @@ struct Relay {
     CompressWorker *worker; /* source, or NULL */
     RelayChannel main;
     RelayChannel preempt;
+    RelayDisks disks;
     guint8 key[CHANNEL_KEY_LEN]; /* for the proofs of all connections but the first; secret */
     gboolean has_key;
     guint64 accepted;
@@ -108,6 +123,8 @@ void relay_reply(Relay *relay, gpointer call, GError *error);
 GError *relay_wrong_state(Relay *relay, const char *what);
 
 /* ram/relay_channel.c: making channels, and what becomes of them. */
+/* To the peer, with the command's socket and host. ticket: of an earlier connection, or NULL. */
+Link *relay_dial(Relay *relay, RelayCommand *command, GBytes *ticket, GError **error);
 void relay_connect_peer(Relay *relay, RelayCommand *command);
 void relay_connect_channel(Relay *relay, RelayCommand *command);
 void relay_reconnect_channel(Relay *relay, RelayCommand *command);
@@ -141,6 +158,29 @@ void relay_turn_channels(Relay *relay);
 void relay_accept_peer(Relay *relay, RelayCommand *command);
 /* An accepted connection's next steps; FALSE: it left the candidates. */
 gboolean relay_greet_candidate(Relay *relay, Link *link);
+/* Tells the peer on a connection that is no candidate any more, and sees it off. Takes link. */
+void relay_refuse_link(Relay *relay, Link *link, const GError *why);
+
+/* ram/relay_disks.c: QEMU's connections for its disks. */
+void relay_init_disks(Relay *relay);
+void relay_free_disks(Relay *relay);
+/* FALSE: the session is over, or not agreed on yet, or carries none. */
+gboolean relay_carries_disks(const Relay *relay);
+/* The session is over: so are they. */
+void relay_close_disks(Relay *relay);
+void relay_count_disks(const Relay *relay, RelayStats *stats);
+void relay_listen_disks(Relay *relay, RelayCommand *command);
+void relay_accept_disks(Relay *relay);
+void relay_connect_disks(Relay *relay, RelayCommand *command);
+void relay_attach_disks(Relay *relay, RelayCommand *command);
+void relay_refuse_disks(Relay *relay, RelayCommand *command);
+void relay_disks_ended(Relay *relay, gpointer channel);
+/* Destination: a HELLO of that kind, while relay_carries_disks(). */
+gboolean relay_judge_disks(Relay *relay, Link *link, const HelloBody *hello, GError **error);
+/* Takes link, which that has judged well. */
+void relay_take_disks(Relay *relay, Link *link, guint16 number);
+gint64 relay_disks_due(const Relay *relay);
+void relay_turn_disks(Relay *relay);
 
 /* ram/relay_event.c */
 void relay_take_command(Relay *relay, RelayCommand *command);

@@ -19,6 +19,8 @@ typedef enum {
     RELAY_REPORT_QEMU_CONNECTED,
     RELAY_REPORT_RETURN_PATH,
     RELAY_REPORT_SOURCE_RATE, /* rate */
+    RELAY_REPORT_DISKS_WANTED, /* number: a disk connection has one end, and needs the other */
+    RELAY_REPORT_DISKS_ENDED,  /* number (0: it never had one); reason: "" at its proper end */
     RELAY_REPORT_STATS, /* stats */
     RELAY_REPORT_ENDED, /* the thread is through; nothing comes after this */
 } RelayReportType;
@@ -30,6 +32,9 @@ typedef struct {
     guint64 wire_bytes_received;
     guint64 wire_preempt_sent; /* the same of the preempt channel */
     guint64 wire_preempt_received;
+    guint64 wire_disks_sent; /* the same of all disk channels */
+    guint64 wire_disks_received;
+    guint64 disk_channels; /* so many so far */
     guint64 frames_sent;
     guint64 frames_received;
     guint64 window_high_water; /* most bytes sent and not acknowledged */
@@ -50,6 +55,7 @@ typedef struct {
     ChannelKind kind;
     SessionEndedBy ended_by;
     guint64 features; /* SESSION_FEATURE_* */
+    guint16 number;   /* of a disk connection */
     guint64 rate; /* bytes per second; 0: no limit. See SourceRateWanted */
     char *reason;
     char *address;

@@ -38,6 +38,7 @@ static void fill_stats(Relay *relay, RelayStats *stats)
                      &stats->key_updates);
     relay_count_wire(&relay->preempt, &stats->wire_preempt_sent, &stats->wire_preempt_received,
                      &stats->key_updates);
+    relay_count_disks(relay, stats);
     engine_get_stats(relay->engine, until, &stats->ram);
 }
 

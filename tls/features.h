@@ -14,7 +14,7 @@
 #define SESSION_FEATURES_PACK (SESSION_FEATURE_ZSTD | SESSION_FEATURE_ZLIB)
 /* What this version can do. */
 #define SESSION_FEATURES_ALL \
-    (SESSION_FEATURE_RAM | SESSION_FEATURES_PACK | SESSION_FEATURE_RESUME)
+    (SESSION_FEATURE_RAM | SESSION_FEATURES_PACK | SESSION_FEATURE_RESUME | SESSION_FEATURE_DISKS)
 
 /* The names of those that are known, by their bits: "ram", "zstd", "resume", "zlib", "disks". The array
  * is the caller's, with a NULL at its end; the names are static. */

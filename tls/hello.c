@@ -30,6 +30,7 @@ static const char *const kind_names[CHANNEL_KIND_MAX] = {
     [CHANNEL_MAIN] = "main",
     [CHANNEL_PREEMPT] = "preempt",
     [CHANNEL_BULK] = "bulk",
+    [CHANNEL_DISKS] = "disks",
 };
 
 const char *hello_error_name(guint32 code)

@@ -58,6 +58,7 @@ typedef enum {
     CHANNEL_MAIN = 0,
     CHANNEL_PREEMPT = 1,
     CHANNEL_BULK = 2,
+    CHANNEL_DISKS = 3,
     CHANNEL_KIND_MAX,
 } ChannelKind;
 

@@ -56,6 +56,14 @@ static void on_report(const RelayReport *report, gpointer data)
     case RELAY_REPORT_WARNING:
     case RELAY_REPORT_SOURCE_RATE:
         break;
+    case RELAY_REPORT_DISKS_WANTED:
+        end->disks_wanted = report->number;
+        break;
+    case RELAY_REPORT_DISKS_ENDED:
+        end->disks_ended++;
+        g_free(end->disks_why);
+        end->disks_why = g_strdup(report->reason);
+        break;
     case RELAY_REPORT_RETURN_PATH:
         end->return_path = TRUE;
         break;
@@ -105,6 +113,7 @@ void end_free(End *end)
     g_free(end->reason);
     g_free(end->peer);
     g_free(end->lost_why);
+    g_free(end->disks_why);
     g_ptr_array_unref(end->refused);
     g_clear_error(&end->last_error);
     g_free(end);

@@ -25,6 +25,9 @@ typedef struct {
     guint lost[CHANNEL_KIND_MAX];
     guint resumed[CHANNEL_KIND_MAX];
     char *lost_why; /* the last */
+    guint disks_wanted; /* the number asked for last */
+    guint disks_ended;
+    char *disks_why; /* the last */
     char *peer;
     RelayStats stats;
     guint64 features; /* that were agreed on */

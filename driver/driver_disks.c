@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Migrations that copy disks along (--copy-storage-all, --copy-storage-inc): what libvirt is told of
+ * the way they take, and who on this host has to get at it. */
+#include "config.h"
+
+#include <glib/gi18n.h>
+
+#include "driver/driver_priv.h"
+#include "driver/rpc_xdr.h"
+
+#define PROC_CONNECT_GET_CAPABILITIES 7
+#define PROC_DOMAIN_GET_XML_DESC 14
+
+const char *driver_disks_problem(const MigrateCall *call)
+{
+    if (!migrate_call_copies_disks(call) || migrate_call_has_params(call))
+        return NULL;
+    return _("disks can be copied along only with typed parameters, in which this driver names their "
+             "way to libvirt: let the client call virDomainMigrate3 or virDomainMigrateToURI3, as "
+             "virsh does");
+}
+
+gboolean driver_disks_are_ours(const MigrateCall *call)
+{
+    return migrate_call_copies_disks(call) && !migrate_call_names_disks_way(call);
+}
+
+gboolean driver_find_owner(const char *domain_xml, const char *capabilities, QemuOwner *ret_owner,
+                           GError **error)
+{
+    gboolean found = FALSE;
+
+    if (!domain_xml_qemu_owner(domain_xml, &found, ret_owner, error))
+        return FALSE;
+    return found || capabilities_qemu_owner(capabilities, ret_owner, error);
+}
+
+/* ---- asking ---- */
+
+static void go_on(DriverJob *job)
+{
+    job->next(job);
+}
+
+/* NULL: reply is no text; the job has ended. */
+static char *take_text(DriverJob *job, RpcFrame *reply, const char *what)
+{
+    g_autoptr(RpcFrame) frame = reply;
+    g_autoptr(GError) error = NULL;
+    RPC_XDR_AUTO(remote_text_ret, ret) = { 0 };
+    const guint8 *payload;
+    gsize len;
+
+    if (!frame) {
+        driver_job_free(job);
+        return NULL;
+    }
+    payload = rpc_frame_payload(frame, &len);
+    if (frame->header.status != RPC_STATUS_OK) {
+        job->failed(job, _("libvirt does not tell who runs the domain's QEMU, which has to get at "
+                           "the disks' connection"));
+        return NULL;
+    }
+    if (!rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_text_ret, &ret, sizeof ret, what,
+                        &error)) {
+        job->failed(job, error->message);
+        return NULL;
+    }
+    return g_strdup(ret.text);
+}
+
+static void on_capabilities(Proxy *proxy, RpcFrame *reply, gpointer data)
+{
+    DriverJob *job = data;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *text = take_text(job, reply, "the host's capabilities");
+
+    if (!text)
+        return;
+    if (capabilities_qemu_owner(text, &job->owner, &error))
+        go_on(job);
+    else
+        job->failed(job, error->message);
+}
+
+static void on_domain_xml(Proxy *proxy, RpcFrame *reply, gpointer data)
+{
+    DriverJob *job = data;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *text = take_text(job, reply, "the domain's XML");
+    gboolean found = FALSE;
+
+    if (!text)
+        return;
+    if (!domain_xml_qemu_owner(text, &found, &job->owner, &error))
+        job->failed(job, error->message);
+    else if (found)
+        go_on(job);
+    else
+        proxy_call(job->proxy, RPC_PROGRAM_REMOTE, PROC_CONNECT_GET_CAPABILITIES, NULL, 0,
+                   on_capabilities, job);
+}
+
+void driver_disks_find_owner(DriverJob *job, DriverJobFunc next,
+                             void (*failed)(DriverJob *job, const char *reason))
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GByteArray) args = NULL;
+
+    job->next = next;
+    job->failed = failed;
+    job->relays_disks = driver_disks_are_ours(job->call);
+    if (!job->relays_disks) {
+        go_on(job);
+        return;
+    }
+    args = migrate_call_domain_args(job->call, 0, &error);
+    if (args)
+        proxy_call(job->proxy, RPC_PROGRAM_REMOTE, PROC_DOMAIN_GET_XML_DESC, args->data, args->len,
+                   on_domain_xml, job);
+    else
+        failed(job, error->message);
+}
