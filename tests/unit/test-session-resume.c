@@ -510,8 +510,10 @@ static void passthrough_resumes_as_well(void **state)
     session_pair_drain(&pair);
     s = pair.source.session;
     d = pair.destination.session;
-    assert_true(session_features(s) == SESSION_FEATURE_RESUME);
-    assert_true(session_features(d) == SESSION_FEATURE_RESUME);
+    assert_true(session_features(s) ==
+                (SESSION_FEATURE_RESUME | SESSION_FEATURE_DISKS));
+    assert_true(session_features(d) ==
+                (SESSION_FEATURE_RESUME | SESSION_FEATURE_DISKS));
     session_on_channel_lost(s, "cut");
     session_on_channel_lost(d, "cut");
     assert_true(session_on_channel_up(s, lone_proof, NULL));
