@@ -84,7 +84,11 @@ sed -n 's/^    { "\(libvirt_[a-z_]*\)", .*/\1/p; s/.*name\[\] = "\(libvirt_[a-z_
 sed -n '/^\.SH METRICS/,/^\.SH [^M]/p' docs/virt-postcopy.1 | grep -o 'libvirt_[a-z_]*' > "$tmp/metrics-page"
 same "metrics in virt-postcopy(1)" "$tmp/metrics" "$tmp/metrics-page"
 
-if grep -n '@[a-zA-Z]*@' docs/*.[158] driver/virtpostcopyd.conf driver/*.service driver/*.socket; then
+sed -n 's/^    { "\(postcopy\.[a-z0-9_.]*\)", field_.*/\1/p' "$srcdir/driver/job_figures.c" > "$tmp/fields"
+sed -n '/^\.SH FIELDS/,/^\.SH [^F]/{/^\.T[PQ]/{n;s/^\.B //p;}}' docs/virt-postcopy-stats.7 > "$tmp/fields-page"
+same "fields in virt-postcopy-stats(7)" "$tmp/fields" "$tmp/fields-page"
+
+if grep -n '@[a-zA-Z]*@' docs/*.[1578] driver/virtpostcopyd.conf driver/*.service driver/*.socket; then
     echo "FAIL: a name was not replaced"
     failures=$((failures + 1))
 fi
