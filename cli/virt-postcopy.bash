@@ -92,7 +92,7 @@ _virt_postcopy() {
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         return
         ;;
-    -d | --delay | -n | --iterations | -i | --interval)
+    -d | --delay | -n | --iterations | -i | --interval | --migrateuri)
         COMPREPLY=()
         return
         ;;

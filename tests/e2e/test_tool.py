@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """virt-postcopy, on both hosts of a real migration, on another machine, and with nothing to show."""
 import json
-import os
-import pty
 import re
 import signal
 import subprocess
@@ -12,11 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from guest import Guest
 from harness import deadline, note, own_rig
-from host import Host
 from migrating import arrived, begin_in_postcopy
+from screen import PROGRAM, Screen
 from wait import wait_for
 
-PROGRAM = Host.built("virt-postcopy")
 RATE = "60mbit"
 METRICS = "/run/postcopy.prom"
 
@@ -196,56 +193,15 @@ def test_a_batch_ends_by_itself_and_tells_whether_there_was_an_answer(rig):
     assert done.returncode == 1 and "cannot connect to postcopy+tls://nowhere.test/system" in done.stderr, done
 
 
-class Screen:
-    """`top` on a terminal of its own, of 90 columns and 30 rows."""
-
-    def __init__(self, host, *args):
-        self.master, slave = pty.openpty()
-        self.resize(90, 30)
-        self.before = subprocess.run(["stty", "-g"], stdin=slave, capture_output=True, check=True).stdout
-        self.slave, self.seen = slave, ""
-        self.process = host.popen([PROGRAM, "top", "-d", "0.3", *args], stdin=slave, stdout=slave,
-                                  stderr=subprocess.PIPE, env={"TERM": "xterm"}, start_new_session=True)
-        os.set_blocking(self.master, False)
-
-    def resize(self, columns, rows):
-        subprocess.run(["stty", "columns", str(columns), "rows", str(rows)], stdin=self.master, check=True)
-
-    def text(self):
-        """All that it has written so far."""
-        try:
-            while chunk := os.read(self.master, 65536):
-                self.seen += chunk.decode(errors="replace")
-        except BlockingIOError:
-            pass
-        return self.seen
-
-    def wait(self, what, timeout=30):
-        self.text()
-        return wait_for(lambda: what in self.text(), lambda: f"{what!r} on the screen: {self.seen[-400:]!r}", timeout)
-
-    def ended(self):
-        """Its exit status; the terminal must be as it was."""
-        status = self.process.wait(20)
-        assert self.text().endswith("\033[m\033[?25h\033[?1049l"), self.seen[-80:]
-        after = subprocess.run(["stty", "-g"], stdin=self.slave, capture_output=True, check=True).stdout
-        assert after == self.before, (self.before, after)
-        return status
-
-    def close(self):
-        os.close(self.master)
-        os.close(self.slave)
-
-
 @deadline(90)
 def test_terminal_is_as_it_was_however_top_ends(rig):
     for end, status in ((b"q", 0), (b"\x03", 0), (signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGHUP, 0),
                         (signal.SIGQUIT, -signal.SIGQUIT), (signal.SIGABRT, -signal.SIGABRT)):
-        screen = Screen(rig.a)
+        screen = Screen(rig.a, "-d", "0.3")
         screen.wait("No migration is running.")
         assert "\033[?1049h\033[?25l" in screen.seen
         if isinstance(end, bytes):
-            os.write(screen.master, end)
+            screen.press(end)
         else:
             screen.process.send_signal(end)
         assert screen.ended() == status, (end, screen.process.returncode)
@@ -254,13 +210,13 @@ def test_terminal_is_as_it_was_however_top_ends(rig):
 
 @deadline(60)
 def test_screen_follows_its_size(rig):
-    screen = Screen(rig.a)
+    screen = Screen(rig.a, "-d", "0.3")
     screen.wait(f"{rig.a.name}   postcopy:///system")
     screen.resize(20, 30)
     screen.process.send_signal(signal.SIGWINCH)         # which the kernel sends to who has it as a terminal
     screen.seen = ""
     screen.wait("postcopy:///system\033[m")             # alone on its line
-    os.write(screen.master, b"q")
+    screen.press(b"q")
     assert screen.ended() == 0
     screen.close()
 
@@ -268,18 +224,18 @@ def test_screen_follows_its_size(rig):
 @own_rig
 @deadline(90)
 def test_lost_connection_is_said_and_opened_again(rig):
-    screen = Screen(rig.a)
+    screen = Screen(rig.a, "-d", "0.3")
     screen.wait("No migration is running.")
     rig.a.stop_daemon()
     screen.wait("The connection is lost, trying again: ")
     rig.a.start_daemon()
     screen.seen = ""
     screen.wait("No migration is running.")
-    wait_for(lambda: "The connection" not in screen.text().rsplit("\033[H", 2)[1], "no complaint any more", 20)
+    wait_for(lambda: "The connection" not in "".join(screen.frame()), "no complaint any more", 20)
     rig.a.daemon.send_signal(signal.SIGSTOP)            # it is there, and does not answer
     try:
         screen.wait("No answer for ")
-        os.write(screen.master, b"q")
+        screen.press(b"q")
         assert screen.ended() == 0
     finally:
         rig.a.daemon.send_signal(signal.SIGCONT)
