@@ -10,7 +10,9 @@
 #include <libvirt/virterror.h>
 
 #include "driver/host_look.h"
+#include "driver/preflight_config.h"
 #include "driver/rpc_xdr.h"
+#include "preflight/domain_memory.h"
 #include "util/log.h"
 #include "xml/eligibility.h"
 
@@ -57,6 +59,16 @@ static gboolean add_eligibility(GPtrArray *findings, const char *xml, const Host
     return TRUE;
 }
 
+/* This host has to have them free, in addition to those of other guests. */
+static void add_hugepages(GPtrArray *findings, const char *xml)
+{
+    g_autoptr(GArray) needs = domain_memory_hugepages(xml, hugepages_default_kib(""), NULL);
+    g_autoptr(GArray) pools = hugepages_look("");
+
+    if (needs) /* else eligibility says what is wrong with the XML */
+        hugepages_judge_domain(findings, pools, needs, g_get_host_name());
+}
+
 /* In the thread. A destination's file systems can be looked at there alone. */
 static void run_checks(GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
 {
@@ -67,10 +79,13 @@ static void run_checks(GTask *task, gpointer source, gpointer data, GCancellable
     GError *error = NULL;
 
     if (add_eligibility(findings, look->running, facts, &error) &&
-        add_eligibility(findings, look->destination, look->here ? facts : NULL, &error))
+        add_eligibility(findings, look->destination, look->here ? facts : NULL, &error)) {
+        if (look->here && look->destination)
+            add_hugepages(findings, look->destination);
         g_task_return_pointer(task, g_steal_pointer(&findings), (GDestroyNotify)g_ptr_array_unref);
-    else
+    } else {
         g_task_return_error(task, error);
+    }
 }
 
 static void log_findings(const DriverJob *job, const GPtrArray *findings)
@@ -85,6 +100,26 @@ static void log_findings(const DriverJob *job, const GPtrArray *findings)
         else if (finding->verdict == FINDING_PASS && finding->detail)
             log_debug(&log, "%s: %s", finding->id, finding->detail);
     }
+}
+
+gboolean driver_preflight_host(const DriverJob *job, const QemuOwner *owner, GError **error)
+{
+    PreflightConfig config = preflight_config(job->driver->settings);
+    g_autoptr(GPtrArray) findings =
+        owner ? preflight_destination(&config, owner, /* qemu_version= */ 0)
+              : preflight_source(&config);
+    g_autofree char *problem = findings_error(findings);
+    LogContext log = log_context(job);
+
+    log_findings(job, findings);
+    /* What goes to a plain destination goes without helpers. */
+    if (problem && !owner && job->driver->settings->allow_plain_destination)
+        log_warning(&log, "%s", problem);
+    else if (problem) /* who reads it may be on neither host */
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, "%s: %s", config.host_name, problem);
+    else
+        return TRUE;
+    return !owner && job->driver->settings->allow_plain_destination;
 }
 
 static void on_checked(GObject *source, GAsyncResult *result, gpointer data)
@@ -178,6 +213,10 @@ void driver_preflight(DriverJob *job, DriverJobFunc next)
     job->next = next;
     if (migrate_call_phase(job->call) == MIGRATE_PHASE_PREPARE) {
         check(job, NULL);
+        return;
+    }
+    if (!driver_preflight_host(job, NULL, &error)) {
+        driver_job_refuse(job, VIR_ERR_OPERATION_FAILED, error->message);
         return;
     }
     args = migrate_call_domain_args(job->call, XML_OF_NOW, &error);

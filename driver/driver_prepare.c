@@ -139,6 +139,8 @@ static Migration *make_migration(const DriverJob *job, const char *capabilities,
     if (!find_place(job, name, &place, error) ||
         !driver_find_owner(xml, capabilities, &owner, error))
         return NULL;
+    if (!driver_job_is_resume(job) && !driver_preflight_host(job, &owner, error))
+        return NULL;
     migration = migration_new_destination(job->driver->set, name, &owner,
                                           driver_job_is_resume(job), error);
     if (!migration ||

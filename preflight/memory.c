@@ -113,6 +113,17 @@ static guint64 read_number(const char *root, const char *dir, const char *name)
     return g_ascii_strtoull(text, NULL, 10);
 }
 
+/* Those that are free and promised to nobody, and those that the kernel may add by itself. */
+static guint64 available(const char *root, const char *dir)
+{
+    guint64 free = read_number(root, dir, "free_hugepages");
+    guint64 promised = read_number(root, dir, "resv_hugepages");
+    guint64 most = read_number(root, dir, "nr_overcommit_hugepages");
+    guint64 added = read_number(root, dir, "surplus_hugepages");
+
+    return free - MIN(free, promised) + most - MIN(most, added);
+}
+
 static gint by_size(gconstpointer a, gconstpointer b)
 {
     const HugepagePool *left = a, *right = b;
@@ -134,7 +145,7 @@ GArray *hugepages_look(const char *root)
             continue;
         pool.kib = g_ascii_strtoull(name + strlen(POOL_PREFIX), NULL, 10);
         pool.total = read_number(root, name, "nr_hugepages");
-        pool.free = read_number(root, name, "free_hugepages");
+        pool.free = available(root, name);
         if (pool.kib > 0)
             g_array_append_val(pools, pool);
     }
