@@ -360,7 +360,6 @@ static void methods_have_names_features_and_an_order(void **state)
 
 static void encoding_that_was_not_agreed_on_is_refused(void **state)
 {
-    g_autoptr(RamBlocks) blocks = some_blocks(PAGE);
     g_autoptr(GBytes) plain = page_body(1, FALSE);
 
     for (gint i = PAGES_ZSTD; i < PAGES_ENCODING_MAX; i++) {
