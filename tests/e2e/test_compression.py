@@ -3,7 +3,7 @@
 (XBZRLE), and memory that the session compresses."""
 from guest import Guest
 from harness import deadline, note
-from migrating import POSTCOPY, arrived, begun_postcopy, went_through_helpers
+from migrating import POSTCOPY, arrived, begin_in_postcopy, begun_postcopy, summaries, went_through_helpers
 from wait import wait_for
 
 # So slow that the guest always has written to pages again when a round is through.
@@ -49,4 +49,34 @@ def test_differences_before_the_switch_leave_no_page_wrong(rig):
         arrived(rig, guest)
         went_through_helpers(rig, guest)
         note(f"{deltas} pages sent as differences")
+        guest.destroy(rig.b)
+
+
+def compressed_by(rig, guest, *options):
+    """The method that both ends have used in post-copy, and the source's summary."""
+    migration, _, _ = begin_in_postcopy(rig, guest, *options)
+    migration.finish()
+    arrived(rig, guest)
+    went_through_helpers(rig, guest)
+    source, destination = ([s for s in summaries(host) if s["domain"] == guest.name][-1] for host in rig.hosts)
+    for field in ("features", "compression-method", "compressed-frames", "plain-bytes", "encoded-bytes"):
+        assert source[field] == destination[field], (field, source, destination)
+    return source["compression-method"], source
+
+
+@deadline(120)
+def test_session_compresses_with_what_is_asked_for(rig):
+    """zlib, and zstd before it if both are named; several threads; only what was asked for is agreed on."""
+    for options, method, features in (
+            (("--comp-methods", "zlib"), "zlib", "ram,resume,zlib"),
+            (("--comp-methods", "mt", "--comp-mt-threads", "3", "--comp-mt-level", "1"), "zlib", "ram,resume,zlib"),
+            (("--p2p", "--comp-methods", "zlib,zstd"), "zstd", "ram,zstd,resume,zlib")):
+        guest = Guest(rig, 96, rate=0, pattern="text").start(rig.a)
+        used, summary = compressed_by(rig, guest, "--compressed", *options)
+        ratio = int(summary["plain-bytes"]) / int(summary["encoded-bytes"])
+        note(f"{' '.join(options)}: {used}, {ratio:.1f} times smaller, {summary['compressed-frames']} frames")
+        assert used == method, summary
+        assert set(features.split(",")) <= set(summary["features"].split(",")), summary
+        assert ("zstd" in summary["features"]) == ("zstd" in features), summary
+        assert ratio > 2, summary
         guest.destroy(rig.b)

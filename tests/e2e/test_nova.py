@@ -105,7 +105,7 @@ def test_nova_forces_what_takes_too_long(rig):
     """By itself, when live_migration_completion_timeout is over; and to the address that the destination is
     reached at for migrations (live_migration_inbound_addr), for which Nova gives the URI tcp://HOST."""
     guest = guest_of_nova(rig)
-    was_post_copy(rig, guest, migration(rig, guest, timeout_action="force_complete", inbound_addr=None))
+    was_post_copy(rig, guest, migration(rig, guest, timeout_action="force_complete", inbound_addr=rig.b.name))
 
 
 @deadline(120)
