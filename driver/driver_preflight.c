@@ -122,6 +122,15 @@ gboolean driver_preflight_host(const DriverJob *job, const QemuOwner *owner, GEr
     return !owner && job->driver->settings->allow_plain_destination;
 }
 
+/* Who reads it may be on neither host. */
+static char *words_of(const DriverJob *job, const GPtrArray *findings)
+{
+    PreflightConfig config = preflight_config(job->driver->settings);
+    g_autofree char *words = findings_error(findings);
+
+    return words ? g_strdup_printf("%s: %s", config.host_name, words) : NULL;
+}
+
 static void on_checked(GObject *source, GAsyncResult *result, gpointer data)
 {
     DriverJob *job = data;
@@ -139,7 +148,7 @@ static void on_checked(GObject *source, GAsyncResult *result, gpointer data)
         log_warning(&log, "%s", look->warning);
     if (findings) {
         log_findings(job, findings);
-        problem = findings_error(findings);
+        problem = words_of(job, findings);
     } else {
         log_warning(&log, _("the domain was not looked at: %s"), error->message);
     }
