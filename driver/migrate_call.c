@@ -403,10 +403,14 @@ static const char *const disks_params[] = {
     "migrate_disks_detect_zeroes",
 };
 
+/* For a list of disks alone libvirt (9.0) wants to be told a way as well. */
 gboolean migrate_call_copies_disks(const MigrateCall *call)
 {
+    const remote_params *params = field_at(call, call->procedure->params);
+
     return (migrate_call_flags(call) &
-            (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC)) != 0;
+            (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC)) != 0 ||
+           param_find(params, VIR_MIGRATE_PARAM_MIGRATE_DISKS, REMOTE_PARAM_STRING);
 }
 
 gboolean migrate_call_names_disks_way(const MigrateCall *call)

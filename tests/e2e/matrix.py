@@ -87,8 +87,9 @@ FLAGS = [
     flag("POSTCOPY_RESUME", code=INVALID, words=""),
     flag("ZEROCOPY", flags=PARALLEL),
     flag("ZEROCOPY"),
-    flag("NON_SHARED_DISK", code=INVALID_ARG, words="NBD URI must be supplied"),
-    flag("NON_SHARED_INC", code=INVALID_ARG, words="NBD URI must be supplied"),
+    flag("NON_SHARED_DISK"),
+    flag("NON_SHARED_DISK", {"migrate_disks": ["vda"]}, code=INVALID_ARG, words="vda not found"),
+    flag("NON_SHARED_INC"),
 ]
 
 PARAMS = [
@@ -114,7 +115,7 @@ PARAMS = [
     # what it is dialled by is not where it listens
     Case("listen_address", {"listen_address": address("ip6"), "migrate_uri": uri("tcp://{ip}")},
          code=FAILED, words="session"),
-    Case("migrate_disks", {"migrate_disks": ["vda"]}, code=INVALID_ARG, words="NBD URI must be supplied"),
+    Case("migrate_disks", {"migrate_disks": ["vda"]}),
     Case("migrate_disks_detect_zeroes", {"migrate_disks_detect_zeroes": ["vda"]}, since=10_009_000),
     Case("disks_port", {"disks_port": 49999}),
     Case("disks_uri", {"disks_uri": uri("tcp://{host}:49999")}),
