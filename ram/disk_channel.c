@@ -230,6 +230,7 @@ static void count(DiskChannel *disk)
 
     disk->counted_us = g_get_monotonic_time();
     link_wire_bytes(disk->link, &sent, &received);
+    sent += link_wire_unsent(disk->link);
     pthread_mutex_lock(&disk->lock);
     disk->wire_sent = sent;
     disk->wire_received = received;

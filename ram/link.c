@@ -72,6 +72,16 @@ void link_wire_bytes(const Link *link, guint64 *ret_sent, guint64 *ret_received)
     *ret_received -= MIN(*ret_received, link->wire_received_before);
 }
 
+guint64 link_wire_unsent(const Link *link)
+{
+    struct tcp_info info = { 0 };
+    socklen_t len = sizeof info;
+
+    if (getsockopt(tls_channel_fd(link->channel), IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+        return 0;
+    return info.tcpi_notsent_bytes;
+}
+
 /* What a peer is told about bytes that are no HELLO. */
 static gboolean refuse_bytes(GError *cause, GError **error)
 {

@@ -58,3 +58,5 @@ gboolean link_drop_input(Link *link);
 
 /* Counted by the kernel, both directions, since link_new(); 0 on anything but TCP. */
 void link_wire_bytes(const Link *link, guint64 *ret_sent, guint64 *ret_received);
+/* What the kernel still holds and will send, also when the connection is closed meanwhile. */
+guint64 link_wire_unsent(const Link *link);
