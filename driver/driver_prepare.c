@@ -6,12 +6,14 @@
 #include <glib/gi18n.h>
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
+#include <unistd.h>
 
 #include "driver/driver_preflight.h"
 #include "driver/driver_priv.h"
 #include "driver/job_record.h"
 #include "driver/rpc_xdr.h"
 #include "util/log.h"
+#include "xml/ram_blocks.h"
 
 #define PROC_CONNECT_GET_CAPABILITIES 7
 
@@ -121,6 +123,21 @@ static gboolean find_place(const DriverJob *job, const char *domain, SessionPlac
     return TRUE;
 }
 
+/* For who asks how far it is, before QEMU's stream says it. */
+static guint64 expected_ram(const char *domain_xml)
+{
+    g_autoptr(GPtrArray) blocks =
+        ram_blocks_expected(domain_xml, (guint64)sysconf(_SC_PAGESIZE), NULL);
+    guint64 bytes = 0;
+
+    for (guint i = 0; blocks && i < blocks->len; i++) {
+        const RamBlock *block = g_ptr_array_index(blocks, i);
+
+        bytes += block->size;
+    }
+    return bytes;
+}
+
 static Migration *make_migration(const DriverJob *job, const char *capabilities, GError **error)
 {
     const char *xml = migrate_call_text(job->call, MIGRATE_TEXT_DOMAIN_XML);
@@ -147,6 +164,7 @@ static Migration *make_migration(const DriverJob *job, const char *capabilities,
         (driver_disks_are_ours(job->call) && !migration_serve_disks(migration, &owner, error)))
         return NULL;
     migration_set_place(migration, &place);
+    migration_set_expected_ram(migration, expected_ram(xml));
     return g_steal_pointer(&migration);
 }
 

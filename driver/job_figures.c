@@ -138,7 +138,8 @@ void job_figures_clear(JobFigures *f)
 JobAmounts job_figures_amounts(const JobFigures *f)
 {
     const JobCounters *c = &f->counters;
-    JobAmounts amounts = { .total = c->ram_bytes, .processed = c->stream_bytes };
+    JobAmounts amounts = { .total = c->ram_bytes ? c->ram_bytes : f->expected_ram,
+                           .processed = c->stream_bytes };
     gboolean moved = c->pages_normal + c->pages_zero > 0 || c->ram_remaining_bytes > 0;
 
     if (moved || f->outcome == JOB_OUTCOME_COMPLETED)

@@ -66,6 +66,7 @@ typedef struct {
     guint recoveries;
     gboolean link_lost;
     gint64 lost_us; /* time without link */
+    guint64 expected_ram; /* bytes, as long as counters.ram_bytes is not known */
     JobCounters counters;
 } JobFigures;
 

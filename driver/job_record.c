@@ -205,6 +205,7 @@ static GKeyFile *to_key_file(const JobRecord *record)
     g_key_file_set_int64(file, GROUP, "perform-procedure", record->perform_procedure);
     set_args(file, record->perform_args);
     g_key_file_set_int64(file, GROUP, "begun-us", record->begun);
+    g_key_file_set_uint64(file, GROUP, "expected-ram", record->expected_ram);
     g_key_file_set_int64(file, GROUP, "first-begun-us", record->history.begun);
     g_key_file_set_uint64(file, GROUP, "recoveries", record->history.recoveries);
     g_key_file_set_int64(file, GROUP, "link-lost-us", record->history.lost_us);
@@ -337,6 +338,7 @@ static void read_rest(Reader *reader, JobRecord *record)
     record->perform_procedure = (gint32)read_number(reader, "perform-procedure", G_MAXINT32);
     record->perform_args = read_args(reader);
     record->begun = (gint64)read_number(reader, "begun-us", G_MAXINT64);
+    record->expected_ram = read_number(reader, "expected-ram", G_MAXUINT64);
     record->history.begun = (gint64)read_number(reader, "first-begun-us", G_MAXINT64);
     record->history.recoveries = (guint)read_number(reader, "recoveries", G_MAXUINT);
     record->history.lost_us = (gint64)read_number(reader, "link-lost-us", G_MAXINT64);

@@ -34,6 +34,7 @@ struct JobRecord {
     gint32 perform_procedure; /* source: the call that began it, 0: none */
     GBytes *perform_args;     /* its arguments in XDR, without TLS flags; or NULL */
     gint64 begun;  /* microseconds since the epoch */
+    guint64 expected_ram; /* destination: see migration_set_expected_ram() */
     MigrationHistory history; /* begun is 0: nobody has kept one */
     gint64 broken; /* seconds: of its end, if that is still to be recovered from; 0: it goes on */
     gboolean told; /* not on disk: that it broke; see migration_set_on_broken() */

@@ -363,6 +363,17 @@ gboolean migration_finish(Migration *migration, GAsyncResult *result, GError **e
     return g_task_propagate_boolean(G_TASK(result), error);
 }
 
+void migration_set_expected_ram(Migration *migration, guint64 bytes)
+{
+    migration->record->expected_ram = bytes;
+    migration_save(migration);
+}
+
+guint64 migration_expected_ram(const Migration *migration)
+{
+    return migration->record->expected_ram;
+}
+
 gboolean migration_recovers(const Migration *migration)
 {
     return migration->record->recovers;

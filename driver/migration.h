@@ -121,6 +121,10 @@ typedef struct {
 gboolean migration_get_history(const Migration *migration, MigrationHistory *ret);
 void migration_set_history(Migration *migration, const MigrationHistory *history);
 
+/* Destination: bytes of RAM that the domain's XML speaks of, 0 if that is not known. */
+void migration_set_expected_ram(Migration *migration, guint64 bytes);
+guint64 migration_expected_ram(const Migration *migration);
+
 /* It resumes one that broke in post-copy. */
 gboolean migration_recovers(const Migration *migration);
 gint64 migration_begun(const Migration *migration); /* as in JobRecord */

@@ -13,6 +13,7 @@ typedef struct {
     char *domain;
     Migration *migration; /* of the session, until its helper has ended; or NULL */
     gint64 session_begun; /* of it, or of the one that was the last */
+    guint64 expected_ram;
     gboolean counted;     /* that session is a recovery, which has come through */
     MigrationHistory history;
     gint64 begun_us; /* monotonic, as all below */
@@ -180,6 +181,7 @@ static void take_session(Account *a, Migration *migration)
 {
     a->migration = migration_ref(migration);
     a->session_begun = migration_begun(migration);
+    a->expected_ram = migration_expected_ram(migration);
     a->counted = FALSE;
 }
 
@@ -362,6 +364,7 @@ gboolean migration_accounts_figures(MigrationAccounts *accounts, const char *dom
         .recoveries = a->history.recoveries,
         .link_lost = a->lost != 0,
         .lost_us = a->history.lost_us + (a->lost ? now - a->lost_since_us : 0),
+        .expected_ram = a->expected_ram,
         .counters = a->before,
     };
     copy_words(a, ret);

@@ -13,7 +13,7 @@ from cuts import cut
 from guest import Guest
 from harness import deadline, note
 from managing import Manager
-from migrating import arrived, nothing_left
+from migrating import arrived, nothing_left, stayed
 from wait import wait_for
 
 RIG = {"daemon_conf": {"keepalive_interval": 1, "keepalive_count": 2, "reconnect_timeout": 30, "auto_recover": 1}}
@@ -101,6 +101,7 @@ def managed(rig, how):
         begin(rig, guest, source, how)
         early = target.wait_answer(lambda p: p["postcopy.state"] == "active", "the destination active")
         assert early["type"] == libvirt.VIR_DOMAIN_JOB_UNBOUNDED and early["params"]["operation"] == 4, early
+        assert early["params"]["memory_total"] >= MEMORY << 20, early
         switch(source, target)
         target.wait_answer(lambda p: p["postcopy.requests"] > 0 and p["memory_remaining"] > 0, "requests")
         finish(rig, source)
@@ -129,6 +130,23 @@ def test_peer_to_peer(rig):
 @deadline(120)
 def test_direct(rig):
     managed(rig, "migrate-direct")
+
+
+@deadline(90)
+def test_an_abort_leaves_nothing_completed(rig):
+    guest = Guest(rig, MEMORY, rate=0).start(rig.a)
+    with managers(rig, guest) as (source, target):
+        begin(rig, guest, source)
+        target.wait_answer(lambda p: p["postcopy.state"] == "active", "the destination active")
+        rig.a.virsh("domjobabort", guest.name, uri=rig.a.uri())
+        migrated = source.wait("migrated")
+        assert migrated["error"], migrated
+        stayed(rig, guest)
+        wait_for(lambda: source.all("answer")[-1].get("type") == libvirt.VIR_DOMAIN_JOB_NONE, "no job any more")
+        answer = source.completed(KEEP)
+        assert not any(name.startswith("postcopy.") for name in answer["params"]), answer
+        wait_for(lambda: target.all("answer")[-1].get("code") == libvirt.VIR_ERR_NO_DOMAIN,
+                 "the domain gone from the destination")
 
 
 # -- libvirtd does not answer --------------------------------------------------------------------

@@ -219,6 +219,11 @@ static void what_remains_before_the_switch_is_a_guess(void **state)
 
     f.counters.pages_normal = f.counters.ram_remaining_bytes = 0;
     assert_int_equal(job_figures_amounts(&f).remaining, 7192);
+    f.counters.ram_bytes = 0; /* only the XML is known */
+    f.expected_ram = 5000;
+    assert_int_equal(job_figures_amounts(&f).total, 5000);
+    assert_int_equal(job_figures_amounts(&f).remaining, 4000);
+    f.counters.ram_bytes = 8192;
     f.counters.stream_bytes = 9000; /* dirty pages came again */
     assert_int_equal(job_figures_amounts(&f).remaining, 0);
     f.counters.stream_bytes = 100;
