@@ -88,6 +88,15 @@ sed -n 's/^    { "\(postcopy\.[a-z0-9_.]*\)", field_.*/\1/p' "$srcdir/driver/job
 sed -n '/^\.SH FIELDS/,/^\.SH [^F]/{/^\.T[PQ]/{n;s/^\.B //p;}}' docs/virt-postcopy-stats.7 > "$tmp/fields-page"
 same "fields in virt-postcopy-stats(7)" "$tmp/fields" "$tmp/fields-page"
 
+sed -n 's/^    { "\(POSTCOPY_[A-Z_]*\)", "\([a-z -]*\)" },$/\1 \2/p' "$srcdir/driver/monitor_event.c" |
+    while read -r event fields; do
+        # shellcheck disable=SC2086 # a word for each field
+        printf "$event %s\n" $fields
+    done > "$tmp/events"
+sed -n '/^\.SH EVENTS/,/^\.SH [^E]/p' docs/virt-postcopy-events.7 | sed 's/\\-/-/g' |
+    awk '/^\.SS /{ event = $2 } tp && /^\.B /{ print event, $2 } { tp = /^\.TP/ }' > "$tmp/events-page"
+same "fields of events in virt-postcopy-events(7)" "$tmp/events" "$tmp/events-page"
+
 if grep -n '@[a-zA-Z]*@' docs/*.[1578] driver/virtpostcopyd.conf driver/*.service driver/*.socket; then
     echo "FAIL: a name was not replaced"
     failures=$((failures + 1))

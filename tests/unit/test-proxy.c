@@ -21,6 +21,8 @@
 #define WATCHED_PROC 303
 #define HELD_PROC 400
 #define ANSWERED_PROC 401
+#define TAKEN_EVENT 363
+#define TWICE 364 /* what becomes of it */
 
 typedef struct {
     Proxy *proxy;
@@ -30,6 +32,7 @@ typedef struct {
     RpcEnd *upstream;
     GPtrArray *replies; /* what watchers heard; NULL for an end */
     GPtrArray *held;    /* calls of HELD_PROC */
+    guint messages;     /* that hooks->message was asked about */
     guint told;         /* hooks->closed */
     guint destroyed;    /* the driver's data */
     gboolean explain;   /* a watcher that hears NULL answers with an error */
@@ -66,6 +69,20 @@ static gboolean on_call(Proxy *proxy, RpcFrame *frame, gpointer data)
     return FALSE;
 }
 
+static gboolean on_message(Proxy *proxy, RpcFrame *frame, gpointer data)
+{
+    Fixture *f = data;
+
+    assert_int_equal(frame->header.type, RPC_TYPE_MESSAGE);
+    f->messages++;
+    if (frame->header.procedure != TAKEN_EVENT)
+        return FALSE;
+    for (guint i = 0; i < 2; i++)
+        proxy_reply(proxy, rpc_test_frame(RPC_TYPE_MESSAGE, TWICE, 1, 8));
+    rpc_frame_free(frame);
+    return TRUE;
+}
+
 static void on_closed(Proxy *proxy, gpointer data)
 {
     Fixture *f = data;
@@ -74,7 +91,7 @@ static void on_closed(Proxy *proxy, gpointer data)
     f->told++;
 }
 
-static const ProxyHooks hooks = { .call = on_call, .closed = on_closed };
+static const ProxyHooks hooks = { .call = on_call, .message = on_message, .closed = on_closed };
 
 static void on_destroy(gpointer data)
 {
@@ -285,6 +302,31 @@ static void test_own_call_is_hidden_from_the_client(void **state)
     assert_non_null(f->replies->pdata[0]);
     assert_int_equal(rpc_end_frame(f->client, 0)->header.procedure, 20);
     assert_int_equal(f->client->frames->len, 1);
+}
+
+static void test_event_is_forwarded_or_replaced_in_its_place(void **state)
+{
+    Fixture *f = *state;
+    const gint32 came[] = { 318, TWICE, TWICE, 359, 20, 318 };
+
+    from_upstream(f, rpc_test_frame(RPC_TYPE_MESSAGE, 318, 1, 40));
+    from_upstream(f, rpc_test_frame(RPC_TYPE_MESSAGE, TAKEN_EVENT, 1, 40));
+    from_upstream(f, rpc_test_frame(RPC_TYPE_MESSAGE, 359, 1, 40));
+    from_upstream(f, rpc_test_frame(RPC_TYPE_REPLY, 20, 3, 0));
+    from_upstream(f, rpc_test_frame(RPC_TYPE_MESSAGE, 318, 1, 40));
+    assert_true(rpc_test_until_frames(f->client, G_N_ELEMENTS(came)));
+    for (guint i = 0; i < G_N_ELEMENTS(came); i++)
+        assert_int_equal(rpc_end_frame(f->client, i)->header.procedure, came[i]);
+    assert_int_equal(f->messages, 4);
+}
+
+static void test_clients_messages_are_not_events(void **state)
+{
+    Fixture *f = *state;
+
+    from_client(f, rpc_test_frame(RPC_TYPE_MESSAGE, TAKEN_EVENT, 1, 40));
+    assert_true(rpc_test_until_frames(f->upstream, 1));
+    assert_int_equal(f->messages, 0);
 }
 
 static void test_client_that_uses_our_serial_is_closed(void **state)
@@ -520,6 +562,8 @@ int main(void)
         cmocka_unit_test(test_descriptors_for_a_remote_upstream_become_an_error),
         WITH_FIXTURE(test_watched_reply_goes_to_the_watcher_alone),
         WITH_FIXTURE(test_own_call_is_hidden_from_the_client),
+        WITH_FIXTURE(test_event_is_forwarded_or_replaced_in_its_place),
+        WITH_FIXTURE(test_clients_messages_are_not_events),
         WITH_FIXTURE(test_client_that_uses_our_serial_is_closed),
         WITH_FIXTURE(test_client_that_repeats_a_watched_serial_is_closed),
         WITH_FIXTURE(test_client_that_repeats_a_held_serial_is_closed),

@@ -24,6 +24,7 @@
 #include "driver/recovery_uri.h"
 #include "driver/rpc_error.h"
 #include "driver/rpc_xdr.h"
+#include "tests/support/monitor-calls.h"
 #include "tests/support/pki-gen.h"
 #include "tests/support/rpc-end.h"
 
@@ -580,9 +581,10 @@ typedef struct {
     Proxy *proxy;
 } Client;
 
-static Client client_new(void)
+static const ProxyHooks no_hooks = { 0 };
+
+static Client client_new(const ProxyHooks *hooks, gpointer data)
 {
-    static const ProxyHooks hooks = { 0 };
     ProxyPeer peer = { .kind = PROXY_CLIENT_UNIX };
     RpcStream *streams[2];
     Client client;
@@ -594,7 +596,7 @@ static Client client_new(void)
         client.ends[i] = rpc_end_new(rpc_stream_new_socket(fds[0], TRUE));
         streams[i] = rpc_stream_new_socket(fds[1], TRUE);
     }
-    client.proxy = proxy_ref(proxy_new(streams[0], streams[1], &peer, &hooks, NULL));
+    client.proxy = proxy_ref(proxy_new(streams[0], streams[1], &peer, hooks, data));
     return client;
 }
 
@@ -625,7 +627,7 @@ static void on_ended(gboolean arrived, gpointer data)
 static void test_who_waits_hears_that_the_guest_has_arrived(void **state)
 {
     Fixture *f = *state;
-    g_auto(Client) client = client_new();
+    g_auto(Client) client = client_new(&no_hooks, NULL);
     Ended ended = { 0 };
 
     breaks(f, 1);
@@ -642,7 +644,7 @@ static void test_who_waits_hears_that_the_guest_has_arrived(void **state)
 static void test_who_waits_hears_that_libvirt_has_completed_it_by_itself(void **state)
 {
     Fixture *f = *state;
-    g_auto(Client) client = client_new();
+    g_auto(Client) client = client_new(&no_hooks, NULL);
     Ended ended = { 0 };
 
     breaks(f, 1);
@@ -656,7 +658,7 @@ static void test_who_waits_hears_that_libvirt_has_completed_it_by_itself(void **
 static void test_who_waits_hears_of_it_at_once_when_a_user_takes_over(void **state)
 {
     Fixture *f = *state;
-    g_auto(Client) client = client_new();
+    g_auto(Client) client = client_new(&no_hooks, NULL);
     Ended ended = { 0 };
 
     breaks(f, 1);
@@ -674,7 +676,7 @@ static void test_who_waits_hears_of_it_at_once_when_a_user_takes_over(void **sta
 static void test_client_that_leaves_is_not_kept_waiting(void **state)
 {
     Fixture *f = *state;
-    g_auto(Client) client = client_new();
+    g_auto(Client) client = client_new(&no_hooks, NULL);
     Ended ended = { 0 };
 
     breaks(f, 1);
@@ -688,7 +690,7 @@ static void test_client_that_leaves_is_not_kept_waiting(void **state)
 static void test_who_waits_hears_that_it_was_given_up(void **state)
 {
     Fixture *f = *state;
-    g_auto(Client) client = client_new();
+    g_auto(Client) client = client_new(&no_hooks, NULL);
     Ended ended = { 0 };
 
     breaks(f, 1);
@@ -701,13 +703,119 @@ static void test_who_waits_hears_that_it_was_given_up(void **state)
 static void test_without_a_recovery_nobody_waits(void **state)
 {
     Fixture *f = *state;
-    g_auto(Client) client = client_new();
+    g_auto(Client) client = client_new(&no_hooks, NULL);
     Ended ended = { 0 };
 
     assert_false(recovery_set_wait(f->driver.recoveries, DOMAIN, client.proxy, on_ended, &ended));
     breaks(f, 1);
     assert_false(recovery_set_wait(f->driver.recoveries, "vm2", client.proxy, on_ended, &ended));
     assert_int_equal(ended.calls, 0);
+}
+
+/* ---- what clients are told of it ---- */
+
+#define BROKEN "{\"side\":\"source\",\"session\":\"01010101\""
+
+static gboolean on_watching_call(Proxy *proxy, RpcFrame *frame, gpointer data)
+{
+    return driver_events_call(data, proxy, frame);
+}
+
+static void on_watching_closed(Proxy *proxy, gpointer data)
+{
+    driver_events_closed(data, proxy);
+}
+
+/* A client that has registered for everything. */
+static Client watching(Fixture *f)
+{
+    static const ProxyHooks hooks = { .call = on_watching_call, .closed = on_watching_closed };
+    Client client = client_new(&hooks, f->driver.events);
+
+    rpc_stream_send(client.ends[0]->stream, monitor_register_call(NULL, NULL, 0, 1));
+    assert_true(rpc_test_until_frames(client.ends[1], 1));
+    rpc_stream_send(client.ends[1]->stream,
+                    monitor_register_reply(&rpc_end_frame(client.ends[1], 0)->header, 1));
+    assert_true(rpc_test_until_frames(client.ends[0], 1));
+    return client;
+}
+
+/* The client's nth event, once its libvirtd has been asked for the domain. */
+static void is_told(Client *client, guint n, MonitorEventKind kind, const char *details)
+{
+    remote_dom_ret ret = { .dom = { .name = (char *)DOMAIN, .id = 7 } };
+    remote_monitor_event event;
+    const guint8 *payload;
+    gsize len;
+
+    assert_true(rpc_test_until_frames(client->ends[1], n + 1));
+    rpc_stream_send(client->ends[1]->stream,
+                    rpc_xdr_reply(&rpc_end_frame(client->ends[1], n)->header,
+                                  (xdrproc_t)xdr_remote_dom_ret, &ret, NULL));
+    assert_true(rpc_test_until_frames(client->ends[0], n + 1));
+    payload = rpc_frame_payload(rpc_end_frame(client->ends[0], n), &len);
+    assert_true(rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_monitor_event, &event,
+                               sizeof event, "", NULL));
+    assert_string_equal(event.event, monitor_event_name(kind));
+    assert_true(g_str_has_prefix(*event.details, BROKEN ",\"attempt\":"));
+    assert_non_null(strstr(*event.details, details));
+    rpc_xdr_free((xdrproc_t)xdr_remote_monitor_event, &event);
+}
+
+static void test_each_attempt_is_told_of(void **state)
+{
+    Fixture *f = *state;
+    g_auto(Client) client = watching(f);
+
+    breaks(f, 1);
+    performs(f, 0, 1);
+    is_told(&client, 1, MONITOR_EVENT_RECOVERY_STARTED, "\"attempt\":1}");
+    fails(f, 0, VIR_ERR_OPERATION_FAILED);
+    is_told(&client, 2, MONITOR_EVENT_RECOVERY_FAILED, "\"will-retry\":true}");
+    performs(f, 1, 1);
+    is_told(&client, 3, MONITOR_EVENT_RECOVERY_STARTED, "\"attempt\":2}");
+    succeed(f, 1);
+    is_told(&client, 4, MONITOR_EVENT_RECOVERY_DONE, "\"attempt\":2}");
+}
+
+static void test_attempt_that_is_the_last_says_so(void **state)
+{
+    Fixture *f = *state;
+    g_auto(Client) client = watching(f);
+    RpcEnd *end;
+
+    breaks(f, 1);
+    end = opened(f, 0);
+    is_told(&client, 1, MONITOR_EVENT_RECOVERY_STARTED, "\"attempt\":1}");
+    refuse(end, call(end, 2, LOOKUP), VIR_ERR_NO_DOMAIN);
+    is_told(&client, 2, MONITOR_EVENT_RECOVERY_FAILED, "\"will-retry\":false}");
+}
+
+static void test_recovery_that_is_given_up_is_told_of(void **state)
+{
+    Fixture *f = *state;
+    g_auto(Client) client = watching(f);
+
+    f->settings->recover_timeout = 1;
+    breaks(f, 1);
+    performs(f, 0, 1);
+    is_told(&client, 1, MONITOR_EVENT_RECOVERY_STARTED, "\"attempt\":1}");
+    g_usleep(G_USEC_PER_SEC);
+    fails(f, 0, VIR_ERR_OPERATION_FAILED);
+    is_told(&client, 2, MONITOR_EVENT_RECOVERY_FAILED, "\"will-retry\":true}");
+    is_told(&client, 3, MONITOR_EVENT_RECOVERY_FAILED, "\"will-retry\":false}");
+}
+
+static void test_attempt_that_a_user_takes_over_has_failed(void **state)
+{
+    Fixture *f = *state;
+    g_auto(Client) client = watching(f);
+
+    breaks(f, 1);
+    performs(f, 0, 1);
+    is_told(&client, 1, MONITOR_EVENT_RECOVERY_STARTED, "\"attempt\":1}");
+    recovery_set_leave(f->driver.recoveries, DOMAIN);
+    is_told(&client, 2, MONITOR_EVENT_RECOVERY_FAILED, "\"will-retry\":false}");
 }
 
 /* ---- the URI ---- */
@@ -779,6 +887,10 @@ int main(void)
         CASE(test_client_that_leaves_is_not_kept_waiting),
         CASE(test_who_waits_hears_that_it_was_given_up),
         CASE(test_without_a_recovery_nobody_waits),
+        CASE(test_each_attempt_is_told_of),
+        CASE(test_attempt_that_is_the_last_says_so),
+        CASE(test_recovery_that_is_given_up_is_told_of),
+        CASE(test_attempt_that_a_user_takes_over_has_failed),
         cmocka_unit_test(test_uri_names_a_session_and_is_read_back),
         cmocka_unit_test(test_other_uris_are_not_taken_for_it),
     };
