@@ -60,8 +60,20 @@ void driver_options_strip(DriverJob *job)
 
 static void log_row(const LogContext *log, const MigrateRow *row, gboolean taken)
 {
-    if (row->disposition == MIGRATE_ADAPTED && taken)
+    if (row->disposition == MIGRATE_ADAPTED && row->taking != MIGRATE_TAKEN_METHODS && taken)
         log_info(log, "%s: %s", row->option, _(row->words));
+}
+
+static void log_compression(const LogContext *log, const MigrateAsked *asked)
+{
+    MigrateWishes wishes;
+    g_autofree char *methods = NULL;
+
+    migrate_options_wishes(asked, &wishes);
+    if (wishes.compression.wish == MIGRATE_COMPRESSION_UNSAID)
+        return;
+    methods = g_strjoinv(", ", (char **)wishes.compression.methods);
+    log_info(log, "the session is asked to compress with %s", *methods ? methods : "nothing");
 }
 
 static void log_unknown(const LogContext *log, const MigrateAsked *asked)
@@ -98,5 +110,6 @@ void driver_options_log(const DriverJob *job)
         if (row)
             log_row(&log, row, migrate_options_param_taken(&asked, &params[i]));
     }
+    log_compression(&log, &asked);
     log_unknown(&log, &asked);
 }

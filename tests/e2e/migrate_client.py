@@ -4,9 +4,9 @@ what to do, a line of JSON for each migration:
 
     {"source": URI, "target": URI, "domain": NAME, "flags": NUMBER, "params": {NAME: VALUE or [VALUE…]}}
 
-and says with a line of JSON what became of it: {"code": 0} or libvirt's {"code", "domain", "message"};
-"switched": whether it has asked for post-copy, which it does after the first pass over memory. A migration
-whose flags have PEER2PEER is left to the source host; of any other this program is the client of both hosts."""
+and says with a line of JSON what became of it: {"code": 0} or libvirt's {"code", "domain", "message"}. After the
+first pass over memory it asks for post-copy. A migration whose flags have PEER2PEER is left to the source host; of
+any other this program is the client of both hosts."""
 import json
 import sys
 import threading
@@ -54,7 +54,7 @@ def migrate(order):
                   "message": error.get_error_message()}
     finally:
         switch.end()
-    return {**result, "switched": switch.done}
+    return result
 
 
 def main():

@@ -8,10 +8,12 @@ import threading
 from guest import Guest
 from harness import deadline, note
 from matrix import BASE, CASES, NO_SUCH_PARAMETER, P2P, UNSUPPORTED
-from migrating import nothing_left
+from migrating import nothing_left, summaries
 
-# Small, and yet never still: each migration has a second pass, and so post-copy.
-GUEST = {"memory": 64, "ram": 24, "hot": 4, "rate": 3000}
+# Small, and yet more of it is written to during a pass than QEMU would send while the guest stands still: each
+# migration has a second pass, and so post-copy.
+GUEST = {"memory": 64, "ram": 24, "rate": 20000}
+LINK = "400mbit"
 
 
 def load_table(rig):
@@ -54,7 +56,7 @@ class Matrix:
         self.at = rig.a
         self.clients = {}
         self.wrong = []
-        self.accepted = self.refused = self.switched = 0
+        self.accepted = self.refused = 0
         self.error = None
 
     def run(self):
@@ -99,15 +101,22 @@ class Matrix:
                               f"{answer['code']} {answer['message']!r} instead of {code} {words!r}")
         self.accepted += not answer["code"]
         self.refused += bool(answer["code"])
-        self.switched += answer["switched"]
         if answer["code"] == 0:
             self.at = target
         running = [host.name for host in self.rig.hosts if self.guest.name in host.domains()]
         assert running == [self.at.name], f"after {case} the guest is on {running}, and not on {self.at.name}"
 
 
+def in_postcopy(matrix):
+    """How many of its migrations moved memory after the switch-over."""
+    return sum(int(s["pages-background"]) + int(s["pages-urgent"]) > 0
+               for host in matrix.rig.hosts for s in summaries(host)
+               if s["domain"] == matrix.guest.name and s["state"] == "completed" and s["side"] == "source")
+
+
 def try_all(rig, cases):
     table = load_table(rig)
+    rig.shape(LINK)
     matrices = [Matrix(rig, table, mode, cases) for mode in ("direct", "p2p")]
     threads = [threading.Thread(target=matrix.run) for matrix in matrices]
     for thread in threads:
@@ -115,7 +124,7 @@ def try_all(rig, cases):
     for thread in threads:
         thread.join()
     for matrix in matrices:
-        note(f"{matrix.mode}: {matrix.accepted} accepted, {matrix.switched} of them through post-copy, "
+        note(f"{matrix.mode}: {matrix.accepted} accepted, {in_postcopy(matrix)} of them through post-copy, "
              f"{matrix.refused} refused")
         for line in matrix.wrong:
             note(line)
@@ -132,5 +141,5 @@ def test_every_flag_and_parameter(rig):
     tried = {case.row for case in CASES}
     assert tried - {None} == set(table), f"without a case: {set(table) - tried}; without a row: {tried - set(table)}"
     matrices = try_all(rig, CASES)
-    assert all(matrix.switched > 10 for matrix in matrices), "there was hardly any post-copy"
+    assert all(in_postcopy(matrix) > 10 for matrix in matrices), "there was hardly any post-copy"
     nothing_left(rig)
