@@ -91,6 +91,21 @@ def test_list_shows_both_sides(rig):
     finish(rig, guest, migration)
 
 
+@deadline(120)
+def test_recovery_is_told_on_both_sides(rig):
+    guest, migration = in_postcopy(rig)
+    os.kill(rig.a.helpers()[0], signal.SIGKILL)
+    wait_for(lambda: all(migrations(host).get(guest.name, {}).get("stats", {}).get("postcopy.recoveries") == 1
+                         for host in rig.hosts), lambda: [migrations(host) for host in rig.hosts], 40)
+    text = tool(rig.b, "top", "--once").stdout
+    assert "recoveries 1" in text and "lost for " in text, text
+    note(text.rstrip())
+    rig.unshape()
+    migration.finish(check=False)                           # its client has been told of the failure
+    wait_for(lambda: guest.name not in rig.a.domains(), "the guest gone from the source", 40)
+    arrived(rig, guest)
+
+
 @deadline(90)
 def test_what_has_ended_is_listed_on_request(rig):
     """On the source of a persistent guest as well, which stays there as a name."""
