@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """virt-postcopy, on both hosts of a real migration, on another machine, and with nothing to show."""
 import json
+import os
 import re
 import signal
 import subprocess
