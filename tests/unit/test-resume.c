@@ -13,14 +13,18 @@
 #include <libvirt/virterror.h>
 #include <pwd.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "driver/driver_events.h"
 #include "driver/driver_priv.h"
+#include "driver/driver_stats.h"
+#include "driver/migration_account.h"
 #include "driver/migration_priv.h"
 #include "driver/recovery.h"
 #include "driver/rpc_error.h"
 #include "driver/rpc_xdr.h"
+#include "tests/support/pki-gen.h"
 #include "tests/support/rpc-end.h"
 
 #define BEGIN 302 /* DOMAIN_MIGRATE_BEGIN3_PARAMS */
@@ -29,6 +33,7 @@
 #define RESUME (VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_POSTCOPY_RESUME)
 
 typedef struct {
+    char *dir;
     Settings *settings;
     Driver driver; /* only what these calls need */
     Proxy *proxy;
@@ -36,19 +41,36 @@ typedef struct {
     RpcEnd *libvirtd;
 } Fixture;
 
+static void make_executable(const char *dir)
+{
+    g_autofree char *path = g_build_filename(dir, "helper", NULL);
+
+    assert_int_equal(chmod(path, 0700), 0);
+}
+
 static int setup_for(void **state, ProxyPeer peer)
 {
     Fixture *f = g_new0(Fixture, 1);
-    g_autofree char *text = g_strdup_printf("helper_user = '%s'\n", getpwuid(getuid())->pw_name);
+    g_autofree char *text = NULL;
     g_autoptr(GError) error = NULL;
     int client[2], upstream[2];
 
+    /* What a source is looked at for before it may begin. */
+    f->dir = pki_dir_new();
+    g_free(pki_dir_write(f->dir, "keys.psk", "host:00112233445566778899aabbccddeeff\n", -1));
+    g_free(pki_dir_write(f->dir, "helper", "", -1));
+    text = g_strdup_printf("helper_user = '%s'\nhelper_path = '%s/helper'\n"
+                           "migration_auth = 'psk'\nmigration_psk_file = '%s/keys.psk'\n",
+                           getpwuid(getuid())->pw_name, f->dir, f->dir);
+    make_executable(f->dir);
     f->settings = settings_parse(text, strlen(text), "f.conf", &error);
     assert_non_null(f->settings);
     f->driver.settings = f->settings;
     f->driver.set = migration_set_new(f->settings, &error);
     assert_non_null(f->driver.set);
     f->driver.events = driver_events_new(f->driver.set);
+    f->driver.accounts = migration_accounts_new();
+    f->driver.stats = driver_stats_new(f->driver.accounts);
     f->driver.recoveries = recovery_set_new(&f->driver);
     rpc_test_pair(client);
     rpc_test_pair(upstream);
@@ -96,8 +118,11 @@ static int teardown(void **state)
     rpc_end_free(f->libvirtd);
     recovery_set_free(f->driver.recoveries);
     driver_events_free(f->driver.events);
+    driver_stats_free(f->driver.stats);
+    migration_accounts_free(f->driver.accounts);
     migration_set_free(f->driver.set);
     settings_free(f->settings);
+    pki_dir_remove(f->dir);
     g_free(f);
     return 0;
 }
@@ -176,10 +201,17 @@ static void test_a_migration_that_is_no_resume_is_not_asked_for_again(void **sta
 {
     Fixture *f = *state;
 
+    const RpcFrame *call;
+
     begin(f, VIR_MIGRATE_POSTCOPY);
-    refuse(f, 0, VIR_ERR_OPERATION_INVALID);
+    refuse(f, 0, VIR_ERR_NO_DOMAIN); /* the daemon's question for the domain's XML */
+    assert_true(rpc_test_until_frames(f->libvirtd, 2));
+    call = rpc_end_frame(f->libvirtd, 1);
+    assert_int_equal(call->header.procedure, BEGIN);
+    rpc_stream_send(f->libvirtd->stream, rpc_error_reply(&call->header, VIR_ERR_OPERATION_INVALID,
+                                                         VIR_FROM_QEMU, "not now"));
     client_hears(f, RPC_STATUS_ERROR);
-    assert_int_equal(f->libvirtd->frames->len, 1);
+    assert_int_equal(f->libvirtd->frames->len, 2);
 }
 
 static void test_a_refusal_that_stays_is_told_in_the_end(void **state)
