@@ -123,15 +123,17 @@ static RpcFrame *own_stats(const RpcHeader *call, int type, const JobFigures *fi
 static RpcFrame *own_info(const RpcHeader *call, int type, const JobFigures *figures)
 {
     JobAmounts amounts = job_figures_amounts(figures);
+    guint64 disks = job_figures_disks(figures);
     remote_job_info info = {
         .type = type,
         .time_elapsed = (guint64)figures->elapsed_us / 1000,
-        .data_total = amounts.total,
-        .data_processed = amounts.processed,
+        .data_total = amounts.total + disks,
+        .data_processed = amounts.processed + disks,
         .data_remaining = amounts.remaining,
         .mem_total = amounts.total,
         .mem_processed = amounts.processed,
         .mem_remaining = amounts.remaining,
+        .file_processed = disks,
     };
 
     return reply_with(call, (xdrproc_t)xdr_remote_job_info, &info);

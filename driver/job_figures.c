@@ -21,6 +21,8 @@ static const struct {
     { "wire-bytes-received", G_STRUCT_OFFSET(JobCounters, main_received), COUNT_SUM },
     { "wire-preempt-bytes-sent", G_STRUCT_OFFSET(JobCounters, preempt_sent), COUNT_SUM },
     { "wire-preempt-bytes-received", G_STRUCT_OFFSET(JobCounters, preempt_received), COUNT_SUM },
+    { "wire-disks-bytes-sent", G_STRUCT_OFFSET(JobCounters, disks_sent), COUNT_SUM },
+    { "wire-disks-bytes-received", G_STRUCT_OFFSET(JobCounters, disks_received), COUNT_SUM },
     { "resumes", G_STRUCT_OFFSET(JobCounters, resumes), COUNT_SUM },
     { "requests", G_STRUCT_OFFSET(JobCounters, requests), COUNT_SUM },
     { "requests-outstanding", G_STRUCT_OFFSET(JobCounters, requests_outstanding), COUNT_NEWEST },
@@ -149,6 +151,12 @@ JobAmounts job_figures_amounts(const JobFigures *f)
     return amounts;
 }
 
+/* How large they are is known to libvirt and QEMU alone. */
+guint64 job_figures_disks(const JobFigures *f)
+{
+    return f->side == MIGRATION_SIDE_SOURCE ? f->counters.disks_sent : f->counters.disks_received;
+}
+
 /* ---- parameters ---- */
 
 void job_params_clear(JobParams *params)
@@ -238,12 +246,13 @@ enum { OPERATION_MIGRATION_IN = 4, OPERATION_MIGRATION_OUT = 5 };
 void job_params_add_base(JobParams *params, const JobFigures *f)
 {
     JobAmounts amounts = job_figures_amounts(f);
+    guint64 disks = job_figures_disks(f);
 
     add_int(params, "operation",
             f->side == MIGRATION_SIDE_SOURCE ? OPERATION_MIGRATION_OUT : OPERATION_MIGRATION_IN);
     add_ull(params, "time_elapsed", (guint64)f->elapsed_us / 1000);
-    add_ull(params, "data_total", amounts.total);
-    add_ull(params, "data_processed", amounts.processed);
+    add_ull(params, "data_total", amounts.total + disks);
+    add_ull(params, "data_processed", amounts.processed + disks);
     add_ull(params, "data_remaining", amounts.remaining);
     add_ull(params, "memory_total", amounts.total);
     add_ull(params, "memory_processed", amounts.processed);
@@ -252,6 +261,8 @@ void job_params_add_base(JobParams *params, const JobFigures *f)
     add_ull(params, "memory_constant", f->counters.pages_zero);
     add_ull(params, "memory_normal", f->counters.pages_normal);
     add_ull(params, "memory_postcopy_requests", f->counters.requests);
+    if (disks > 0)
+        add_ull(params, "disk_processed", disks);
 }
 
 /* ---- postcopy.* ---- */
@@ -312,6 +323,18 @@ static void field_remaining(JobParams *params, const char *field, const JobFigur
 
     if (c->pages_normal + c->pages_zero > 0 || c->ram_remaining_bytes > 0)
         add_ull(params, field, c->ram_remaining_bytes);
+}
+
+static void field_disks_sent(JobParams *params, const char *field, const JobFigures *f)
+{
+    if (job_figures_disks(f) > 0)
+        add_ull(params, field, f->counters.disks_sent);
+}
+
+static void field_disks_received(JobParams *params, const char *field, const JobFigures *f)
+{
+    if (job_figures_disks(f) > 0)
+        add_ull(params, field, f->counters.disks_received);
 }
 
 static void field_compression_ratio(JobParams *params, const char *field, const JobFigures *f)
@@ -404,6 +427,8 @@ static const struct {
     { "postcopy.rate", field_rate },
     { "postcopy.rtt", field_rtt_us },
     { "postcopy.remaining", field_remaining },
+    { "postcopy.disks.bytes_sent", field_disks_sent },
+    { "postcopy.disks.bytes_received", field_disks_received },
     { "postcopy.compression_ratio", field_compression_ratio },
 };
 

@@ -16,6 +16,8 @@ typedef struct {
     guint64 main_received;
     guint64 preempt_sent;
     guint64 preempt_received;
+    guint64 disks_sent;
+    guint64 disks_received;
     guint64 resumes;
     guint64 requests;
     guint64 requests_outstanding;
@@ -100,3 +102,5 @@ typedef struct {
     guint64 remaining;
 } JobAmounts;
 JobAmounts job_figures_amounts(const JobFigures *figures);
+/* Bytes of disks brought over, as they are on the wire. */
+guint64 job_figures_disks(const JobFigures *figures);

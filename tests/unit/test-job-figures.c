@@ -143,6 +143,7 @@ static JobFigures figures_of(MigrationSide side)
     f.tls = g_strdup("TLS1.3 AES-256-GCM");
     f.features = g_strdup("ram,zstd");
     f.counters = (JobCounters){ .stream_bytes = 1000,
+                                .disks_received = 50,
                                 .requests = 3,
                                 .pages_normal = 4,
                                 .blocked_us = 7999,
@@ -167,7 +168,7 @@ static void every_field_is_told_at_the_destination(void **state)
     job_params_add_postcopy(&params, &f);
     for (n = 0; job_field_name(n); n++)
         assert_non_null(find(&params, job_field_name(n)));
-    assert_int_equal(n, 27);
+    assert_int_equal(n, 29);
     assert_int_equal(params.n, n);
     assert_string_equal(text(&params, "postcopy.tls"), "TLS1.3 AES-256-GCM");
     assert_string_equal(text(&params, "postcopy.link"), "lost");
@@ -211,6 +212,8 @@ static void base_fields_are_libvirts_names(void **state)
     assert_int_equal(number(&params, "memory_processed"), 1000);
     assert_int_equal(number(&params, "memory_remaining"), 4096);
     assert_int_equal(number(&params, "data_remaining"), 4096);
+    assert_int_equal(number(&params, "data_processed"), 1050);
+    assert_int_equal(number(&params, "disk_processed"), 50);
 }
 
 static void what_remains_before_the_switch_is_a_guess(void **state)
