@@ -8,6 +8,7 @@
 /* tls/features.h has the names, which is beside this folder. */
 #define FEATURE_RAM "ram"
 #define FEATURE_RESUME "resume"
+#define FEATURE_DISKS "disks"
 
 const char **migrate_features_asked(const MigrateWishes *wishes, gboolean compresses_by_default)
 {
@@ -20,6 +21,8 @@ const char **migrate_features_asked(const MigrateWishes *wishes, gboolean compre
         g_ptr_array_add(names, (gpointer)*method);
     if (c->wish == MIGRATE_COMPRESSION_UNSAID && compresses_by_default)
         g_ptr_array_add(names, (gpointer)MIGRATE_METHOD_ZSTD);
+    if (wishes->disks)
+        g_ptr_array_add(names, (gpointer)FEATURE_DISKS);
     if (wishes->bulk)
         g_ptr_array_add(names, (gpointer)MIGRATE_FEATURE_BULK);
     g_ptr_array_add(names, NULL);

@@ -46,10 +46,10 @@ static gboolean has_method(const MigrateAsked *asked, const char *method)
     return FALSE;
 }
 
-static gboolean names_methods(const MigrateAsked *asked)
+static gboolean has_param(const MigrateAsked *asked, const char *name)
 {
     for (gsize i = 0; i < asked->n_params; i++) {
-        if (g_str_equal(asked->params[i].name, VIR_MIGRATE_PARAM_COMPRESSION))
+        if (g_str_equal(asked->params[i].name, name))
             return TRUE;
     }
     return FALSE;
@@ -100,7 +100,7 @@ guint64 migrate_options_flags_taken(const MigrateAsked *asked)
             taken |= G_GUINT64_CONSTANT(1) << row->bit;
     }
     /* Alone it would mean xbzrle. */
-    if (names_methods(asked) && !leaves_a_method(asked))
+    if (has_param(asked, VIR_MIGRATE_PARAM_COMPRESSION) && !leaves_a_method(asked))
         taken |= VIR_MIGRATE_COMPRESSED;
     return taken & asked->flags;
 }
@@ -244,15 +244,28 @@ static MigrateCompression compression_of(const MigrateAsked *asked)
         if (method)
             add_method(&c, method, level_of(asked, method));
     }
-    if ((asked->flags & VIR_MIGRATE_COMPRESSED) && !names_methods(asked))
+    if ((asked->flags & VIR_MIGRATE_COMPRESSED) && !has_param(asked, VIR_MIGRATE_PARAM_COMPRESSION))
         add_method(&c, MIGRATE_METHOD_ZSTD, -1);
     if (has_method(asked, METHOD_MT))
         c.threads = (guint)MAX(number_of(asked, VIR_MIGRATE_PARAM_COMPRESSION_MT_THREADS), 0);
     return c;
 }
 
+/* libvirt takes a list of disks for a wish to copy them. A resume copies none. */
+static gboolean wants_disks(const MigrateAsked *asked)
+{
+    gboolean copies =
+        (asked->flags & (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC)) != 0 ||
+        has_param(asked, VIR_MIGRATE_PARAM_MIGRATE_DISKS);
+
+    return copies && !(asked->flags & VIR_MIGRATE_POSTCOPY_RESUME) &&
+           !has_param(asked, VIR_MIGRATE_PARAM_DISKS_URI) &&
+           !has_param(asked, VIR_MIGRATE_PARAM_DISKS_PORT);
+}
+
 void migrate_options_wishes(const MigrateAsked *asked, MigrateWishes *ret)
 {
     *ret = (MigrateWishes){ .compression = compression_of(asked),
-                            .bulk = (asked->flags & VIR_MIGRATE_PARALLEL) != 0 };
+                            .bulk = (asked->flags & VIR_MIGRATE_PARALLEL) != 0,
+                            .disks = wants_disks(asked) };
 }

@@ -61,7 +61,8 @@ typedef struct {
 /* What is asked of the session beside moving the guest. */
 typedef struct {
     MigrateCompression compression;
-    gboolean bulk; /* channels beside the main and the preempt channel */
+    gboolean bulk;  /* channels beside the main and the preempt channel */
+    gboolean disks; /* that are copied along, with no way of their own */
 } MigrateWishes;
 
 void migrate_options_wishes(const MigrateAsked *asked, MigrateWishes *ret);

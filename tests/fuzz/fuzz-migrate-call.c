@@ -16,6 +16,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     g_autoptr(MigrateCall) call = NULL;
     g_autoptr(MigrateCall) again = NULL;
     g_autoptr(RpcFrame) encoded = NULL;
+    g_autofree MigrateParam *params = NULL;
+    gsize n;
 
     if (size < 2)
         return 0;
@@ -29,6 +31,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (MigrateText text = 0; text < MIGRATE_TEXT_MAX; text++) {
         if (migrate_call_text(call, text))
             migrate_call_set_text(call, text, "unix:///changed");
+    }
+    params = migrate_call_params(call, &n);
+    for (gsize i = n; i > 0; i--) {
+        if (params[i - 1].type == MIGRATE_PARAM_OTHER)
+            migrate_call_remove_param(call, i - 1);
     }
     encoded = migrate_call_encode(call, frame, NULL);
     g_assert_nonnull(encoded);

@@ -174,6 +174,60 @@ static void test_limit_of_postcopy_is_read(void **state)
     assert_true(migrate_call_postcopy_speed(plain) == 0);
 }
 
+static void test_params_are_seen_and_taken_out_one_by_one(void **state)
+{
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    g_autoptr(RpcFrame) frame = NULL;
+    g_autoptr(MigrateCall) call = NULL;
+    g_autofree MigrateParam *params = NULL;
+    g_autofree MigrateParam *left = NULL;
+    gsize n;
+
+    put_dom(out, "vm1");
+    bytes_put_u32(out, 5);
+    put_param_text(out, "compression", "zlib");
+    put_text(out, "compression.zlib.level");
+    bytes_put_u32(out, 1);
+    bytes_put_u32(out, (guint32)-3);
+    put_text(out, "bandwidth");
+    bytes_put_u32(out, 4);
+    bytes_put_u64(out, G_MAXUINT64);
+    put_text(out, "half");
+    bytes_put_u32(out, 6);
+    bytes_put_u32(out, 1);
+    put_param_text(out, "compression", "xbzrle");
+    bytes_put_u32(out, VIR_MIGRATE_POSTCOPY);
+    frame = frame_of(302, out);
+    call = migrate_call_decode(frame, NULL);
+    assert_non_null(call);
+    params = migrate_call_params(call, &n);
+    assert_int_equal(n, 5);
+    assert_int_equal(params[0].type, MIGRATE_PARAM_TEXT);
+    assert_string_equal(params[0].text, "zlib");
+    assert_true(params[1].type == MIGRATE_PARAM_NUMBER && params[1].number == -3);
+    assert_true(params[2].type == MIGRATE_PARAM_NUMBER && params[2].number == G_MAXINT64);
+    assert_int_equal(params[3].type, MIGRATE_PARAM_OTHER);
+    migrate_call_remove_param(call, 4);
+    migrate_call_remove_param(call, 1);
+    migrate_call_remove_param(call, 0);
+    left = migrate_call_params(call, &n);
+    assert_int_equal(n, 2);
+    assert_string_equal(left[0].name, "bandwidth");
+    assert_string_equal(left[1].name, "half");
+}
+
+static void test_a_call_without_params_has_none_to_see(void **state)
+{
+    g_autoptr(GByteArray) payload = perform_plain(VIR_MIGRATE_POSTCOPY);
+    g_autoptr(RpcFrame) frame = frame_of(216, payload);
+    g_autoptr(MigrateCall) call = migrate_call_decode(frame, NULL);
+    g_autofree MigrateParam *params = NULL;
+    gsize n;
+
+    params = migrate_call_params(call, &n);
+    assert_int_equal(n, 0);
+}
+
 /* ---- a recovery's Perform ---- */
 
 #define RECOVERY_FLAGS \
@@ -433,6 +487,8 @@ int main(void)
         cmocka_unit_test(test_perform_with_params_is_read_and_changed),
         cmocka_unit_test(test_perform_without_params_is_read_and_changed),
         cmocka_unit_test(test_limit_of_postcopy_is_read),
+        cmocka_unit_test(test_params_are_seen_and_taken_out_one_by_one),
+        cmocka_unit_test(test_a_call_without_params_has_none_to_see),
         cmocka_unit_test(test_recovery_keeps_the_params_and_drops_what_was_that_calls_own),
         cmocka_unit_test(test_recovery_of_a_call_without_params_has_its_values_as_params),
         cmocka_unit_test(test_recovery_of_a_call_without_values_has_no_params),

@@ -229,6 +229,33 @@ static void test_features_that_are_asked_for(void **state)
     assert_string_equal(zlib, "ram,resume,zlib,bulk");
 }
 
+static void test_disks_without_a_way_of_their_own_are_asked_for(void **state)
+{
+    static const struct {
+        guint64 flags;
+        MigrateParam params[PARAMS_MAX];
+        gboolean disks;
+    } rows[] = {
+        { 0, { END }, FALSE },
+        { VIR_MIGRATE_NON_SHARED_DISK, { END }, TRUE },
+        { VIR_MIGRATE_NON_SHARED_INC, { TEXT("migrate_disks", "vda"), END }, TRUE },
+        { 0, { TEXT("migrate_disks", "vda"), END }, TRUE },
+        { VIR_MIGRATE_NON_SHARED_DISK, { TEXT("disks_uri", "tcp://b"), END }, FALSE },
+        { VIR_MIGRATE_NON_SHARED_DISK, { NUMBER("disks_port", 1), END }, FALSE },
+        { VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_POSTCOPY_RESUME, { END }, FALSE },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        MigrateAsked asked = asked_of(rows[i].flags, rows[i].params);
+        g_autofree const char **names = NULL;
+        MigrateWishes wishes;
+
+        migrate_options_wishes(&asked, &wishes);
+        names = migrate_features_asked(&wishes, FALSE);
+        assert_int_equal(g_strv_contains(names, "disks"), rows[i].disks);
+    }
+}
+
 static void test_features_that_are_not_to_be_had_are_told(void **state)
 {
     static const char *const asked[] = { "ram", "zlib", "bulk", NULL };
@@ -253,6 +280,7 @@ int main(void)
         cmocka_unit_test(test_listen_address_is_left_to_a_peer_to_peer_perform_alone),
         cmocka_unit_test(test_session_is_asked_to_compress),
         cmocka_unit_test(test_features_that_are_asked_for),
+        cmocka_unit_test(test_disks_without_a_way_of_their_own_are_asked_for),
         cmocka_unit_test(test_features_that_are_not_to_be_had_are_told),
     };
 
