@@ -31,8 +31,8 @@ struct Command {
 void command_add_common(GOptionContext *context, CliOptions *options);
 
 /* Parses what stands behind a command's name: its own entries (they end with { 0 }) and the common
- * ones; nothing else may be left over. --help prints and ends the program. FALSE: everything is said,
- * end with *ret_status. */
+ * ones; nothing else may be left over. --help prints and ends the program. FALSE: everything is
+ * said, end with *ret_status. */
 gboolean command_parse(const Command *command, CliOptions *options, const GOptionEntry *entries,
                        int argc, char **argv, int *ret_status);
 

@@ -53,8 +53,8 @@ virConnect *connection_open(const char *uri, gboolean may_ask, GError **error)
     virConnect *connection = virConnectOpenAuth(uri, ask, VIR_CONNECT_RO);
 
     if (connection) {
-        /* Without connection_watch(), or with a transport that has none, there is no keepalive: then
-         * TCP's own patience is what limits a call. */
+        /* Without connection_watch(), or with a transport that has none, there is no keepalive:
+         * then TCP's own patience is what limits a call. */
         virConnectSetKeepAlive(connection, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT);
         return connection;
     }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A connection to libvirt, and libvirt's errors as GErrors. Calls block until there is an answer. */
+/* A connection to libvirt, and libvirt's errors as GErrors. Calls block until they are answered. */
 #pragma once
 
 #include <glib.h>
@@ -13,8 +13,8 @@ GQuark libvirt_error_quark(void);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(virConnect, virConnectClose)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(virDomain, virDomainFree)
 
-/* From now on this process notices a host that does not answer any more. Before the first connection;
- * not to be undone. */
+/* From now on this process notices a host that does not answer any more. Before the first
+ * connection; not to be undone. */
 gboolean connection_watch(GError **error);
 
 /* Read-only, so that whoever may look at guests may look at migrations. may_ask: for a password, on

@@ -159,7 +159,8 @@ guint64 job_total(const Job *job)
 guint64 job_remaining(const Job *job)
 {
     if (job_has(job, "postcopy.remaining"))
-        return job_number(job, "postcopy.remaining") + job_number(job, VIR_DOMAIN_JOB_DISK_REMAINING);
+        return job_number(job, "postcopy.remaining") +
+               job_number(job, VIR_DOMAIN_JOB_DISK_REMAINING);
     return of_data(job, VIR_DOMAIN_JOB_DATA_REMAINING, VIR_DOMAIN_JOB_MEMORY_REMAINING);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* One side of one migration, as virDomainGetJobStats() tells it. Pure.
  *
- * Fields keep the names libvirt and virtpostcopyd give them; a field that is not there reads as 0 or
- * NULL, since each version and each side knows others. */
+ * Fields keep the names libvirt and virtpostcopyd give them; a field that is not there reads as 0
+ * or NULL, since each version and each side knows others. */
 #pragma once
 
 #include <glib.h>

@@ -43,8 +43,8 @@ static const Metric metrics[] = {
       "Memory the job still has to move", VIR_DOMAIN_JOB_MEMORY_REMAINING },
     { "libvirt_domain_job_info_file_total_bytes", "gauge", "All of the disks the job has to move",
       VIR_DOMAIN_JOB_DISK_TOTAL },
-    { "libvirt_domain_job_info_file_processed_bytes", "gauge", "Of the disks, what the job has moved",
-      VIR_DOMAIN_JOB_DISK_PROCESSED },
+    { "libvirt_domain_job_info_file_processed_bytes", "gauge",
+      "Of the disks, what the job has moved", VIR_DOMAIN_JOB_DISK_PROCESSED },
     { "libvirt_domain_job_info_file_remaining_bytes", "gauge",
       "Of the disks, what the job still has to move", VIR_DOMAIN_JOB_DISK_REMAINING },
     { "libvirt_domain_postcopy_remaining_bytes", "gauge",
@@ -77,13 +77,13 @@ static const Metric metrics[] = {
       "Time without a connection to the other host", "postcopy.link_lost_time", SCALE_MS },
     { "libvirt_domain_postcopy_rate_bytes_per_second", "gauge", "What the link carries",
       "postcopy.rate" },
-    { "libvirt_domain_postcopy_rtt_seconds", "gauge", "Round trip to the other host", "postcopy.rtt",
-      SCALE_US },
+    { "libvirt_domain_postcopy_rtt_seconds", "gauge", "Round trip to the other host",
+      "postcopy.rtt", SCALE_US },
     { "libvirt_domain_postcopy_compression_ratio", "gauge",
       "How many times smaller memory was on the wire", "postcopy.compression_ratio", SCALE_RATIO },
 };
 
-/* Upper ends of the latency histogram: powers of two, as the helper counts, from 64 us to 16.8 s. */
+/* Upper ends of the latency histogram: powers of two, as the helper counts; 64 us to 16.8 s. */
 #define FIRST_POWER 6
 #define LAST_POWER 24
 
@@ -149,7 +149,8 @@ static double value_of(const Job *job, const Metric *metric)
 }
 
 /* The head comes once, and only above samples. */
-static void append_metric(GString *out, const Metric *metric, const GPtrArray *jobs, gboolean *headed)
+static void append_metric(GString *out, const Metric *metric, const GPtrArray *jobs,
+                          gboolean *headed)
 {
     for (guint i = 0; i < jobs->len; i++) {
         const Job *job = jobs->pdata[i];

@@ -7,16 +7,16 @@
 
 #include "cli/job.h"
 
-/* Migrations that were seen running, so that their end can be told even of a domain that has left. Its
- * domains hold the connection they came from: free it before that is closed. */
+/* Migrations that were seen running, so that their end can be told even of a domain that has left.
+ * Its domains hold the connection they came from: free it before that is closed. */
 typedef struct SampleMemory SampleMemory;
 
 SampleMemory *sample_memory_new(void);
 void sample_memory_free(SampleMemory *memory);
 
-/* A list of Job, by domain; empty is a good answer. completed: also those that have ended, as far as
- * the host still knows them. memory, or NULL: those that were there in an earlier call with it, too, for
- * a minute after their end. NULL: the host does not answer; what a single domain cannot tell leaves
- * out that domain alone. */
+/* A list of Job, by domain; empty is a good answer. completed: also those that have ended, as far
+ * as the host still knows them. memory, or NULL: those that were there in an earlier call with it,
+ * too, for a minute after their end. NULL: the host does not answer; what a single domain cannot
+ * tell leaves out that domain alone. */
 GPtrArray *sample_jobs(virConnect *connection, gboolean completed, SampleMemory *memory,
                        GError **error);

@@ -58,7 +58,8 @@ static Sample *ask(Sampler *sampler)
     if (!sampler->memory)
         sampler->memory = sample_memory_new();
     if (sampler->connection)
-        sample->jobs = sample_jobs(sampler->connection, sampler->completed, sampler->memory, &error);
+        sample->jobs =
+            sample_jobs(sampler->connection, sampler->completed, sampler->memory, &error);
     if (sample->jobs) {
         sample->host = connection_host(sampler->connection);
     } else {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Asks a host about its migrations again and again, in a thread of its own, so that whoever shows the
- * answers never waits for one. A lost connection is opened again. */
+/* Asks a host about its migrations again and again, in a thread of its own, so that whoever shows
+ * the answers never waits for one. A lost connection is opened again. */
 #pragma once
 
 #include <glib.h>

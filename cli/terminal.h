@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The terminal that a live view is drawn on: another screen, without cursor, keys as they are pressed.
- * However the program ends, the terminal is as it was before; only SIGKILL is beyond that. */
+/* The terminal that a live view is drawn on: another screen, without cursor, keys as they are
+ * pressed. However the program ends, the terminal is as it was before; only SIGKILL is beyond that. */
 #pragma once
 
 #include <glib.h>

@@ -38,7 +38,8 @@ static void add_line(GPtrArray *lines, TopLineKind kind, gsize columns, char *te
 
 /* The items one behind the other, on as many lines as they need; none is torn unless it is wider
  * than a line. Empty ones are left out. */
-static void flow(GPtrArray *lines, TopLineKind kind, gsize columns, gsize indent, char *const *items)
+static void flow(GPtrArray *lines, TopLineKind kind, gsize columns, gsize indent,
+                 char *const *items)
 {
     g_autoptr(GString) line = g_string_new(NULL);
     gsize width = 0;
@@ -127,8 +128,10 @@ static void add_progress(GPtrArray *lines, const Job *job, gsize columns)
 
 static void add_amounts(GPtrArray *lines, const Job *job, gsize columns)
 {
-    g_autofree char *sent = text_bytes(job_transferred(job)), *left = text_bytes(job_remaining(job));
-    g_autofree char *total = text_bytes(job_total(job)), *rate = words_if(job_rate(job), text_rate);
+    g_autofree char *sent = text_bytes(job_transferred(job));
+    g_autofree char *left = text_bytes(job_remaining(job));
+    g_autofree char *total = text_bytes(job_total(job));
+    g_autofree char *rate = words_if(job_rate(job), text_rate);
     g_autofree char *rtt = words_if(job_number(job, "postcopy.rtt"), text_us);
     g_auto(GStrv) items = g_new0(char *, 6);
 

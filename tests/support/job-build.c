@@ -48,7 +48,8 @@ void job_build_text(JobBuild *build, const char *field, const char *value)
 
 Job *job_build_end(JobBuild *build, const char *domain, int type)
 {
-    Job *job = job_new(domain, "11111111-2222-3333-4444-555555555555", type, build->params, build->n);
+    Job *job = job_new(domain, "11111111-2222-3333-4444-555555555555", type, build->params,
+                       build->n);
 
     g_free(build);
     return job;

@@ -22,6 +22,6 @@ Job *job_build_end(JobBuild *build, const char *domain, int type);
 JobBuild *job_build_source(void);
 Job *job_source(const char *domain);
 
-/* The other side of it, with 150 requests: 14 of up to 2 us, 90 of up to 1024 us, 46 of up to 4096. */
+/* The other side of it, with 150 requests: 14 of up to 2 us, 90 of up to 1024, 46 of up to 4096. */
 JobBuild *job_build_destination(void);
 Job *job_destination(const char *domain);

@@ -122,7 +122,8 @@ static void json_stays_whole_with_any_name_and_number(void **state)
     text = list_view_json("postcopy:///system", "h", jobs);
     migration = json_array_get_object_element(
         json_object_get_array_member(parse(parser, text), "migrations"), 0);
-    assert_string_equal(json_object_get_string_member(migration, "domain"), "a\"b\\c\n\xef\xbf\xbd");
+    assert_string_equal(json_object_get_string_member(migration, "domain"),
+                        "a\"b\\c\n\xef\xbf\xbd");
     assert_string_equal(json_object_get_string_member(migration, "job"), "failed");
     assert_true(json_object_get_null_member(migration, "eta_seconds"));
 }

@@ -62,7 +62,8 @@ static void libvirts_fields_have_the_names_exporters_gave_them(void **state)
     assert_line(export, "libvirt_domain_job_info_time_elapsed_seconds{domain=\"web01\"} 21.5");
     assert_line(export, "libvirt_domain_job_info_time_remaining_seconds{domain=\"web01\"} 12");
     assert_line(export, "libvirt_domain_job_info_data_total_bytes{domain=\"web01\"} 2147483648");
-    assert_line(export, "libvirt_domain_job_info_memory_remaining_bytes{domain=\"web01\"} 805306368");
+    assert_line(export,
+                "libvirt_domain_job_info_memory_remaining_bytes{domain=\"web01\"} 805306368");
 }
 
 static void ours_are_in_seconds_and_bytes(void **state)
@@ -86,7 +87,8 @@ static void label_values_are_escaped(void **state)
     Export *export = *state;
 
     make_text(export);
-    assert_line(export, "libvirt_domain_postcopy_block_seconds_total{domain=\"db\\\"1\\\\\\n\"} 4.2");
+    assert_line(export,
+                "libvirt_domain_postcopy_block_seconds_total{domain=\"db\\\"1\\\\\\n\"} 4.2");
     assert_line(export, "libvirt_domain_postcopy_info{domain=\"web01\","
                         "uuid=\"11111111-2222-3333-4444-555555555555\",side=\"source\","
                         "state=\"active\",phase=\"postcopy-active\",session=\"0f1e2d3c\","

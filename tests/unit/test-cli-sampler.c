@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Asking again and again, in a thread, with libvirt's own test driver as a host that has domains and
- * cannot tell of jobs, and with one that is not there. */
+/* Asking again and again, in a thread, with libvirt's own test driver as a host that has domains
+ * and cannot tell of jobs, and with one that is not there. */
 #include "config.h"
 
 #include "cli/sampler.h"

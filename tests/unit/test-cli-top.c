@@ -114,8 +114,8 @@ static void nothing_is_lost_on_a_narrow_screen(void **state)
 {
     static const char *const words[] = { "web01", "destination", "from hosta.example.com",
                                          "TLS1.3 AES-256-GCM", "running", "62%", "ETA 0:12",
-                                         "transferred 1.3 GiB", "remaining 768 MiB", "rate 64 MiB/s",
-                                         "p99 3.9 ms", "blocked 4.2 s", "link up, lost for 1.2 s",
+                                         "transferred 1.3 GiB", "remaining 768 MiB",
+                                         "rate 64 MiB/s", "p99 3.9 ms", "blocked 4.2 s", "link up, lost for 1.2 s",
                                          "resumes 2", "recoveries 1" };
     Screen *screen = *state;
     g_autofree char *text = NULL;
@@ -144,7 +144,8 @@ static void what_has_ended_is_shown_and_not_counted(void **state)
     g_ptr_array_add(screen->jobs,
                     job_build_end(job_build_source(), "web01", VIR_DOMAIN_JOB_COMPLETED));
     text = text_of(screen, 100, 0);
-    assert_non_null(strstr(text, "   0 migrations\nNo migration is running.\n\nweb01   source   to"));
+    assert_non_null(
+        strstr(text, "   0 migrations\nNo migration is running.\n\nweb01   source   to"));
     assert_non_null(strstr(text, "  completed   [####"));
     assert_non_null(strstr(text, "]   100%\n"));
     assert_null(strstr(text, "ETA"));
