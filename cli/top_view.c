@@ -36,9 +36,9 @@ static void add_line(GPtrArray *lines, TopLineKind kind, gsize columns, char *te
     g_ptr_array_add(lines, line);
 }
 
-/* The items one behind the other, on as many lines as they need; none is torn unless it is wider
- * than a line. Empty ones are left out. */
-static void flow(GPtrArray *lines, TopLineKind kind, gsize columns, gsize indent,
+/* The items one behind the other, gap columns apart, on as many lines as they need; none is torn
+ * unless it is wider than a line. Empty ones are left out. */
+static void flow(GPtrArray *lines, TopLineKind kind, gsize columns, gsize indent, gsize gap,
                  char *const *items)
 {
     g_autoptr(GString) line = g_string_new(NULL);
@@ -49,13 +49,13 @@ static void flow(GPtrArray *lines, TopLineKind kind, gsize columns, gsize indent
 
         if (next == 0)
             continue;
-        if (width > 0 && width + GAP + next > columns) {
+        if (width > 0 && width + gap + next > columns) {
             add_line(lines, kind, columns, g_strdup(line->str));
             g_string_truncate(line, 0);
             width = 0;
         }
-        g_string_append_printf(line, "%*s%s", (int)(width > 0 ? GAP : indent), "", *items);
-        width += (width > 0 ? GAP : indent) + next;
+        g_string_append_printf(line, "%*s%s", (int)(width > 0 ? gap : indent), "", *items);
+        width += (width > 0 ? gap : indent) + next;
     }
     if (width > 0)
         add_line(lines, kind, columns, g_strdup(line->str));
@@ -96,7 +96,7 @@ static void add_title(GPtrArray *lines, const Job *job, gsize columns)
     items[1] = g_strdup(words_side(job_side(job)));
     items[2] = describe_peer(job);
     items[3] = g_strdup(tls ? tls : "");
-    flow(lines, TOP_LINE_DOMAIN, columns, 0, items);
+    flow(lines, TOP_LINE_DOMAIN, columns, 0, GAP, items);
 }
 
 static char *describe_eta(const Job *job)
@@ -123,7 +123,7 @@ static void add_progress(GPtrArray *lines, const Job *job, gsize columns)
     room = columns > rest ? columns - rest : 0;
     room = room < BAR_MIN ? MIN(columns > INDENT ? columns - INDENT : 0, BAR_MIN * 2) : room;
     items[1] = top_view_bar(job_progress(job), MIN(room, BAR_MAX));
-    flow(lines, TOP_LINE_PLAIN, columns, INDENT, items);
+    flow(lines, TOP_LINE_PLAIN, columns, INDENT, GAP, items);
 }
 
 static void add_amounts(GPtrArray *lines, const Job *job, gsize columns)
@@ -140,7 +140,7 @@ static void add_amounts(GPtrArray *lines, const Job *job, gsize columns)
     items[2] = g_strdup_printf(_("total %1$s"), total);
     items[3] = g_strdup_printf(_("rate %1$s"), rate);
     items[4] = g_strdup_printf(_("round trip %1$s"), rtt);
-    flow(lines, TOP_LINE_PLAIN, columns, INDENT, items);
+    flow(lines, TOP_LINE_PLAIN, columns, INDENT, GAP, items);
 }
 
 static char *describe_requests(const Job *job)
@@ -179,7 +179,7 @@ static void add_requests(GPtrArray *lines, const Job *job, gsize columns)
 
         items[n++] = g_strdup_printf(_("blocked %1$s"), blocked);
     }
-    flow(lines, TOP_LINE_PLAIN, columns, INDENT, items);
+    flow(lines, TOP_LINE_PLAIN, columns, INDENT, GAP, items);
 }
 
 static char *describe_link(const Job *job)
@@ -202,7 +202,7 @@ static void add_link(GPtrArray *lines, const Job *job, gsize columns)
     items[1] = g_strdup_printf(_("resumes %1$" PRIu64), job_number(job, "postcopy.resumes"));
     items[2] = g_strdup_printf(_("recoveries %1$" PRIu64), job_number(job, "postcopy.recoveries"));
     items[3] = ratio > 0 ? g_strdup_printf(_("compression %1$.2f"), ratio) : g_strdup("");
-    flow(lines, lost ? TOP_LINE_TROUBLE : TOP_LINE_PLAIN, columns, INDENT, items);
+    flow(lines, lost ? TOP_LINE_TROUBLE : TOP_LINE_PLAIN, columns, INDENT, GAP, items);
 }
 
 static GPtrArray *migration_lines(const Job *job, gsize columns)
@@ -238,12 +238,14 @@ static void add_header(GPtrArray *lines, const TopFrame *frame, gsize columns)
     items[2] = g_strdup(frame->clock);
     if (frame->jobs)
         items[3] = g_strdup_printf(ngettext("%u migration", "%u migrations", n), n);
-    flow(lines, TOP_LINE_HEADER, columns, 0, items);
+    flow(lines, TOP_LINE_HEADER, columns, 0, GAP, items);
 }
 
+/* Word by word: the end of an error is often what matters. */
 static void add_trouble(GPtrArray *lines, const TopFrame *frame, gsize columns)
 {
-    char *text;
+    g_autofree char *text = NULL, *valid = NULL;
+    g_auto(GStrv) words = NULL;
 
     if (frame->trouble)
         text = g_strdup_printf(_("The connection is lost, trying again: %1$s"), frame->trouble);
@@ -253,7 +255,9 @@ static void add_trouble(GPtrArray *lines, const TopFrame *frame, gsize columns)
                                frame->silent);
     else
         return;
-    add_line(lines, TOP_LINE_TROUBLE, columns, text);
+    valid = g_utf8_make_valid(text, -1);
+    words = g_strsplit(valid, " ", -1);
+    flow(lines, TOP_LINE_TROUBLE, columns, 0, 1, words);
 }
 
 static void add_more(GPtrArray *lines, guint hidden, gsize columns)

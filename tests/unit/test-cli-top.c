@@ -178,6 +178,17 @@ static void a_lost_connection_is_said_above_what_was_seen_last(void **state)
     assert_int_equal(lines->len, 9); /* the amounts take two */
 }
 
+static void a_long_reason_is_told_to_its_end(void **state)
+{
+    Screen *screen = *state;
+    g_autofree char *text = NULL;
+
+    screen->frame.trouble = "cannot connect to postcopy+tls://hostb.example.com/system: no such file";
+    text = text_of(screen, 40, 0);
+    assert_non_null(strstr(text, "\nThe connection is lost, trying again:\ncannot connect to\n"
+                                 "postcopy+tls://hostb.example.com/system:\nno such file\n"));
+}
+
 static void a_slow_answer_is_said(void **state)
 {
     Screen *screen = *state;
@@ -254,6 +265,7 @@ int main(void)
         WITH(what_has_ended_is_shown_and_not_counted),
         WITH(before_the_first_answer_nothing_is_claimed),
         WITH(a_lost_connection_is_said_above_what_was_seen_last),
+        WITH(a_long_reason_is_told_to_its_end),
         WITH(a_slow_answer_is_said),
         WITH(a_lost_link_stands_out_while_it_matters),
         WITH(migrations_are_shown_whole_and_the_others_counted),
