@@ -6,6 +6,7 @@
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
 
+#include "driver/job_params.h"
 #include "driver/rpc_error.h"
 #include "driver/rpc_xdr.h"
 #include "util/log.h"

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What there is to be told of one migration on one side: numbers and words from its helper and from
- * the daemon, and the typed parameters "postcopy.*" that they become (virt-postcopy-stats(7)). Pure. */
+ * the daemon. Pure. */
 #pragma once
 
 #include "driver/migration.h"
-#include "driver/remote.h"
 
 /* As in the helper's statistics. */
 #define JOB_LATENCY_BUCKETS 32
@@ -41,6 +40,8 @@ void job_counters_read(JobCounters *ret, GVariant *statistics);
 /* Adds a later session to an earlier one. */
 void job_counters_add(JobCounters *counters, const JobCounters *later);
 
+/* Bucket 0: below 1 us; bucket i: to below 2^i; the last one: all longer ones, up to the longest. */
+guint64 job_latency_bucket_end(const JobCounters *counters, guint i);
 /* The upper end of the bucket that holds that fraction (0 to 1) of all, at most the longest. */
 guint64 job_latency_percentile(const JobCounters *counters, double fraction);
 
@@ -74,26 +75,6 @@ typedef struct {
 
 void job_figures_clear(JobFigures *figures);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(JobFigures, job_figures_clear)
-
-/* Parameters in one array whose strings belong to it. */
-typedef struct {
-    remote_param *params;
-    guint n;
-    GPtrArray *texts;
-} JobParams;
-
-void job_params_clear(JobParams *params);
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(JobParams, job_params_clear)
-
-/* Those that are libvirt's own, made from what the helper knows, for where libvirt has none; and
- * postcopy.*, both in their order. Nothing is added beyond libvirt's limit (REMOTE_PARAMS_MAX). */
-void job_params_add_base(JobParams *params, const JobFigures *figures);
-void job_params_add_postcopy(JobParams *params, const JobFigures *figures);
-/* What libvirt has told; its strings must outlive params. */
-void job_params_add_theirs(JobParams *params, const remote_params *theirs);
-
-/* The names of postcopy.*, in their order; NULL after the last. */
-const char *job_field_name(guint i);
 
 /* Memory and data, as libvirt counts: all, brought over, to come. */
 typedef struct {

@@ -84,7 +84,7 @@ sed -n 's/^    { "\(libvirt_[a-z_]*\)", .*/\1/p; s/.*name\[\] = "\(libvirt_[a-z_
 sed -n '/^\.SH METRICS/,/^\.SH [^M]/p' docs/virt-postcopy.1 | grep -o 'libvirt_[a-z_]*' > "$tmp/metrics-page"
 same "metrics in virt-postcopy(1)" "$tmp/metrics" "$tmp/metrics-page"
 
-sed -n 's/^    { "\(postcopy\.[a-z0-9_.]*\)", field_.*/\1/p' "$srcdir/driver/job_figures.c" > "$tmp/fields"
+sed -n 's/^    { "\(postcopy\.[a-z0-9_.]*\)", field_.*/\1/p' "$srcdir/driver/job_params.c" > "$tmp/fields"
 sed -n '/^\.SH FIELDS/,/^\.SH [^F]/{/^\.T[PQ]/{n;s/^\.B //p;}}' docs/virt-postcopy-stats.7 > "$tmp/fields-page"
 same "fields in virt-postcopy-stats(7)" "$tmp/fields" "$tmp/fields-page"
 

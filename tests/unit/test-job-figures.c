@@ -10,7 +10,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "driver/job_figures.h"
+#include "driver/job_params.h"
 
 static JobCounters counters_of(const char *text)
 {
