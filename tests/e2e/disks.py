@@ -2,7 +2,6 @@
 """Disks of a guest that are not shared by the hosts: made, written by the guest's device, compared."""
 import os
 import random
-import re
 
 from guest import Guest
 
@@ -16,6 +15,7 @@ XML = """
   <source file='{file}'/>
   {backing}
   <target dev='{target}' bus='virtio'/>
+  {shareable}
   <alias name='ua-{target}'/>
 </disk>
 """
@@ -25,10 +25,12 @@ class Disk:
     """One disk of a guest, with a file of the same name on both hosts; the destination's is empty.
 
     data            MiB of it that are filled, each of its blocks beginning with MARKER
-    base            MiB of data in a backing file that both hosts have (qcow2)"""
+    base            MiB of data in a backing file that both hosts have (qcow2)
+    shareable       others may have it open, too: libvirt does not copy it"""
 
-    def __init__(self, rig, target, megabytes=64, data=32, form="raw", base=0):
+    def __init__(self, rig, target, megabytes=64, data=32, form="raw", base=0, shareable=False):
         self.rig, self.target, self.form, self.size = rig, target, form, megabytes * MIB
+        self.shareable = "<shareable/>" if shareable else ""
         number = rig.a.next_number()
         self.file = f"{DIR}/disk-{number}.{form}"
         self.base = f"{DIR}/disk-{number}.base" if base else None
@@ -60,14 +62,15 @@ class Disk:
     def xml(self):
         backing = f"<backingStore type='file'><format type='raw'/><source file='{self.base}'/></backingStore>" \
             if self.base else ""
-        return XML.format(format=self.form, file=self.file, target=self.target, backing=backing)
+        return XML.format(format=self.form, file=self.file, target=self.target, backing=backing,
+                          shareable=self.shareable)
 
     def write(self, host, guest, pattern, offset, length):
-        """As the guest's device does, while it runs."""
-        done = host.virsh("qemu-monitor-command", guest.name, "--hmp",
-                          f"qemu-io -d /machine/peripheral/ua-{self.target}/virtio-backend "
-                          f"\"write -P {pattern} {offset} {length}\"").stdout
-        assert re.search(rf"wrote {length}/{length} bytes", done), done
+        """As the guest's device does, while it runs. (What QEMU says about it goes to its log.)"""
+        complaint = host.virsh("qemu-monitor-command", guest.name, "--hmp",
+                               f"qemu-io -d /machine/peripheral/ua-{self.target}/virtio-backend "
+                               f"\"write -P {pattern} {offset} {length}\"").stdout.strip()
+        assert not complaint, complaint
 
     def content(self, host):
         """What a guest reads on it, as bytes; with no QEMU that has it open for writing."""
