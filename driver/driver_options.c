@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include <glib/gi18n.h>
+#include <inttypes.h>
 #include <libvirt/libvirt.h>
 
 #include "driver/driver_priv.h"
@@ -81,7 +82,7 @@ static void log_unknown(const LogContext *log, const MigrateAsked *asked)
     guint64 flags = migrate_table_unknown(asked->flags);
 
     if (flags)
-        log_debug(log, "flags 0x%" G_GINT64_MODIFIER "x are not known here: libvirt decides", flags);
+        log_debug(log, "flags 0x%" PRIx64 " are not known here: libvirt decides", flags);
     for (gsize i = 0; i < asked->n_params; i++) {
         if (!migrate_table_param(asked->params[i].name))
             log_debug(log, "parameter %s is not known here: libvirt decides",

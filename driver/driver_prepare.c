@@ -223,16 +223,11 @@ static gboolean check(const DriverJob *job, GError **error)
                                job->driver->settings, &place, error);
 }
 
-void driver_migrate_prepare3(DriverJob *job)
+static void prepare(DriverJob *job)
 {
     g_autoptr(GError) error = NULL;
     const char *problem;
 
-    if (migrate_call_flags(job->call) & VIR_MIGRATE_OFFLINE) {
-        driver_options_strip(job);
-        driver_job_forward(job, NULL);
-        return;
-    }
     if (driver_job_is_resume(job))
         migrate_call_forget_disks(job->call);
     problem = driver_disks_problem(job->call);
@@ -244,4 +239,14 @@ void driver_migrate_prepare3(DriverJob *job)
         prepare_resume(job);
     else
         driver_preflight(job, ask_capabilities);
+}
+
+void driver_migrate_prepare3(DriverJob *job)
+{
+    if (migrate_call_flags(job->call) & VIR_MIGRATE_OFFLINE) {
+        driver_options_strip(job);
+        driver_job_forward(job, NULL);
+    } else {
+        driver_listen_resolve(job, prepare);
+    }
 }

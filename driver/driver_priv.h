@@ -94,6 +94,9 @@ void driver_options_wishes(const MigrateCall *call, MigrateWishes *ret);
 /* And what, therefore, must not reach libvirtd, of any of the five calls. */
 void driver_options_strip(DriverJob *job);
 
+/* Prepare: looks --listen-address up if it is a name, puts the address in its place, and calls next. */
+void driver_listen_resolve(DriverJob *job, DriverJobFunc next);
+
 /* The domain's name on the host the call is for, also where only its XML says it. */
 char *driver_call_domain(const MigrateCall *call, GError **error);
 

@@ -35,7 +35,7 @@ static gboolean is_address(const struct sockaddr *native, GInetAddress *wanted)
                                                G_INET_SOCKET_ADDRESS(address)), wanted);
 }
 
-static gboolean is_ours(GInetAddress *wanted)
+gboolean session_place_is_here(GInetAddress *wanted)
 {
     struct ifaddrs *all;
     gboolean found = FALSE;
@@ -80,11 +80,11 @@ static gboolean parse_listen_address(const char *text, const Settings *settings,
     const char *host = settings->host_name ? settings->host_name : g_get_host_name();
 
     if (!address)
-        return fail(error, _("--listen-address %s is no IP address: give one of the destination's, "
-                             "or leave it out"), text);
+        return fail(error, _("--listen-address %s is no address: give one of the destination's, or "
+                             "leave it out"), text);
     if (g_inet_address_get_is_any(address))
         return TRUE;
-    if (!is_ours(address))
+    if (!session_place_is_here(address))
         return fail(error, _("--listen-address %s is none of the addresses of the destination, %s: "
                              "give one that it has, or leave it out"), text, host);
     if (!is_covered(settings->migration_address, address))

@@ -2,6 +2,8 @@
 /* Where a session comes in, as the user says it: --migrateuri and --listen-address. */
 #pragma once
 
+#include <gio/gio.h>
+
 #include "driver/settings.h"
 
 typedef struct {
@@ -13,8 +15,10 @@ typedef struct {
 void session_place_clear(SessionPlace *place);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(SessionPlace, session_place_clear)
 
-/* Either may be NULL. Fails with what is wrong with them: MIGRATION_URI_ERROR, MIGRATE_OPTIONS_ERROR.
- * An address has to be one of this host's, and one that migration_address covers. ret_place is
- * untouched on failure. */
+gboolean session_place_is_here(GInetAddress *address);
+
+/* Either may be NULL. Fails with what is wrong with them: MIGRATION_URI_ERROR,
+ * MIGRATE_OPTIONS_ERROR. An address has to be one of this host's, and one that migration_address
+ * covers. ret_place is untouched on failure. */
 gboolean session_place_parse(const char *uri, const char *listen_address, const Settings *settings,
                              SessionPlace *ret_place, GError **error);

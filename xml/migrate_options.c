@@ -12,8 +12,8 @@
 
 G_DEFINE_QUARK(migrate-options-error-quark, migrate_options_error)
 
-/* libvirt's words for the methods. mt is what QEMU had before zlib went over its parallel channels: the
- * same algorithm. */
+/* libvirt's words for the methods. mt is what QEMU had before zlib went over its parallel channels:
+ * the same algorithm. */
 #define METHOD_MT "mt"
 
 /* The values that a parameter of the session's may have. */
@@ -162,6 +162,55 @@ static gboolean check_methods(const MigrateAsked *asked, GError **error)
     return TRUE;
 }
 
+/* libvirtd would have seen to this for those that it does not get to see. */
+static gboolean check_once(const MigrateAsked *asked, gsize index, GError **error)
+{
+    const MigrateParam *param = &asked->params[index];
+
+    for (gsize i = index + 1; i < asked->n_params; i++) {
+        if (!g_str_equal(asked->params[i].name, param->name))
+            continue;
+        g_set_error(error, MIGRATE_OPTIONS_ERROR, VIR_ERR_INVALID_ARG,
+                    _("parameter '%s' is given twice: give it once"), param->name);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean has_range(const MigrateParam *param)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(ranges); i++) {
+        if (g_str_equal(param->name, ranges[i].name))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+static gboolean check_text(const MigrateParam *param, GError **error)
+{
+    if (param->type == MIGRATE_PARAM_TEXT)
+        return TRUE;
+    g_set_error(error, MIGRATE_OPTIONS_ERROR, VIR_ERR_INVALID_ARG,
+                _("parameter '%s' is no text: give it as one"), param->name);
+    return FALSE;
+}
+
+/* Those that the driver reads, but for the methods of compression, of which there may be several.
+ * */
+static gboolean check_consumed(const MigrateAsked *asked, GError **error)
+{
+    for (gsize i = 0; i < asked->n_params; i++) {
+        const MigrateParam *param = &asked->params[i];
+        const MigrateRow *row = migrate_table_param(param->name);
+
+        if (!row || row->disposition != MIGRATE_CONSUMED)
+            continue;
+        if (!check_once(asked, i, error) || (!has_range(param) && !check_text(param, error)))
+            return FALSE;
+    }
+    return TRUE;
+}
+
 static gboolean check_range(const MigrateParam *param, gint64 min, gint64 max, GError **error)
 {
     const char *option = migrate_table_param(param->name)->option;
@@ -196,7 +245,8 @@ static gboolean check_ranges(const MigrateAsked *asked, GError **error)
 
 gboolean migrate_options_check(const MigrateAsked *asked, GError **error)
 {
-    return !refused(asked, error) && check_methods(asked, error) && check_ranges(asked, error);
+    return !refused(asked, error) && check_methods(asked, error) && check_consumed(asked, error) &&
+           check_ranges(asked, error);
 }
 
 /* ---- what is asked of the session ---- */

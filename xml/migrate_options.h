@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The flags and parameters of one call of a post-copy migration, judged by the table
- * (xml/migrate_table.h): whether they can be had, what of them libvirtd is to see, and what is asked of
- * the session in its place. Pure. */
+ * (xml/migrate_table.h): whether they can be had, what of them libvirtd is to see, and what is
+ * asked of the session in its place. Pure. */
 #pragma once
 
 #include <glib.h>
@@ -31,8 +31,8 @@ typedef struct {
     gsize n_params;
 } MigrateAsked;
 
-/* FALSE: the table refuses one of them, or what is asked of the session makes no sense: a method twice, a
- * level that there is not. What libvirtd will see is not judged here. */
+/* FALSE: the table refuses one of them, or what is asked of the session makes no sense: a method
+ * twice, a level that there is not. What libvirtd will see is not judged here. */
 gboolean migrate_options_check(const MigrateAsked *asked, GError **error);
 
 /* What libvirtd is not to see. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The names and numbers are libvirt's public ones. Rows are in the order of its header. A changed row
- * changes docs/flags.md: a test says how. */
+/* The names and numbers are libvirt's public ones. Rows are in the order of its header. A changed
+ * row changes docs/flags.md: a test says how. */
 #include "config.h"
 
 #include "xml/migrate_table.h"
@@ -56,8 +56,8 @@ const MigrateRow migrate_rows[] = {
          "leave it out") },
 
     { PARAM("migrate_uri", "--migrateuri"), CONSUMED(MIGRATE_TAKEN_BY_PREPARE),
-      N_("tcp://HOST[:PORT], tcp:HOST[:PORT] or postcopy://HOST[:PORT]: what the source dials, and the "
-         "name in the destination's certificate") },
+      N_("tcp://HOST[:PORT], tcp:HOST[:PORT] or postcopy://HOST[:PORT]: what the source dials, and "
+         "the name in the destination's certificate") },
     { PARAM("destination_name", "--dname"), FORWARDED, NULL },
     { PARAM("destination_xml", "--xml"), FORWARDED, NULL },
     { PARAM("persistent_xml", "--persistent-xml"), FORWARDED, NULL },
@@ -67,8 +67,8 @@ const MigrateRow migrate_rows[] = {
     { PARAM("bandwidth.avail.switchover", "--available-switchover-bandwidth"), FORWARDED, NULL },
     { PARAM("graphics_uri", "--graphicsuri"), FORWARDED, NULL },
     { PARAM("listen_address", "--listen-address"), CONSUMED(MIGRATE_TAKEN_UNLESS_PEER),
-      N_("an IP address of the destination: the session comes in there only, and the source dials it "
-         "unless --migrateuri says otherwise") },
+      N_("an address of the destination, or a name that it knows for one: the session comes in "
+         "there only, and the source dials it unless --migrateuri says otherwise") },
     { PARAM("migrate_disks", "--migrate-disks"), FORWARDED, NULL },
     { PARAM("migrate_disks_detect_zeroes", "--migrate-disks-detect-zeroes"), FORWARDED, NULL },
     { PARAM("disks_port", "--disks-port"), FORWARDED, NULL },

@@ -39,8 +39,8 @@ typedef struct {
     MigrateDisposition disposition;
     MigrateTaking taking;
     gint code; /* refused: libvirt's virErrorNumber */
-    /* To be translated. Refused: the error, which says what to do instead. Else what is done with it; NULL
-     * where there is nothing to say. */
+    /* To be translated. Refused: the error, which says what to do instead. Else what is done with
+     * it; NULL where there is nothing to say. */
     const char *words;
 } MigrateRow;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The migration URI as users give it (--migrateuri): by which name and port the source is to call the
- * destination. One of
+/* The migration URI as users give it (--migrateuri): by which name and port the source is to call
+ * the destination. One of
  *
  *     tcp://HOST[:PORT]    tcp:HOST[:PORT]    postcopy://HOST[:PORT]
  *
@@ -18,5 +18,6 @@ typedef struct {
 void peer_uri_clear(PeerUri *uri);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(PeerUri, peer_uri_clear)
 
-/* MIGRATION_URI_ERROR; the message has the forms that there are. ret_uri is untouched on failure. */
+/* MIGRATION_URI_ERROR; the message has the forms that there are. ret_uri is untouched on failure.
+ * */
 gboolean peer_uri_parse(const char *text, PeerUri *ret_uri, GError **error);

@@ -111,7 +111,10 @@ PARAMS = [
     Case("listen_address", {"listen_address": "::"}),
     Case("listen_address", {"listen_address": address("ip"), "migrate_uri": uri("tcp://{host}")}),
     Case("listen_address", {"listen_address": "192.0.2.77"}, code=INVALID_ARG, words="none of the addresses"),
-    Case("listen_address", {"listen_address": uri("{host}")}, code=INVALID_ARG, words="no IP address"),
+    Case("listen_address", {"listen_address": uri("{host}")}),
+    Case("listen_address", {"listen_address": "nobody.test"}, code=INVALID_ARG, words="nobody.test is neither"),
+    Case("listen_address", {"listen_address": lambda _m, source, _t: source.name}, code=INVALID_ARG,
+         words="none of the addresses"),
     # what it is dialled by is not where it listens
     Case("listen_address", {"listen_address": address("ip6"), "migrate_uri": uri("tcp://{ip}")},
          code=FAILED, words="session"),

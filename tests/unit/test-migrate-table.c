@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The table of flags and parameters has a row for each that the installed libvirt knows, under the name
- * and the number that it has there, and none that cannot be. */
+/* The table of flags and parameters has a row for each that the installed libvirt knows, under the
+ * name and the number that it has there, and none that cannot be. */
 #include "config.h"
 
 #include <setjmp.h>

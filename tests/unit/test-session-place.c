@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* --migrateuri and --listen-address: where a session comes in. The addresses are those that every host
- * has. */
+/* --migrateuri and --listen-address: where a session comes in. The addresses are those that every
+ * host has. */
 #include "config.h"
 
 #include "driver/session_place.h"
@@ -64,9 +64,9 @@ static void a_place_that_is_not_here_is_refused(void **state)
         const char *words;
     } rows[] = {
         { "::", "192.0.2.99", "none of the addresses of the destination, hostb.test" },
-        { "::", "hostb.test", "hostb.test is no IP address" },
-        { "::", "", "is no IP address" },
-        { "::", "127.0.0.1/8", "is no IP address" },
+        { "::", "hostb.test", "hostb.test is no address" },
+        { "::", "", "is no address" },
+        { "::", "127.0.0.1/8", "is no address" },
         { "127.0.0.2", "127.0.0.1", "migration_address in its virtpostcopyd.conf is 127.0.0.2" },
     };
 
