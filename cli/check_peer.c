@@ -8,6 +8,7 @@
 
 #include "cli/check_parts.h"
 #include "driver/check_dial.h"
+#include "driver/connect_dial.h"
 #include "driver/session_dial.h"
 #include "preflight/peer.h"
 #include "preflight/versions.h"
@@ -49,23 +50,52 @@ static gboolean answers(const Settings *settings, const char *host, guint port, 
     return connection != NULL;
 }
 
-/* libvirt's words say what happened, its codes only roughly where. */
-static PeerStep failed_step(const GError *error, const ConnectUri *uri)
+typedef struct {
+    GMainLoop *loop;
+    gboolean good;
+} TlsTry;
+
+static void on_tls_tried(GObject *source, GAsyncResult *result, gpointer data)
 {
-    switch (error->code) {
-    case VIR_ERR_NO_CONNECT:
+    TlsTry *try = data;
+    RpcStream *stream = connect_dial_finish(result, NULL);
+
+    try->good = stream != NULL;
+    if (stream) {
+        rpc_stream_close(stream, FALSE);
+        rpc_stream_unref(stream);
+    }
+    g_main_loop_quit(try->loop);
+}
+
+/* As this host's daemon does for a peer-to-peer migration. */
+static gboolean tls_agrees(const Settings *settings, const ConnectUri *uri)
+{
+    TlsTry try = { .loop = g_main_loop_new(NULL, FALSE) };
+
+    connect_dial(settings, uri, on_tls_tried, &try);
+    g_main_loop_run(try.loop);
+    g_main_loop_unref(try.loop);
+    return try.good;
+}
+
+/* libvirt's words say what happened, its codes hardly where: it has the same for a certificate, a
+ * password, and a daemon that does not get on. */
+static PeerStep failed_step(const Settings *settings, const GError *error, const ConnectUri *uri)
+{
+    if (error->code == VIR_ERR_NO_CONNECT)
         return PEER_STEP_DRIVER;
+    if (uri->transport == CONNECT_TRANSPORT_TLS && !tls_agrees(settings, uri))
+        return PEER_STEP_TLS;
+    switch (error->code) {
     case VIR_ERR_AUTH_FAILED:
     case VIR_ERR_AUTH_CANCELLED:
     case VIR_ERR_AUTH_UNAVAILABLE:
     case VIR_ERR_ACCESS_DENIED:
         return PEER_STEP_AUTH;
     default:
-        break;
+        return uri->transport == CONNECT_TRANSPORT_SSH ? PEER_STEP_AUTH : PEER_STEP_OTHER;
     }
-    if (uri->transport == CONNECT_TRANSPORT_SSH)
-        return PEER_STEP_AUTH;
-    return uri->transport == CONNECT_TRANSPORT_TLS ? PEER_STEP_TLS : PEER_STEP_OTHER;
 }
 
 static PeerStep open_peer(Check *check, const char *text, const ConnectUri *uri, GError **error)
@@ -79,7 +109,7 @@ static PeerStep open_peer(Check *check, const char *text, const ConnectUri *uri,
         return PEER_STEP_PORT;
     }
     check->peer = connection_open(text, TRUE, error);
-    return check->peer ? PEER_STEP_DONE : failed_step(*error, uri);
+    return check->peer ? PEER_STEP_DONE : failed_step(check->settings, *error, uri);
 }
 
 static void judge_way(Check *check, const char *text)

@@ -25,12 +25,12 @@ static char *open_remedy(const PeerOpenFacts *facts)
                                facts->host, facts->port);
     case PEER_STEP_TLS:
         return g_strdup_printf(_("run \"virt-postcopy check\" on %s, which looks at its certificates, "
-                                 "and make both hosts' certificates of one authority and for the "
-                                 "names they are called by"),
+                                 "make both hosts' certificates of one authority and for the names "
+                                 "they are called by, and see tls_allowed_dn_list there"),
                                facts->host);
     case PEER_STEP_AUTH:
-        return g_strdup_printf(_("let this user or host in on %s (tls_allowed_dn_list in its "
-                                 "virtpostcopyd.conf, libvirt's polkit rules, ssh keys)"),
+        return g_strdup_printf(_("let this user or host in on %s (ssh keys, the "
+                                 "permissions of its sockets, libvirt's polkit rules)"),
                                facts->host);
     case PEER_STEP_DRIVER:
         return g_strdup_printf(_("install libvirt-postcopy on %1$s; if libvirtd itself listens at that "

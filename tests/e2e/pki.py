@@ -30,19 +30,25 @@ class Certificate:
 class Authority:
     """A certificate authority that works in the given directory."""
 
-    def __init__(self, directory, name="Test CA"):
+    def __init__(self, directory, name="Test CA", begins=None, ends=None):
         self.name = name
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(mode=0o700, parents=True)
         self.count = 0
-        self.own = self._make(f"CN={name}", ["ca", "cert_signing_key", "crl_signing_key"],
-                              self._now() - DAY, self._now() + 30 * DAY, issuer=None)
+        self.own = None
+        self.renew(begins, ends)
+
+    def renew(self, begins=None, ends=None):
+        """A new certificate of its own, for the key that it has."""
+        self.own = self._make(f"CN={self.name}", ["ca", "cert_signing_key", "crl_signing_key"],
+                              begins or self._now() - DAY, ends or self._now() + 30 * DAY, issuer=None,
+                              key=self.own and self.own.key)
 
     @staticmethod
     def _now():
         return datetime.datetime.now(datetime.timezone.utc)
 
-    def _make(self, dn, lines, begins, ends, issuer):
+    def _make(self, dn, lines, begins, ends, issuer, key=None):
         self.count += 1
         made = Certificate(self.directory / f"{self.count:03}", dn)
         template = self.directory / f"{self.count:03}.template"
@@ -53,7 +59,10 @@ class Authority:
             f"serial = {self.count}",
             f'activation_date = "{begins:%Y-%m-%d %H:%M:%S} UTC"',
             f'expiration_date = "{ends:%Y-%m-%d %H:%M:%S} UTC"', *lines, ""]))
-        _certtool("--generate-privkey", "--key-type=rsa", "--bits=2048", "--outfile", made.key)
+        if key:
+            shutil.copyfile(key, made.key)
+        else:
+            _certtool("--generate-privkey", "--key-type=rsa", "--bits=2048", "--outfile", made.key)
         common = ["--load-privkey", made.key, "--template", template, "--outfile", made.cert]
         if issuer:
             _certtool("--generate-certificate", "--load-ca-certificate", issuer.cert,
@@ -86,12 +95,15 @@ class Authority:
     def wrong_name(self, purpose="server"):
         return self.issue("elsewhere.test", ["192.0.2.99"], purpose)
 
-    def revocation_list(self, *certificates):
-        """A CRL that names these certificates; returns its file."""
+    def revocation_list(self, *certificates, next_update=30 * DAY):
+        """A CRL that names these certificates, the next one due so long from now; returns its file."""
         self.count += 1
         out = self.directory / f"{self.count:03}-crl.pem"
         template = self.directory / f"{self.count:03}.template"
-        template.write_text(f"crl_next_update = 30\ncrl_number = {self.count}\n")
+        now = self._now()
+        template.write_text(f'crl_this_update_date = "{now - 9 * DAY:%Y-%m-%d %H:%M:%S} UTC"\n'
+                            f'crl_next_update_date = "{now + next_update:%Y-%m-%d %H:%M:%S} UTC"\n'
+                            f"crl_number = {self.count}\n")
         revoked = self.directory / f"{self.count:03}-revoked.pem"
         revoked.write_text("".join(c.cert.read_text() for c in certificates))
         load = ["--load-certificate", revoked] if certificates else []

@@ -130,9 +130,9 @@ class Rig:
             held, self._userfaultfd = self._userfaultfd, None
             settings.USERFAULTFD.release(held)
 
-    def authority(self, name):
+    def authority(self, name, **dates):
         """Another certificate authority, gone with the rig."""
-        return pki.Authority(self.a.path(f"/run/pki/{self.a.next_number()}"), name)
+        return pki.Authority(self.a.path(f"/run/pki/{self.a.next_number()}"), name, **dates)
 
     def other(self, host):
         return self.b if host is self.a else self.a

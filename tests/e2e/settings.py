@@ -69,6 +69,17 @@ class SharedSetting:
         with self._alone():
             self._restore(fd)
 
+    @contextlib.contextmanager
+    def withdrawn(self, value):
+        """While entered, the setting has another value although there are rigs; none comes or goes."""
+        with self._alone():
+            before = self.setting.read_text()
+            self.setting.write_text(value)
+            try:
+                yield
+            finally:
+                self.setting.write_text(before)
+
     def restore_if_unused(self):
         """Puts the value back that was left changed by processes that were killed.
         Returns whether somebody still needs it."""
