@@ -24,6 +24,11 @@ class NovaCompute:
             self.process = host.popen(["/usr/bin/python3", host.script("nova_compute.py"), argument],
                                       stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT)
 
+    def said(self):
+        """The end of what it said beside that."""
+        lines = [line for line in self.file.read_text().splitlines() if not line.startswith("{")]
+        return "\n".join(lines[-15:])
+
     def all(self, what, **fields):
         lines = self.file.read_text().splitlines(keepends=True)
         found = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
@@ -33,15 +38,15 @@ class NovaCompute:
         def come():
             found = self.all(what, **fields)
             if not found and self.process.poll() is not None:
-                raise AssertionError(f"nova ended without {what} {fields}: {self.file.read_text()[-3000:]}")
+                raise AssertionError(f"nova ended without {what} {fields}: {self.said()}")
             return found
-        return wait_for(come, lambda: f"{what} {fields} of nova; it says {self.file.read_text()[-3000:]}", timeout)[0]
+        return wait_for(come, lambda: f"{what} {fields} of nova; it says {self.said()}", timeout)[0]
 
     def finish(self, timeout=60):
         """Waits until it has ended well."""
-        wait_for(lambda: self.process.poll() is not None, lambda: f"nova's end; {self.file.read_text()[-3000:]}",
+        wait_for(lambda: self.process.poll() is not None, lambda: f"nova's end; {self.said()}",
                  timeout)
-        assert self.process.returncode == 0, self.file.read_text()[-3000:]
+        assert self.process.returncode == 0, self.said()
 
     def stop(self):
         self.process.stdin.close()
