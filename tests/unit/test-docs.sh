@@ -97,6 +97,11 @@ sed -n '/^\.SH EVENTS/,/^\.SH [^E]/p' docs/virt-postcopy-events.7 | sed 's/\\-/-
     awk '/^\.SS /{ event = $2 } tp && /^\.B /{ print event, $2 } { tp = /^\.TP/ }' > "$tmp/events-page"
 same "fields of events in virt-postcopy-events(7)" "$tmp/events" "$tmp/events-page"
 
+./virt-postcopy check --list-ids | sed 's/ .*//' > "$tmp/findings"
+sed -n '/^\.SH FINDINGS/,/^\.SH [^F]/p' docs/virt-postcopy.1 | sed -n 's/^\.BR \([a-z\-]*\).*/\1/p' |
+    sed 's/\\-/-/g' > "$tmp/findings-page"
+same "findings of check in virt-postcopy(1)" "$tmp/findings" "$tmp/findings-page"
+
 if grep -n '@[a-zA-Z]*@' docs/*.[1578] driver/virtpostcopyd.conf driver/*.service driver/*.socket; then
     echo "FAIL: a name was not replaced"
     failures=$((failures + 1))
