@@ -22,7 +22,8 @@ typedef struct {
     const char *help;
     const char *field;
     Scale scale;
-    const char *label; /* LABEL="VALUE", or NULL */
+    const char *label;   /* LABEL="VALUE", or NULL */
+    gboolean measured;   /* 0 means that it is not */
 } Metric;
 
 /* Rows of the same name stand together. */
@@ -78,7 +79,7 @@ static const Metric metrics[] = {
     { "libvirt_domain_postcopy_rate_bytes_per_second", "gauge", "What the link carries",
       "postcopy.rate" },
     { "libvirt_domain_postcopy_rtt_seconds", "gauge", "Round trip to the other host",
-      "postcopy.rtt", SCALE_US },
+      "postcopy.rtt", SCALE_US, .measured = TRUE },
     { "libvirt_domain_postcopy_compression_ratio", "gauge",
       "How many times smaller memory was on the wire", "postcopy.compression_ratio", SCALE_RATIO },
 };
@@ -155,7 +156,7 @@ static void append_metric(GString *out, const Metric *metric, const GPtrArray *j
     for (guint i = 0; i < jobs->len; i++) {
         const Job *job = jobs->pdata[i];
 
-        if (!job_has(job, metric->field))
+        if (!job_has(job, metric->field) || (metric->measured && value_of(job, metric) <= 0))
             continue;
         if (!*headed)
             append_head(out, metric->name, metric->type, metric->help);

@@ -132,14 +132,15 @@ static void add_amounts(GPtrArray *lines, const Job *job, gsize columns)
     g_autofree char *left = text_bytes(job_remaining(job));
     g_autofree char *total = text_bytes(job_total(job));
     g_autofree char *rate = words_if(job_rate(job), text_rate);
-    g_autofree char *rtt = words_if(job_number(job, "postcopy.rtt"), text_us);
+    guint64 rtt_us = job_number(job, "postcopy.rtt"); /* the source measures it */
+    g_autofree char *rtt = text_us(rtt_us);
     g_auto(GStrv) items = g_new0(char *, 6);
 
     items[0] = g_strdup_printf(_("transferred %1$s"), sent);
     items[1] = g_strdup_printf(_("remaining %1$s"), left);
     items[2] = g_strdup_printf(_("total %1$s"), total);
     items[3] = g_strdup_printf(_("rate %1$s"), rate);
-    items[4] = g_strdup_printf(_("round trip %1$s"), rtt);
+    items[4] = rtt_us > 0 ? g_strdup_printf(_("round trip %1$s"), rtt) : g_strdup("");
     flow(lines, TOP_LINE_PLAIN, columns, INDENT, GAP, items);
 }
 

@@ -69,6 +69,10 @@ class Screen:
         os.close(self.slave)
 
 
+def percents(screen):
+    return [int(percent) for percent in re.findall(r"\] +(\d+)%", "\n".join(screen.frame()))] or [0]
+
+
 def transcript(builddir):
     from cuts import cut
     from guest import Guest
@@ -85,11 +89,12 @@ def transcript(builddir):
         for migration in going:
             migration.wait_processed(100)
             migration.source.virsh("migrate-postcopy", migration.domain, uri=migration.source.uri())
+        for guest, host in crossing:
+            wait_for(lambda g=guest, h=host: "(post-copy)" in rig.other(h).state(g.name), "a guest on its new host", 30)
         with cut(rig, "black hole"):
             screen.wait("link lost", 30)
         screen.seen = ""
-        wait_for(lambda: any(60 < int(p) < 90 for p in re.findall(r"\] +(\d+)%", "\n".join(screen.frame()))),
-                 "most of it on its way", 90)
+        wait_for(lambda: all(70 <= percent < 100 for percent in percents(screen)), "most of it there", 90)
         print("\n".join(screen.frame()))
         screen.press(b"q")
         screen.ended()

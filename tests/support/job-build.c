@@ -82,7 +82,6 @@ static JobBuild *build_common(int operation)
     job_build_text(build, "postcopy.link", "up");
     job_build_number(build, "postcopy.link_lost_time", 1250);
     job_build_number(build, "postcopy.rate", 64 * MIB);
-    job_build_number(build, "postcopy.rtt", 830);
     return build;
 }
 
@@ -92,6 +91,7 @@ JobBuild *job_build_source(void)
 
     job_build_text(build, "postcopy.phase", "postcopy-active");
     job_build_text(build, "postcopy.peer", "hostb.example.com");
+    job_build_number(build, "postcopy.rtt", 830);
     job_build_double(build, "postcopy.compression_ratio", 2.5);
     return build;
 }
@@ -107,6 +107,7 @@ JobBuild *job_build_destination(void)
 
     job_build_text(build, "postcopy.phase", "running");
     job_build_text(build, "postcopy.peer", "O=Example,CN=hosta.example.com");
+    job_build_number(build, "postcopy.rtt", 0);
     job_build_number(build, "postcopy.requests_outstanding", 3);
     job_build_number(build, "postcopy.latency_avg", 1000);
     job_build_number(build, "postcopy.latency_p50", 1024);

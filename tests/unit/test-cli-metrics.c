@@ -76,6 +76,7 @@ static void ours_are_in_seconds_and_bytes(void **state)
     assert_line(export, "libvirt_domain_postcopy_link_up{domain=\"web01\"} 1");
     assert_line(export, "libvirt_domain_postcopy_link_lost_seconds_total{domain=\"web01\"} 1.25");
     assert_line(export, "libvirt_domain_postcopy_rtt_seconds{domain=\"web01\"} 0.00083");
+    assert_null(strstr(export->text, "rtt_seconds{domain=\"db"));
     assert_line(export, "libvirt_domain_postcopy_compression_ratio{domain=\"web01\"} 2.5");
     assert_line(export, "libvirt_domain_postcopy_sent_bytes_total"
                         "{domain=\"web01\",channel=\"preempt\"} 700000");
