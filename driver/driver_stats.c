@@ -134,8 +134,8 @@ static RpcFrame *theirs_for(const RpcHeader *call, const RpcFrame *reply)
     return rpc_frame_new(&header, payload, len);
 }
 
-/* libvirtd has answered: whoever still waits gets that, with what we have to add. The first one may clear
- * what the others read, so they go by one account of it. */
+/* libvirtd has answered: whoever still waits gets that, with what we have to add. Where the first
+ * one's reading clears it, there is nothing to add for the others. */
 static void answer_all(Ask *ask, const RpcFrame *reply)
 {
     g_autoptr(GPtrArray) waiters = g_ptr_array_new_with_free_func(waiter_free);
@@ -166,7 +166,8 @@ static void forget_if_gone(const Ask *ask, const RpcFrame *reply)
     MigrationAccounts *accounts = ask->client->stats->accounts;
     g_auto(JobFigures) figures = { 0 };
 
-    if (is_error(reply, VIR_ERR_NO_DOMAIN) && migration_accounts_figures(accounts, ask->domain, &figures) &&
+    if (is_error(reply, VIR_ERR_NO_DOMAIN) &&
+        migration_accounts_figures(accounts, ask->domain, &figures) &&
         figures.side == MIGRATION_SIDE_DESTINATION)
         migration_accounts_forget(accounts, ask->domain);
 }
@@ -317,8 +318,8 @@ static gboolean decode(const RpcFrame *frame, char **ret_domain, guint32 *ret_fl
     return TRUE;
 }
 
-/* libvirtd, which notes each such question in its log as an error, has let this client ask, and has nothing
- * to say before the migration's end. */
+/* libvirtd, which notes each such question in its log as an error, has let this client ask, and
+ * has nothing to say before the migration's end. */
 static gboolean needs_no_asking(const Ask *ask, const JobFigures *figures)
 {
     return ask->refused && figures->side == MIGRATION_SIDE_DESTINATION && figures->connected;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a client is told of the job of a domain that this driver migrates: libvirt's answer completed
- * by postcopy.*, or one of our own where libvirt has none, or has none in time. Pure. */
+/* What a client is told of the job of a domain that this driver migrates: libvirt's answer
+ * completed by postcopy.*, or one of our own where libvirt has none, or has none in time. Pure. */
 #pragma once
 
 #include "driver/job_figures.h"
@@ -28,8 +28,8 @@ JobAnswer job_answer(const JobQuestion *question);
 /* A reply that can stand for a later one: good, of a job that runs. */
 gboolean job_reply_is_sample(const RpcFrame *reply);
 
-/* The job-completed event of a domain that left: event is taken, what is returned has postcopy.* in it;
- * one that is not understood, or is of another job, comes back as it is. */
+/* The job-completed event of a domain that left: event is taken, what is returned has postcopy.*
+ * in it; one that is not understood, or is of another job, comes back as it is. */
 RpcFrame *job_completed_event(RpcFrame *event, const JobFigures *figures);
 /* The domain's name in it; NULL if it is not understood. */
 char *job_completed_domain(const RpcFrame *event);

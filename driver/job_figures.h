@@ -40,7 +40,8 @@ void job_counters_read(JobCounters *ret, GVariant *statistics);
 /* Adds a later session to an earlier one. */
 void job_counters_add(JobCounters *counters, const JobCounters *later);
 
-/* Bucket 0: below 1 us; bucket i: to below 2^i; the last one: all longer ones, up to the longest. */
+/* Bucket 0: below 1 us; bucket i: to below 2^i; the last one: all longer ones, up to the
+ * longest. */
 guint64 job_latency_bucket_end(const JobCounters *counters, guint i);
 /* The upper end of the bucket that holds that fraction (0 to 1) of all, at most the longest. */
 guint64 job_latency_percentile(const JobCounters *counters, double fraction);

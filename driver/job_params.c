@@ -159,8 +159,8 @@ static void field_link_lost_time(JobParams *params, const char *field, const Job
     add_ull(params, field, (guint64)f->lost_us / 1000);
 }
 
-/* Of RAM, from the switch-over on. libvirt's memory_remaining at the source is what QEMU has not handed
- * over yet: what the helper holds and has not sent is missing in it. */
+/* Of RAM, from the switch-over on. libvirt's memory_remaining at the source is what QEMU has not
+ * handed over yet: what the helper holds and has not sent is missing in it. */
 static void field_remaining(JobParams *params, const char *field, const JobFigures *f)
 {
     const JobCounters *c = &f->counters;

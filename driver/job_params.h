@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A migration's figures as libvirt's typed parameters, with those of this driver, "postcopy.*", which
- * virt-postcopy-stats(7) describes. Pure. */
+/* A migration's figures as libvirt's typed parameters, with those of this driver, "postcopy.*",
+ * which virt-postcopy-stats(7) describes. Pure. */
 #pragma once
 
 #include "driver/job_figures.h"

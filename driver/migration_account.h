@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* One migration of a domain on one side as who asks for its statistics sees it: from its begin to its end,
- * over all sessions that it took if it was recovered, and for a while after that.
+/* One migration of a domain on one side as who asks for its statistics sees it: from its begin
+ * to its end, over all sessions that it took if it was recovered, and for a while after that.
  *
- * Kept from what happens to the migrations of a set. A daemon that starts anew goes on with what the record
- * has: begin, recoveries and time without link; what helpers of earlier sessions have counted is lost then.
- * Main thread only. */
+ * Kept from what happens to the migrations of a set. A daemon that starts anew goes on with what
+ * the record has: begin, recoveries and time without link; what helpers of earlier sessions have
+ * counted is lost then. Main thread only. */
 #pragma once
 
 #include "driver/job_figures.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* How much of RAM the source's QEMU has its destination discard at the switch-over: that is what will
- * come as pages. Read from the commands of its stream, in whatever pieces they come, from the first
- * POSTCOPY_RAM_DISCARD on. Pure; holds one command at most. */
+/* How much of RAM the source's QEMU has its destination discard at the switch-over: that is what
+ * will come as pages. Read from the commands of its stream, in whatever pieces they come, from
+ * the first POSTCOPY_RAM_DISCARD on. Pure; holds one command at most. */
 #pragma once
 
 #include <glib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What passes a destination between PHASE discard and BLOCKS: the same answer in one piece and byte by
- * byte. */
+/* What passes a destination between PHASE discard and BLOCKS: the same answer in one piece and
+ * byte by byte. */
 #include "config.h"
 
 #include <stdint.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Whatever an upstream answers to a question for a job, or says in a job-completed event: what a client gets of
- * it can be decoded, and has no more fields than libvirt allows. The first byte says what was asked. */
+/* Whatever an upstream answers to a question for a job, or says in a job-completed event: what a
+ * client gets of it can be decoded, and has no more fields than libvirt allows. The first byte
+ * says what was asked. */
 #include "config.h"
 
 #include <stdint.h>

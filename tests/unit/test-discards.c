@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* How much is discarded at the switch-over: whatever pieces the commands come in, and nothing of what
- * is not one. */
+/* How much is discarded at the switch-over: whatever pieces the commands come in, and nothing of
+ * what is not one. */
 #include "config.h"
 
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Questions for a domain's job, with a libvirtd that the test plays itself: what is added to its answers,
- * what is said in its place, and that nobody waits for it. */
+/* Questions for a domain's job, with a libvirtd that the test plays itself: what is added to its
+ * answers, what is said in its place, and that nobody waits for it. */
 #include "config.h"
 
 #include <setjmp.h>
@@ -208,8 +208,9 @@ static void answers(Fixture *f, guint i, int type, guint n_params, guint64 proce
     }
     ret.params.remote_params_len = n_params;
     ret.params.remote_params_val = params;
-    rpc_stream_send(f->upstream->stream, rpc_xdr_reply(asked(f, i), (xdrproc_t)xdr_remote_job_stats_ret,
-                                                       &ret, NULL));
+    rpc_stream_send(
+        f->upstream->stream,
+        rpc_xdr_reply(asked(f, i), (xdrproc_t)xdr_remote_job_stats_ret, &ret, NULL));
 }
 
 static void refuses(Fixture *f, guint i, int code)
@@ -328,8 +329,9 @@ static void another_operation_is_left_alone(void **state)
     ret.params.remote_params_len = 1;
     ret.params.remote_params_val = &operation;
     ask_stats(f, 0);
-    rpc_stream_send(f->upstream->stream, rpc_xdr_reply(asked(f, 0), (xdrproc_t)xdr_remote_job_stats_ret,
-                                                       &ret, NULL));
+    rpc_stream_send(
+        f->upstream->stream,
+        rpc_xdr_reply(asked(f, 0), (xdrproc_t)xdr_remote_job_stats_ret, &ret, NULL));
     read_stats(f, 0, &got);
     assert_int_equal(got.params.remote_params_len, 1);
 }

@@ -73,11 +73,13 @@ static void what_is_no_counter_counts_nothing(void **state)
 
 static void sessions_are_added_up(void **state)
 {
-    JobCounters sum = counters_of("{'requests': <uint64 5>, 'request-latency-max-us': <uint64 900>, "
-                                  "'ram-bytes': <uint64 4096>, 'ram-remaining-bytes': <uint64 3000>, "
-                                  "'rtt-us': <uint64 50>, 'request-latency-us': <[uint64 1, 2]>}");
-    JobCounters later = counters_of("{'requests': <uint64 7>, 'request-latency-max-us': <uint64 30>, "
-                                    "'rtt-us': <uint64 20>, 'request-latency-us': <[uint64 1, 0, 4]>}");
+    JobCounters sum =
+        counters_of("{'requests': <uint64 5>, 'request-latency-max-us': <uint64 900>, "
+                    "'ram-bytes': <uint64 4096>, 'ram-remaining-bytes': <uint64 3000>, "
+                    "'rtt-us': <uint64 50>, 'request-latency-us': <[uint64 1, 2]>}");
+    JobCounters later =
+        counters_of("{'requests': <uint64 7>, 'request-latency-max-us': <uint64 30>, "
+                    "'rtt-us': <uint64 20>, 'request-latency-us': <[uint64 1, 0, 4]>}");
 
     job_counters_add(&sum, &later);
     assert_int_equal(sum.requests, 12);
@@ -163,6 +165,7 @@ static void every_field_is_told_at_the_destination(void **state)
 {
     g_auto(JobFigures) f = figures_of(MIGRATION_SIDE_DESTINATION);
     g_auto(JobParams) params = { 0 };
+    const remote_param *ratio;
     guint n;
 
     job_params_add_postcopy(&params, &f);
@@ -179,8 +182,8 @@ static void every_field_is_told_at_the_destination(void **state)
     assert_int_equal(number(&params, "postcopy.latency_p50"), 4);
     assert_int_equal(number(&params, "postcopy.latency_p99"), 20);
     assert_int_equal(find(&params, "postcopy.recoveries")->value.type, REMOTE_PARAM_UINT);
-    assert_true(fabs(find(&params, "postcopy.compression_ratio")->value.remote_param_value_u.d - 1.5) <
-                0.001);
+    ratio = find(&params, "postcopy.compression_ratio");
+    assert_true(fabs(ratio->value.remote_param_value_u.d - 1.5) < 0.001);
 }
 
 static void the_source_leaves_out_what_it_cannot_know(void **state)

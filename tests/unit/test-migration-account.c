@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What is kept of a migration: over several sessions, over a daemon's restart, and for how long after its
- * end. */
+/* What is kept of a migration: over several sessions, over a daemon's restart, and for how long
+ * after its end. */
 #include "config.h"
 
 #include <setjmp.h>
@@ -42,8 +42,9 @@ static void ends(MigrationAccounts *accounts, Migration *migration)
 static void link_is(MigrationAccounts *accounts, Migration *migration, gboolean up,
                     const char *kind)
 {
-    migration_accounts_notice(accounts, migration,
-                              up ? MIGRATION_NOTICE_LINK_RESTORED : MIGRATION_NOTICE_LINK_LOST, kind);
+    MigrationNotice notice = up ? MIGRATION_NOTICE_LINK_RESTORED : MIGRATION_NOTICE_LINK_LOST;
+
+    migration_accounts_notice(accounts, migration, notice, kind);
 }
 
 static JobFigures figures_of(MigrationAccounts *accounts, const char *domain)
