@@ -21,8 +21,7 @@ typedef enum {
     MIGRATE_KEPT,               /* it always does */
     MIGRATE_TAKEN,              /* never */
     MIGRATE_TAKEN_BY_PREPARE,   /* the destination's gets another one in its Prepare */
-    MIGRATE_TAKEN_UNLESS_PEER,  /* but for a source's in a peer-to-peer one, which hands it to the destination's
-                                 * daemon */
+    MIGRATE_TAKEN_UNLESS_PEER,  /* but by a source in a peer-to-peer one, for the other daemon */
     MIGRATE_TAKEN_BY_PARALLEL,  /* not when VIR_MIGRATE_PARALLEL is taken out as well */
     MIGRATE_TAKEN_METHODS,      /* as far as the session does it: see MigrateCompression */
     MIGRATE_TAKEN_BY_MT,        /* not with that method */

@@ -6,7 +6,7 @@ is on the other host afterwards), or a refusal by code and words. What a row of 
 said again here."""
 import dataclasses
 
-INVALID_ARG, FAILED, INVALID, UNSUPPORTED = 8, 9, 55, 74
+INVALID_ARG, FAILED, INVALID, UNSUPPORTED, NOT_SUPPORTED = 8, 9, 55, 74, 84
 
 LIVE, P2P, PERSIST, UNDEFINE = 1 << 0, 1 << 1, 1 << 3, 1 << 4
 DISKS, OFFLINE, COMPRESSED, AUTO_CONVERGE = 1 << 6, 1 << 10, 1 << 11, 1 << 13
@@ -20,7 +20,8 @@ class Case:
     flags, params  beside BASE and the row's own flag. A value may be a function of (matrix, source, target)
     code, words    of the refusal; 0: it is accepted
     modes          where it makes sense
-    since          libvirt's version from which on it is accepted; older ones refuse it: (code, words)"""
+    since          libvirt's version from which on it knows the parameter
+    later          (version, code, words): from that version of libvirt's on it is refused"""
     row: str
     params: dict = dataclasses.field(default_factory=dict)
     flags: int = 0
@@ -28,6 +29,7 @@ class Case:
     words: str = ""
     modes: tuple = ("direct", "p2p")
     since: int = 0
+    later: tuple = ()
 
 
 def flag(name, *args, **options):
@@ -118,8 +120,9 @@ PARAMS = [
     # what it is dialled by is not where it listens
     Case("listen_address", {"listen_address": address("ip6"), "migrate_uri": uri("tcp://{ip}")},
          code=FAILED, words="session"),
-    Case("migrate_disks", {"migrate_disks": ["vda"]}),
-    Case("migrate_disks_detect_zeroes", {"migrate_disks_detect_zeroes": ["vda"]}, since=10_009_000),
+    Case("migrate_disks", {"migrate_disks": ["vda"]}, later=(10_009_000, NOT_SUPPORTED, "requires use of")),
+    Case("migrate_disks_detect_zeroes", {"migrate_disks_detect_zeroes": ["vda"]}, since=10_009_000,
+         code=NOT_SUPPORTED, words="requires use of"),
     Case("disks_port", {"disks_port": 49999}),
     Case("disks_uri", {"disks_uri": uri("tcp://{host}:49999")}),
     comp("zstd"),

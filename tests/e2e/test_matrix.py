@@ -84,8 +84,11 @@ class Matrix:
     def _expected(self, case):
         """(code, words)"""
         row = self.table.get(case.row)
-        if case.since > min(client.version for client in self.clients.values()):
+        version = min(client.version for client in self.clients.values())
+        if case.since > version:
             return UNSUPPORTED, NO_SUCH_PARAMETER
+        if case.later and version >= case.later[0]:
+            return case.later[1:]
         if not case.code and row and row["disposition"] == "refused":
             return row["code"], row["words"]
         return case.code, case.words
