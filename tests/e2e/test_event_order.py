@@ -68,6 +68,10 @@ class Way:
     def wait_gone(self, host):
         wait_for(lambda: self.guest.name not in host.domains(), f"no guest on {host.name}", 30)
 
+    def wait_recovered(self):
+        for recorder in self.recorders.values():
+            recorder.wait("qmp", self.guest.name, type="POSTCOPY_RECOVERY_DONE")
+
     def arrived(self):
         self.migration.finish()
         self.wait_gone(self.rig.a)
@@ -197,6 +201,8 @@ def paused_and_resumed(way):
     way.fails()
     way.migrate("--postcopy-resume")
     way.arrived()
+    if not way.native:
+        way.wait_recovered()
 
 
 def cut_and_recovered(way):
@@ -216,8 +222,7 @@ def cut_and_recovered(way):
         # the first attempts are made in vain
         way.recorders[way.rig.a].wait("qmp", way.guest.name, type="POSTCOPY_RECOVERY_FAILED")
     way.wait_gone(way.rig.a)
-    way.recorders[way.rig.a].wait("qmp", way.guest.name, type="POSTCOPY_RECOVERY_DONE")
-    way.recorders[way.rig.b].wait("qmp", way.guest.name, type="POSTCOPY_RECOVERY_DONE")
+    way.wait_recovered()
 
 
 def both_ways(rig, scenario):
