@@ -21,7 +21,7 @@ char *xml_attribute(const xmlNode *node, const char *name)
 /* The attribute that tells kinds of an element apart. */
 static const char *find_kind(const xmlNode *node)
 {
-    static const char *const kinds[] = { "model", "type", "mode", "id", "name" };
+    static const char *const kinds[] = { "type", "model", "mode", "id", "name" };
 
     for (gsize i = 0; i < G_N_ELEMENTS(kinds); i++) {
         if (xmlHasProp((xmlNode *)node, BAD_CAST kinds[i]))

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Domains that post-copy would fail for, or lose, are refused while nothing has happened yet; those that
 look like them and are none migrate."""
+import contextlib
+
 from backing import (FILE, FILE_SHARED, MEMFD, MEMFD_SHARED, MEMORY, NVDIMM, PLACE, SHARED, disk, place,
                      shared_cell)
 from guest import Guest
@@ -152,6 +154,20 @@ def test_offline_is_libvirts_own(rig):
         assert guest.name in rig.b.virsh("list", "--all", "--name").stdout.split()
 
 
+@own_rig
+@deadline(240)
+def test_without_this_driver_memory_in_files_on_a_disk_does_not_arrive(rig):
+    """What is refused above is refused for a reason: QEMU alone finds out at the switch-over (7.2), or refuses
+    (later ones)."""
+    with disk() as path, place(rig.a, path), disk() as other, place(rig.b, other):
+        guest = Guest(rig, MEMORY, memory_backing=FILE).start(rig.a)
+        migration = guest.start_native_migration(rig.a, rig.b, *AFTER).finish(check=False)
+        assert migration.status != 0
+        where = [host.state(guest.name) if guest.name in host.domains() else "gone" for host in rig.hosts]
+        note(f"{migration.stderr.strip()}; then it was on a: {where[0]}, on b: {where[1]}")
+        assert where[1] == "gone" or "post-copy failed" in where[1], where
+
+
 # -- devices -------------------------------------------------------------------------------------
 
 def make_disk(rig, name):
@@ -169,6 +185,67 @@ def test_devices_that_others_have_a_part_in_are_refused(rig):
             (DISK.format("transient", TRANSIENT), ("<disk type='file'> number 1 (vda)", "virsh detach-disk"))):
         refused_and_stayed(rig, Guest(rig, MEMORY, devices=devices), *words, by=rig.a, phase="begin",
                            options=(*POSTCOPY, "--unsafe"))
+
+
+@deadline(240)
+def test_libvirt_and_qemu_do_not_migrate_those_either(rig):
+    """The table is right about what it calls certain, with this machine's libvirt and QEMU."""
+    make_disk(rig, "transient")
+    for devices in (SHMEM.format("peer"), DISK.format("transient", TRANSIENT), USB_SOUND):
+        guest = Guest(rig, MEMORY, devices=devices)
+        guest.xml = lambda g=guest: Guest.xml(g).replace(NO_USB, "") if USB_SOUND in g.devices else Guest.xml(g)
+        guest.start(rig.a)
+        migration = guest.start_native_migration(rig.a, rig.b, *AFTER, "--unsafe").finish(check=False)
+        assert migration.status != 0, devices
+        note(migration.stderr.strip())
+        guest.verdict(rig.a)
+        guest.destroy(rig.a)
+
+
+@contextlib.contextmanager
+def vhost_user_disk(host):
+    """A program on the host that serves a disk."""
+    image, socket = "/var/lib/libvirt/images/vhost-user.raw", "/run/vhost-user-disk.sock"
+    host.run(["truncate", "-s", "16M", image])
+    process = host.popen(["qemu-storage-daemon", "--blockdev", f"driver=file,node-name=disk,filename={image}",
+                          "--export", f"type=vhost-user-blk,id=export,node-name=disk,writable=on,addr.type=unix,"
+                          f"addr.path={socket}"])
+    try:
+        wait_for(lambda: host.path(socket).exists() or process.poll() is not None, "the disk's server")
+        if process.poll() is not None:
+            raise Skip("this machine has no server of vhost-user disks")
+        host.path(socket).chmod(0o777)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+VHOST_USER = """
+<disk type='vhostuser' device='disk' model='virtio'>
+  <driver name='qemu' type='raw'/>
+  <source type='unix' path='/run/vhost-user-disk.sock'/>
+  <target dev='vda' bus='virtio'/>
+</disk>
+"""
+
+
+@deadline(180)
+def test_what_a_backend_can_do_is_left_to_qemu(rig):
+    """It is not in the XML: a warning. QEMU refuses before the switch-over what cannot wait for memory."""
+    with vhost_user_disk(rig.a), vhost_user_disk(rig.b):
+        guest = Guest(rig, MEMORY, memory_backing=MEMFD_SHARED, devices=VHOST_USER).start(rig.a)
+        since = len(rig.a.log("virtpostcopyd.out"))
+        migration = guest.migrate(rig.a, rig.b, *AFTER, check=False)
+        assert daemon_says(rig.a, since, "warning", "disk-vhost-user: <disk type='vhostuser'> number 1 (vda)")
+        if migration.status == 0:
+            arrived(rig, guest)
+        else:
+            note(migration.stderr.strip())
+            stayed(rig, guest)
+        for host in rig.hosts:                      # QEMU before the program it talks to
+            for name in host.domains():
+                host.virsh("destroy", name)
 
 
 @deadline(120)

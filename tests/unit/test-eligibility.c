@@ -230,6 +230,9 @@ static void the_element_is_the_one_that_is_meant(void **state)
           "<memory model='dimm'> number 1: it is a file in /var/lib/libvirt/qemu/ram, because of "
           "access='shared'," },
         { "hugepages-odd", "memory-page-multiple", "<cell id='1'>: its 1572864 KiB" },
+        { "disk-vhost-user", "disk-vhost-user", "<disk type='vhostuser'> number 1 (vda): " },
+        { "hostdev-mdev", "hostdev-mdev",
+          "<hostdev type='mdev'> number 1 (c2177883-f1bb-47f0-914d-32a22e3a8804): " },
         { "hostdev-pci", "hostdev-pci",
           "<hostdev type='pci'> number 1 (0x0000 0x06 0x02 0x0): " },
         { "disk-transient", "disk-transient", "<disk type='file'> number 1 (vda): " },

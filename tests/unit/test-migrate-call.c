@@ -465,6 +465,20 @@ static void test_limits_of_the_protocol_hold(void **state)
     }
 }
 
+static void test_the_domain_of_a_call_can_be_asked_for(void **state)
+{
+    g_autoptr(GByteArray) payload = perform_params(VIR_MIGRATE_POSTCOPY);
+    g_autoptr(RpcFrame) frame = frame_of(305, payload);
+    g_autoptr(MigrateCall) call = migrate_call_decode(frame, NULL);
+    g_autoptr(GByteArray) wanted = g_byte_array_new();
+    g_autoptr(GByteArray) args = migrate_call_domain_args(call, 5, NULL);
+
+    put_dom(wanted, "vm1");
+    bytes_put_u32(wanted, 5);
+    assert_int_equal(args->len, wanted->len);
+    assert_memory_equal(args->data, wanted->data, wanted->len);
+}
+
 static void test_known_procedures(void **state)
 {
     static const gint32 known[] = { 213, 214, 216, 217, 218, 302, 303, 305, 306, 307 };
@@ -498,6 +512,7 @@ int main(void)
         cmocka_unit_test(test_every_truncation_is_refused),
         cmocka_unit_test(test_trailing_bytes_are_refused),
         cmocka_unit_test(test_limits_of_the_protocol_hold),
+        cmocka_unit_test(test_the_domain_of_a_call_can_be_asked_for),
         cmocka_unit_test(test_known_procedures),
     };
 
