@@ -13,7 +13,13 @@
 
 const char *driver_disks_problem(const MigrateCall *call)
 {
-    if (!migrate_call_copies_disks(call) || migrate_call_has_params(call))
+    if (!migrate_call_copies_disks(call))
+        return NULL;
+    /* libvirt would only say that it wants a URI. */
+    if (driver_disks_are_ours(call) && migrate_call_has_disks_port(call))
+        return _("--disks-port alone is no way for the disks in a migration by this driver: leave it "
+                 "out, and they go over TLS with the rest, or give --disks-uri tcp://HOST:PORT");
+    if (migrate_call_has_params(call))
         return NULL;
     return _("disks can be copied along only with typed parameters, in which this driver names their "
              "way to libvirt: let the client call virDomainMigrate3 or virDomainMigrateToURI3, as "
@@ -22,7 +28,7 @@ const char *driver_disks_problem(const MigrateCall *call)
 
 gboolean driver_disks_are_ours(const MigrateCall *call)
 {
-    return migrate_call_copies_disks(call) && !migrate_call_names_disks_way(call);
+    return migrate_call_copies_disks(call) && !migrate_call_text(call, MIGRATE_TEXT_DISKS_URI);
 }
 
 gboolean driver_find_owner(const char *domain_xml, const char *capabilities, QemuOwner *ret_owner,

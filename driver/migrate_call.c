@@ -413,12 +413,11 @@ gboolean migrate_call_copies_disks(const MigrateCall *call)
            param_find(params, VIR_MIGRATE_PARAM_MIGRATE_DISKS, REMOTE_PARAM_STRING);
 }
 
-gboolean migrate_call_names_disks_way(const MigrateCall *call)
+gboolean migrate_call_has_disks_port(const MigrateCall *call)
 {
     const remote_params *params = field_at(call, call->procedure->params);
 
-    return migrate_call_text(call, MIGRATE_TEXT_DISKS_URI) ||
-           param_find(params, VIR_MIGRATE_PARAM_DISKS_PORT, REMOTE_PARAM_INT);
+    return param_find(params, VIR_MIGRATE_PARAM_DISKS_PORT, REMOTE_PARAM_INT) != NULL;
 }
 
 static void params_forget_disks(remote_params *params)

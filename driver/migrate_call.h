@@ -79,8 +79,7 @@ void migrate_call_remove_param(MigrateCall *call, gsize index);
 
 /* The disks are copied along, or what differs from a common base of them. */
 gboolean migrate_call_copies_disks(const MigrateCall *call);
-/* And the user has said on which address or port. */
-gboolean migrate_call_names_disks_way(const MigrateCall *call);
+gboolean migrate_call_has_disks_port(const MigrateCall *call);
 /* Nothing about disks is left in it: a migration that is resumed has copied them before. */
 void migrate_call_forget_disks(MigrateCall *call);
 

@@ -124,6 +124,7 @@ PARAMS = [
     Case("migrate_disks_detect_zeroes", {"migrate_disks_detect_zeroes": ["vda"]}, since=10_009_000,
          code=NOT_SUPPORTED, words="requires use of"),
     Case("disks_port", {"disks_port": 49999}),
+    Case("disks_port", {"disks_port": 49999}, DISKS, code=UNSUPPORTED, words="--disks-uri tcp://HOST:PORT"),
     Case("disks_uri", {"disks_uri": uri("tcp://{host}:49999")}),
     comp("zstd"),
     comp("zlib"),
