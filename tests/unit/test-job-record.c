@@ -49,6 +49,7 @@ static JobRecord *make_record(const char *dir)
     record->tls_name = g_strdup("other.example.com");
     record->helper_pid = 4711;
     record->socket_path = g_strdup_printf("%s/out-" HEX_UNIQUE ".sock", dir);
+    record->disks_path = g_strdup_printf("%s/in-" HEX_UNIQUE "/qemu", dir);
     record->qemu_connections = 1;
     record->streaming = TRUE;
     record->postcopy = TRUE;
@@ -79,6 +80,7 @@ static void assert_same(const JobRecord *a, const JobRecord *b)
     assert_int_equal(g_strcmp0(a->tls_name, b->tls_name), 0);
     assert_int_equal(a->helper_pid, b->helper_pid);
     assert_int_equal(g_strcmp0(a->socket_path, b->socket_path), 0);
+    assert_int_equal(g_strcmp0(a->disks_path, b->disks_path), 0);
     assert_int_equal(a->qemu_connections, b->qemu_connections);
     assert_int_equal(a->streaming, b->streaming);
     assert_int_equal(a->postcopy, b->postcopy);
@@ -128,6 +130,7 @@ static void a_record_without_the_optional_is_loaded(void **state)
     g_clear_pointer(&record->listen_address, g_free);
     g_clear_pointer(&record->tls_name, g_free);
     g_clear_pointer(&record->socket_path, g_free);
+    g_clear_pointer(&record->disks_path, g_free);
     g_clear_pointer(&record->perform_args, g_bytes_unref);
     assert_true(job_record_save(record, *state, NULL));
     loaded = job_record_load_all(*state);
@@ -144,6 +147,7 @@ static void a_later_save_replaces_the_earlier(void **state)
     assert_true(job_record_save(record, *state, NULL));
     record->qemu_connections = 2;
     g_clear_pointer(&record->socket_path, g_free);
+    g_clear_pointer(&record->disks_path, g_free);
     assert_true(job_record_save(record, *state, NULL));
     loaded = job_record_load_all(*state);
     assert_int_equal(loaded->len, 1);
@@ -253,6 +257,7 @@ static void bad_values_are_refused(void **state)
         { "complete=true", "" },
         { "/out-", "/../out-" },
         { "out-" HEX_UNIQUE, "out-" },
+        { "disks-path=/", "disks-path=/tmp/" },
         { "[job]", "[other]" },
         { "complete=true", "complete=false" },
         { "domain=", "domain=\xff" },

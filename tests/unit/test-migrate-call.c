@@ -295,6 +295,95 @@ static void test_recovery_keeps_the_params_and_drops_what_was_that_calls_own(voi
                         "<domain id='p'/>");
 }
 
+static void put_param_int(GByteArray *out, const char *field, gint32 value)
+{
+    put_text(out, field);
+    bytes_put_u32(out, 1);
+    bytes_put_u32(out, (guint32)value);
+}
+
+static GByteArray *perform_with_disks(const char *uri, gboolean port, guint32 flags)
+{
+    GByteArray *out = g_byte_array_new();
+
+    put_dom(out, "vm1");
+    put_opt_text(out, NULL);
+    bytes_put_u32(out, 3 + (uri != NULL) + (port != FALSE));
+    put_param_text(out, "migrate_disks", "vda");
+    put_param_text(out, "migrate_disks", "vdb");
+    put_param_text(out, "destination_name", "vm2");
+    if (uri)
+        put_param_text(out, "disks_uri", uri);
+    if (port)
+        put_param_int(out, "disks_port", 49170);
+    put_text(out, "cookie!");
+    bytes_put_u32(out, flags | VIR_MIGRATE_POSTCOPY);
+    return out;
+}
+
+static void test_recovery_copies_no_disks(void **state)
+{
+    g_autoptr(GByteArray) payload =
+        perform_with_disks("unix:///run/x", TRUE, VIR_MIGRATE_NON_SHARED_INC);
+    RPC_XDR_AUTO(remote_perform3_params, args) = { 0 };
+
+    recovery_of(305, payload, &args);
+    assert_int_equal(args.flags, RECOVERY_FLAGS);
+    assert_int_equal(args.params.remote_params_len, 1);
+    assert_string_equal(param_of(&args, "destination_name")->value.remote_param_value_u.s, "vm2");
+}
+
+static MigrateCall *call_of(gint32 procedure, GByteArray *payload)
+{
+    g_autoptr(RpcFrame) frame = frame_of(procedure, payload);
+    MigrateCall *call = migrate_call_decode(frame, NULL);
+
+    assert_non_null(call);
+    return call;
+}
+
+static void test_disks_to_be_copied_are_seen(void **state)
+{
+    g_autoptr(GByteArray) none = perform_params(VIR_MIGRATE_POSTCOPY);
+    g_autoptr(GByteArray) old = perform_plain(VIR_MIGRATE_NON_SHARED_INC);
+    g_autoptr(GByteArray) list = perform_with_disks(NULL, TRUE, 0);
+    g_autoptr(GByteArray) way = perform_with_disks("tcp://b:1", FALSE, VIR_MIGRATE_NON_SHARED_DISK);
+    g_autoptr(MigrateCall) of_none = call_of(305, none);
+    g_autoptr(MigrateCall) of_old = call_of(216, old);
+    g_autoptr(MigrateCall) of_list = call_of(305, list);
+    g_autoptr(MigrateCall) of_way = call_of(305, way);
+
+    assert_false(migrate_call_copies_disks(of_none));
+    assert_true(migrate_call_copies_disks(of_old));
+    assert_false(migrate_call_has_params(of_old));
+    assert_false(migrate_call_set_text(of_old, MIGRATE_TEXT_DISKS_URI, "unix:///run/x"));
+    assert_true(migrate_call_copies_disks(of_list));
+    assert_true(migrate_call_has_disks_port(of_list));
+    assert_null(migrate_call_text(of_list, MIGRATE_TEXT_DISKS_URI));
+    assert_true(migrate_call_copies_disks(of_way));
+    assert_false(migrate_call_has_disks_port(of_way));
+    assert_string_equal(migrate_call_text(of_way, MIGRATE_TEXT_DISKS_URI), "tcp://b:1");
+}
+
+static void test_disks_are_forgotten_and_nothing_else(void **state)
+{
+    g_autoptr(GByteArray) payload = perform_with_disks(
+        "tcp://b:1", TRUE,
+        VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_SYNCHRONOUS_WRITES | VIR_MIGRATE_LIVE);
+    g_autoptr(GByteArray) old = perform_plain(VIR_MIGRATE_NON_SHARED_INC | VIR_MIGRATE_LIVE);
+    g_autoptr(MigrateCall) call = call_of(305, payload);
+    g_autoptr(MigrateCall) plain = call_of(216, old);
+
+    migrate_call_forget_disks(call);
+    assert_false(migrate_call_copies_disks(call));
+    assert_false(migrate_call_has_disks_port(call));
+    assert_null(migrate_call_text(call, MIGRATE_TEXT_DISKS_URI));
+    assert_true(migrate_call_flags(call) == (VIR_MIGRATE_LIVE | VIR_MIGRATE_POSTCOPY));
+    assert_string_equal(migrate_call_text(call, MIGRATE_TEXT_DNAME), "vm2");
+    migrate_call_forget_disks(plain);
+    assert_true(migrate_call_flags(plain) == VIR_MIGRATE_LIVE);
+}
+
 static void test_recovery_of_a_call_without_params_has_its_values_as_params(void **state)
 {
     g_autoptr(GByteArray) out = g_byte_array_new();
@@ -505,6 +594,9 @@ int main(void)
         cmocka_unit_test(test_a_call_without_params_has_none_to_see),
         cmocka_unit_test(test_recovery_keeps_the_params_and_drops_what_was_that_calls_own),
         cmocka_unit_test(test_recovery_of_a_call_without_params_has_its_values_as_params),
+        cmocka_unit_test(test_recovery_copies_no_disks),
+        cmocka_unit_test(test_disks_to_be_copied_are_seen),
+        cmocka_unit_test(test_disks_are_forgotten_and_nothing_else),
         cmocka_unit_test(test_recovery_of_a_call_without_values_has_no_params),
         cmocka_unit_test(test_call_is_made_again_from_its_header),
         cmocka_unit_test(test_unchanged_call_encodes_to_the_same_bytes),

@@ -87,6 +87,31 @@ static void test_socket_is_private_and_removable(void **state)
     run_dir_remove(*state, path); /* a second time is no error */
 }
 
+static void test_socket_for_qemu_is_its_users_alone(void **state)
+{
+    g_autofree char *path = run_dir_socket_path(*state, "out-");
+    const QemuOwner owner = { .uid = getuid() == 0 ? 4711 : getuid(),
+                              .gid = getuid() == 0 ? 4712 : getgid() };
+    g_autoptr(GError) error = NULL;
+    struct stat st;
+    autofd fd = -1;
+
+    assert_true(run_dir_prepare(*state, NULL));
+    fd = run_dir_listen_for_qemu(path, &owner, NULL);
+    assert_true(fd >= 0);
+    assert_int_equal(stat(path, &st), 0);
+    assert_true(S_ISSOCK(st.st_mode));
+    assert_int_equal(st.st_mode & 07777, 0600);
+    assert_int_equal(st.st_uid, owner.uid);
+    assert_int_equal(st.st_gid, owner.gid);
+    assert_true(run_dir_owns(*state, path));
+    /* Nobody takes the place of one that is there. */
+    assert_int_equal(run_dir_listen_for_qemu(path, &owner, &error), -1);
+    assert_non_null(error);
+    assert_int_equal(access(path, F_OK), 0);
+    run_dir_remove(*state, path);
+}
+
 /* A socket in the directory, and what is to be kept. */
 static char *add_socket(const char *dir, const char *prefix)
 {
@@ -242,6 +267,7 @@ int main(void)
         WITH_DIR(test_paths_differ_and_fit),
         WITH_DIR(test_qemu_gets_a_directory_of_its_own),
         WITH_DIR(test_socket_is_private_and_removable),
+        WITH_DIR(test_socket_for_qemu_is_its_users_alone),
         WITH_DIR(test_leftovers_are_swept_and_others_kept),
         WITH_DIR(test_sockets_that_are_needed_are_kept),
         WITH_DIR(test_files_of_a_session_are_kept_while_it_has_a_record),
