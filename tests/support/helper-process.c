@@ -370,6 +370,36 @@ void helper_child_attach_qemu(HelperChild *child, int fd)
     call_with_fd(child, "AttachQemu", g_variant_new("(h)", 0), fd);
 }
 
+void helper_child_listen_disks(HelperChild *child, int fd)
+{
+    call_with_fd(child, "ListenDisks", g_variant_new("(h)", 0), fd);
+}
+
+void helper_child_connect_disks(HelperChild *child, int fd, const char *host, guint number)
+{
+    call_with_fd(child, "ConnectDisks", g_variant_new("(hsu)", 0, host, number), fd);
+}
+
+void helper_child_attach_disks(HelperChild *child, int fd, guint number)
+{
+    call_with_fd(child, "AttachDisks", g_variant_new("(hu)", 0, number), fd);
+}
+
+void helper_child_refuse_disks(HelperChild *child, guint number, const char *reason)
+{
+    call(child, "RefuseDisks", g_variant_new("(us)", number, reason), NULL);
+}
+
+guint helper_child_unanswered_disks(HelperChild *child)
+{
+    GVariant *unanswered = postcopy_migration_get_disks_unanswered(child->proxy);
+    guint32 number = 0;
+
+    if (unanswered && g_variant_n_children(unanswered) > 0)
+        g_variant_get_child(unanswered, 0, "u", &number);
+    return number;
+}
+
 void helper_child_refuse_qemu(HelperChild *child, const char *reason)
 {
     call(child, "RefuseQemu", g_variant_new("(s)", reason), NULL);

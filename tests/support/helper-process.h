@@ -76,6 +76,14 @@ void helper_child_attach_qemu(HelperChild *child, int fd);
 void helper_child_refuse_qemu(HelperChild *child, const char *reason);
 void helper_child_cancel(HelperChild *child, const char *reason);
 
+/* Disks: the source's socket for QEMU, and the answers to DisksWanted. */
+void helper_child_listen_disks(HelperChild *child, int fd);
+void helper_child_connect_disks(HelperChild *child, int fd, const char *host, guint number);
+void helper_child_attach_disks(HelperChild *child, int fd, guint number);
+void helper_child_refuse_disks(HelperChild *child, guint number, const char *reason);
+/* The first number in the property DisksUnanswered, 0: there is none. */
+guint helper_child_unanswered_disks(HelperChild *child);
+
 /* Source: the answer to ChannelLost. */
 void helper_child_reconnect(HelperChild *child, int fd, const char *host, const char *kind);
 void helper_child_abandon(HelperChild *child, const char *reason);

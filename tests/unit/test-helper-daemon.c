@@ -120,6 +120,116 @@ static void later_daemon_sees_what_was_asked_for(void **state)
     assert_int_equal(postcopy_migration_get_qemu_connections(couple.source->proxy), 0);
 }
 
+static gboolean disk_waits(gpointer child)
+{
+    return helper_child_unanswered_disks(child) > 0;
+}
+
+static void assert_done(HelperChild *child)
+{
+    const GError *error = helper_child_wait_answer(child, child->calls);
+
+    if (error)
+        fail_msg("%s", error->message);
+}
+
+static void assert_passes(int from, int to, const char *text)
+{
+    char buf[64];
+
+    assert_int_equal(send(from, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+    assert_int_equal(recv(to, buf, strlen(text), MSG_WAITALL), strlen(text));
+    assert_memory_equal(buf, text, strlen(text));
+}
+
+/* The source QEMU's end of a disk connection, which waits to be answered. */
+static int begin_disk(void **state, HelperChild *source)
+{
+    g_autofree char *path = helper_world_path(state, "source", ".disks");
+    int fd;
+
+    helper_child_listen_disks(source, sockets_unix_listen(path));
+    assert_done(source);
+    fd = sockets_unix_connect(path);
+    unlink(path);
+    wait_until(disk_waits, source, "the source's DisksUnanswered");
+    return fd;
+}
+
+static void later_daemon_answers_for_disks_that_wait(void **state)
+{
+    g_auto(HelperCouple) couple;
+    autofd qemu = -1;
+    int tcp[2], server[2];
+
+    helper_couple_init_kept(state, &couple, NULL);
+    helper_couple_activate(state, &couple);
+    qemu = begin_disk(state, couple.source);
+    helper_child_drop_bus(couple.source);
+    find(state, couple.source, "source");
+    assert_int_equal(helper_child_unanswered_disks(couple.source), 1);
+
+    sockets_tcp_pair(tcp);
+    helper_child_accept_peer(couple.destination, tcp[1], "127.0.0.1");
+    helper_child_connect_disks(couple.source, tcp[0], "localhost", 1);
+    assert_done(couple.source);
+    wait_until(disk_waits, couple.destination, "the destination's DisksUnanswered");
+    helper_child_drop_bus(couple.destination);
+    find(state, couple.destination, "destination");
+    assert_int_equal(helper_child_unanswered_disks(couple.destination), 1);
+    sockets_unix_pair(server);
+    helper_child_attach_disks(couple.destination, server[0], 1);
+    assert_done(couple.destination);
+    assert_passes(server[1], qemu, "NBDMAGIC");
+
+    /* It goes on without any daemon. */
+    helper_child_drop_bus(couple.source);
+    helper_child_drop_bus(couple.destination);
+    assert_passes(qemu, server[1], "a request");
+    find(state, couple.source, "source");
+    find(state, couple.destination, "destination");
+    assert_int_equal(helper_child_unanswered_disks(couple.source), 0);
+    assert_int_equal(helper_child_unanswered_disks(couple.destination), 0);
+    assert_passes(server[1], qemu, "a reply");
+    helper_child_cancel(couple.source, "enough");
+    assert_true(socket_ends_within(qemu, 5000) && socket_ends_within(server[1], 5000));
+    assert_int_equal(helper_child_wait_exit(couple.source), 3);
+    assert_int_equal(helper_child_wait_exit(couple.destination), 3);
+    close(server[1]);
+}
+
+static void answers_for_other_disks_are_refused(void **state)
+{
+    static const guint numbers[] = { 0, 2, 65536 };
+    g_auto(HelperCouple) couple;
+    autofd qemu = -1;
+    int pair[2];
+
+    helper_couple_init_kept(state, &couple, NULL);
+    helper_couple_activate(state, &couple);
+    qemu = begin_disk(state, couple.source);
+    for (gsize i = 0; i < G_N_ELEMENTS(numbers); i++) {
+        sockets_unix_pair(pair);
+        helper_child_connect_disks(couple.source, pair[0], "localhost", numbers[i]);
+        assert_non_null(helper_child_wait_answer(couple.source, couple.source->calls));
+        assert_true(socket_ends_within(pair[1], 1000));
+        close(pair[1]);
+    }
+    sockets_unix_pair(pair);
+    helper_child_attach_disks(couple.source, pair[0], 1);
+    assert_non_null(helper_child_wait_answer(couple.source, couple.source->calls));
+    assert_string_equal(couple.source->answer->message, "AttachDisks is for the destination only");
+    close(pair[1]);
+    assert_int_equal(helper_child_unanswered_disks(couple.source), 1);
+
+    helper_child_refuse_disks(couple.source, 1, "no way");
+    assert_done(couple.source);
+    assert_true(socket_ends_within(qemu, 5000));
+    assert_string_equal(couple.source->state, "active");
+    helper_child_cancel(couple.source, "enough");
+    assert_int_equal(helper_child_wait_exit(couple.source), 3);
+}
+
 /* Each is waited for by itself, and there is a most of them. */
 static void clients_that_say_nothing_keep_nobody_out(void **state)
 {
@@ -367,6 +477,8 @@ int main(void)
         cmocka_unit_test(later_daemon_can_end_the_migration),
         cmocka_unit_test(newest_connection_is_the_daemons),
         cmocka_unit_test(later_daemon_sees_what_was_asked_for),
+        cmocka_unit_test(later_daemon_answers_for_disks_that_wait),
+        cmocka_unit_test(answers_for_other_disks_are_refused),
         cmocka_unit_test(clients_that_say_nothing_keep_nobody_out),
         cmocka_unit_test(bytes_that_are_no_dbus_harm_nobody),
         cmocka_unit_test(other_users_are_sent_away),
