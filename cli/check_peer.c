@@ -119,7 +119,7 @@ static void judge_way(Check *check, const char *text)
     PeerOpenFacts facts = { .uri = text, .host = text, .step = PEER_STEP_URI };
 
     if (connect_uri_parse(text, &uri, &error)) {
-        facts.host = uri.host;
+        facts.host = uri.host ? uri.host : text;
         facts.port = rpc_port(&uri);
         facts.step = open_peer(check, text, &uri, &error);
     }

@@ -12,6 +12,12 @@
 #define SELINUX_ENFORCE "/sys/fs/selinux/enforce"
 #define QEMU_CONF "/etc/libvirt/qemu.conf"
 
+#define APPARMOR_ABSTRACTIONS "/etc/apparmor.d/abstractions/libvirt-qemu"
+
+/* Names like those of the driver's sockets: 128 bits that nobody knows. */
+#define IN_NAME "/in-0123456789abcdef0123456789abcdef/qemu"
+#define OUT_NAME "/out-0123456789abcdef0123456789abcdef.sock"
+
 #define TEXT_MAX (256 * 1024)
 
 void confinement_facts_clear(ConfinementFacts *facts)
@@ -66,41 +72,118 @@ static gboolean driver_is_off(const char *root, const char *module)
     return FALSE;
 }
 
+static void append_text(GString *out, const char *root, const char *path)
+{
+    g_autofree char *text = read_text(root, path);
+
+    if (text)
+        g_string_append_printf(out, "%s\n", text);
+}
+
+/* Everything that distributions include for QEMU: the abstraction, what sites add to it, and its
+ * directory. */
+static char *read_rules(const char *root)
+{
+    GString *out = g_string_new(NULL);
+    g_autofree char *top = g_strconcat(root, APPARMOR_ABSTRACTIONS ".d", NULL);
+    g_autoptr(GDir) dir = g_dir_open(top, 0, NULL);
+    const char *name;
+
+    append_text(out, root, APPARMOR_RULES);
+    append_text(out, root, APPARMOR_ABSTRACTIONS);
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename(APPARMOR_ABSTRACTIONS ".d", name, NULL);
+
+        append_text(out, root, path);
+    }
+    return g_string_free(out, FALSE);
+}
+
 void confinement_look(const char *root, const char *run_dir, ConfinementFacts *ret_facts)
 {
     *ret_facts = (ConfinementFacts){ .run_dir = run_dir };
     ret_facts->apparmor = is_on(root, APPARMOR_ENABLED, 'Y') && confines_qemu(root) &&
                           !driver_is_off(root, "apparmor");
     if (ret_facts->apparmor)
-        ret_facts->rules = read_text(root, APPARMOR_RULES);
+        ret_facts->rules = read_rules(root);
     ret_facts->selinux = is_on(root, SELINUX_ENFORCE, '1') && !driver_is_off(root, "selinux");
 }
 
-/* A path as AppArmor's rules write it may have alternatives of its beginning. */
-static gboolean line_allows(const char *line, const char *run_dir, const char *name)
+/* A path of AppArmor's as a regular expression. Variables other than @{run} are taken for anything. */
+static char *path_regex(const char *pattern)
 {
-    g_autofree char *tail = g_strconcat(run_dir, name, NULL);
-    const char *run = g_str_has_prefix(tail, "/run/") ? tail + strlen("/") : tail;
-    g_auto(GStrv) words = NULL;
+    GString *regex = g_string_new("^");
+    guint depth = 0;
 
-    if (line[0] == '#' || !strstr(line, run))
-        return FALSE;
-    words = g_strsplit_set(line, " \t,", -1);
-    for (char **word = words; *word; word++) {
-        if (g_str_has_suffix(*word, run))
-            continue;
-        if (strchr(*word, 'r') && strchr(*word, 'w') && strspn(*word, "rwkla") == strlen(*word))
-            return TRUE;
+    for (const char *p = pattern; *p; p++) {
+        if (g_str_has_prefix(p, "@{")) {
+            g_string_append(regex, g_str_has_prefix(p, "@{run}") ? "(/var)?/run" : ".*");
+            p += strcspn(p, "}");
+            if (!*p) { /* it does not end */
+                g_string_append(regex, "(?!)");
+                break;
+            }
+        } else if (g_str_has_prefix(p, "**")) {
+            g_string_append(regex, ".*");
+            p++;
+        } else if (*p == '*' || *p == '?') {
+            g_string_append(regex, *p == '*' ? "[^/]*" : "[^/]");
+        } else if (*p == '{' || (*p == '}' && depth > 0)) {
+            depth += *p == '{' ? 1 : (guint)-1;
+            g_string_append_c(regex, *p == '{' ? '(' : ')');
+        } else if (*p == ',' && depth > 0) {
+            g_string_append_c(regex, '|');
+        } else {
+            g_autofree char *plain = g_regex_escape_string(p, 1);
+
+            g_string_append(regex, plain);
+        }
     }
-    return FALSE;
+    g_string_append_c(regex, '$');
+    return g_string_free(regex, FALSE);
+}
+
+static gboolean path_matches(const char *pattern, const char *path)
+{
+    g_autofree char *text = path_regex(pattern);
+    g_autoptr(GRegex) regex = g_regex_new(text, 0, 0, NULL);
+
+    return regex && g_regex_match(regex, path, 0, NULL);
+}
+
+static gboolean is_access(const char *word)
+{
+    return strchr(word, 'r') && strchr(word, 'w') && strspn(word, "rwklam") == strlen(word);
+}
+
+/* "PATH rw," or "rw PATH,", perhaps with "owner" in front. */
+static gboolean line_allows(char *line, const char *path)
+{
+    g_auto(GStrv) words = NULL;
+    gboolean access = FALSE, matches = FALSE;
+    gsize len = strlen(line);
+
+    if (line[0] == '#' || g_str_has_prefix(line, "deny ") || len == 0 || line[len - 1] != ',')
+        return FALSE;
+    line[len - 1] = '\0';
+    words = g_strsplit_set(line, " \t\"", -1);
+    for (char **word = words; *word; word++) {
+        if (**word == '/' || **word == '@' || **word == '{')
+            matches = matches || path_matches(*word, path);
+        else
+            access = access || is_access(*word);
+    }
+    return access && matches;
 }
 
 static gboolean rules_allow(const char *rules, const char *run_dir, const char *name)
 {
-    g_auto(GStrv) lines = g_strsplit(rules, "\n", -1);
+    g_autofree char *valid = g_utf8_make_valid(rules, -1);
+    g_autofree char *path = g_strconcat(run_dir, name, NULL);
+    g_auto(GStrv) lines = g_strsplit(valid, "\n", -1);
 
     for (char **line = lines; *line; line++) {
-        if (line_allows(g_strstrip(*line), run_dir, name))
+        if (line_allows(g_strstrip(*line), path))
             return TRUE;
     }
     return FALSE;
@@ -110,8 +193,8 @@ static void judge_apparmor(GPtrArray *findings, const ConfinementFacts *facts)
 {
     const char *dir = facts->run_dir;
 
-    if (facts->rules && rules_allow(facts->rules, dir, "/in-*/qemu") &&
-        rules_allow(facts->rules, dir, "/out-*.sock")) {
+    if (facts->rules && rules_allow(facts->rules, dir, IN_NAME) &&
+        rules_allow(facts->rules, dir, OUT_NAME)) {
         preflight_pass(findings, CHECK_APPARMOR, APPARMOR_RULES);
         return;
     }

@@ -450,10 +450,18 @@ static void test_apparmor_needs_both_rules(void **state)
         "  /run/libvirt/virtpostcopy/in-*/qemu r,\n  /run/libvirt/virtpostcopy/out-*.sock r,\n",
         "  /run/other/in-*/qemu rw,\n  /run/other/out-*.sock rw,\n",
         "\xff\xfe rw,",
+        "  deny /run/libvirt/virtpostcopy/** rw,\n",
+        "  /run/libvirt/* rw,\n",
+        "  /run/libvirt/virtpostcopy/** r,\n",
+        "  /run/libvirt/virtpostcopy/** rw\n", /* a line that does not end */
+        "  @{run rw,\n  /run/{a rw,\n  /run/[ rw,\n",
     };
     static const char *const good[] = {
         SHIPPED,
         "/run/libvirt/virtpostcopy/in-*/qemu rw,\n/run/libvirt/virtpostcopy/out-*.sock rwk,\n",
+        "  owner @{run}/libvirt/virtpostcopy/** rwk,\n",
+        "\t\"/run/libvirt/**\" rw,",
+        "rw /{,var/}run/libvirt/virtpostcopy/{in-*/qemu,out-*.sock},\n",
     };
     const char *root = *state;
 
@@ -493,6 +501,19 @@ static void test_apparmor_remedy_helps(void **state)
     put(root, RULES, rules);
     after = look_at_confinement(root);
     assert_passes(after, CHECK_APPARMOR);
+}
+
+static void test_apparmor_rules_may_stand_in_other_files(void **state)
+{
+    const char *root = *state;
+    g_autoptr(GPtrArray) findings = NULL;
+
+    put_apparmor(root);
+    put(root, "/etc/apparmor.d/abstractions/libvirt-qemu", "  /run/libvirt/virtpostcopy/in-*/qemu rw,\n");
+    put(root, "/etc/apparmor.d/abstractions/libvirt-qemu.d/site",
+        "  /run/libvirt/virtpostcopy/out-*.sock rw,\n");
+    findings = look_at_confinement(root);
+    assert_passes(findings, CHECK_APPARMOR);
 }
 
 static void test_apparmor_that_confines_no_qemu_is_none(void **state)
@@ -549,6 +570,7 @@ int main(void)
         cmocka_unit_test(test_helper_user_must_exist),
         cmocka_unit_test_setup_teardown(test_apparmor_needs_both_rules, setup, teardown),
         cmocka_unit_test_setup_teardown(test_apparmor_remedy_helps, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_apparmor_rules_may_stand_in_other_files, setup, teardown),
         cmocka_unit_test_setup_teardown(test_apparmor_that_confines_no_qemu_is_none, setup, teardown),
         cmocka_unit_test_setup_teardown(test_selinux_enforcing_is_a_warning, setup, teardown),
     };
