@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <gio/gio.h>
 #include <glib/gi18n.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -20,6 +21,10 @@
 #define CLEAR_LINE "\033[K"
 #define PLAIN "\033[m"
 #define CLEAR_REST "\r\n\033[J"
+
+/* What is written at once, and how long the terminal may take until there is room for it. */
+#define CHUNK 256
+#define PATIENCE_MS 200
 
 #define COLUMNS 80
 #define ROWS 24
@@ -39,10 +44,19 @@ static const int fatal_signals[] = { SIGQUIT, SIGABRT, SIGSEGV, SIGBUS, SIGFPE, 
 
 /* --- this way and back --- */
 
+/* A terminal that is stopped or whose other end does not read is not waited for: what does not come
+ * through is left out, and the next frame is a whole one. */
+static gboolean takes_more(void)
+{
+    struct pollfd terminal = { .fd = STDOUT_FILENO, .events = POLLOUT };
+
+    return poll(&terminal, 1, PATIENCE_MS) == 1 && (terminal.revents & POLLOUT);
+}
+
 static void write_all(const char *text, gsize len)
 {
-    while (len > 0) {
-        gssize n = write(STDOUT_FILENO, text, len);
+    while (len > 0 && takes_more()) {
+        gssize n = write(STDOUT_FILENO, text, MIN(len, CHUNK));
 
         if (n < 0 && errno != EINTR)
             return; /* it has gone; SIGHUP is on its way */
@@ -57,18 +71,20 @@ static void write_all(const char *text, gsize len)
 static void leave(const struct termios *before)
 {
     write_all(LEAVE, sizeof(LEAVE) - 1);
-    tcsetattr(STDIN_FILENO, TCSADRAIN, before);
+    tcsetattr(STDIN_FILENO, TCSANOW, before);
 }
 
 static void enter(const struct termios *before)
 {
     struct termios raw = *before;
 
-    /* Ctrl-C and Ctrl-Z come as keys, so that nothing stops the program halfway through a frame. */
+    /* Ctrl-C, Ctrl-Z and Ctrl-S come as keys, so that nothing stops the program or the terminal
+     * halfway through a frame. */
+    raw.c_iflag &= (tcflag_t)~IXON;
     raw.c_lflag &= (tcflag_t) ~(ICANON | ECHO | ISIG);
     raw.c_cc[VMIN] = 1;
     raw.c_cc[VTIME] = 0;
-    tcsetattr(STDIN_FILENO, TCSADRAIN, &raw);
+    tcsetattr(STDIN_FILENO, TCSANOW, &raw);
     write_all(ENTER, sizeof(ENTER) - 1);
 }
 

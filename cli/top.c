@@ -165,11 +165,9 @@ static void on_key(Top *top, char key)
     case ' ':
     case KEY_CTRL_L:
         sampler_ask_now(top->sampler);
-        draw(top);
         break;
     case KEY_CTRL_Z:
         terminal_suspend(top->terminal);
-        draw(top);
         break;
     default:
         break;
@@ -188,6 +186,7 @@ static gboolean on_input(int fd, GIOCondition condition, gpointer data)
     }
     for (gssize i = 0; i < n; i++)
         on_key(top, keys[i]);
+    draw(top);
     return G_SOURCE_CONTINUE;
 }
 

@@ -27,14 +27,17 @@ class Screen:
     def __init__(self, host, *args, columns=90, rows=30):
         self.master, slave = pty.openpty()
         self.resize(columns, rows)
-        self.before = subprocess.run(["stty", "-g"], stdin=slave, capture_output=True, check=True).stdout
         self.slave, self.seen = slave, ""
+        self.before = self.settings()
         self.process = host.popen([PROGRAM, "top", *args], stdin=slave, stdout=slave,
                                   stderr=subprocess.PIPE, env={"TERM": "xterm"}, start_new_session=True)
         os.set_blocking(self.master, False)
 
     def resize(self, columns, rows):
         subprocess.run(["stty", "columns", str(columns), "rows", str(rows)], stdin=self.master, check=True)
+
+    def settings(self):
+        return subprocess.run(["stty", "-g"], stdin=self.slave, capture_output=True, check=True).stdout
 
     def text(self):
         """All that it has written so far."""
@@ -60,8 +63,7 @@ class Screen:
         """Its exit status; the terminal must be as it was."""
         status = self.process.wait(20)
         assert self.text().endswith("\033[m\033[?25h\033[?1049l"), self.seen[-80:]
-        after = subprocess.run(["stty", "-g"], stdin=self.slave, capture_output=True, check=True).stdout
-        assert after == self.before, (self.before, after)
+        assert self.settings() == self.before, (self.settings(), self.before)
         return status
 
     def close(self):

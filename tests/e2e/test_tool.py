@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import termios
 import time
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -221,6 +222,25 @@ def test_terminal_is_as_it_was_however_top_ends(rig):
         else:
             screen.process.send_signal(end)
         assert screen.ended() == status, (end, screen.process.returncode)
+        screen.close()
+
+
+@deadline(60)
+def test_terminal_that_takes_nothing_does_not_hold_top(rig):
+    for end in (b"q", signal.SIGTERM, signal.SIGQUIT):
+        screen = Screen(rig.a, "-d", "0.1")
+        screen.wait("No migration is running.")
+        termios.tcflow(screen.slave, termios.TCOOFF)
+        screen.text()
+        time.sleep(1)                                       # ten times as long as until the next frame
+        assert screen.process.poll() is None
+        if isinstance(end, bytes):
+            screen.press(end)
+        else:
+            screen.process.send_signal(end)
+        screen.process.wait(20)
+        assert screen.settings() == screen.before
+        termios.tcflow(screen.slave, termios.TCOON)
         screen.close()
 
 
