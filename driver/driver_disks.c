@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Migrations that copy disks along (--copy-storage-all, --copy-storage-inc): what libvirt is told of
- * the way they take, and who on this host has to get at it. */
+/* Migrations that copy disks along (--copy-storage-all, --copy-storage-inc): what libvirt is told
+ * of the way they take, and who on this host has to get at it. */
 #include "config.h"
 
 #include <glib/gi18n.h>
@@ -17,13 +17,14 @@ const char *driver_disks_problem(const MigrateCall *call)
         return NULL;
     /* libvirt would only say that it wants a URI. */
     if (driver_disks_are_ours(call) && migrate_call_has_disks_port(call))
-        return _("--disks-port alone is no way for the disks in a migration by this driver: leave it "
-                 "out, and they go over TLS with the rest, or give --disks-uri tcp://HOST:PORT");
+        return _("--disks-port alone is no way for the disks in a migration by this driver: leave "
+                 "it out, and they go over TLS with the rest, or give --disks-uri "
+                 "tcp://HOST:PORT");
     if (migrate_call_has_params(call))
         return NULL;
-    return _("disks can be copied along only with typed parameters, in which this driver names their "
-             "way to libvirt: let the client call virDomainMigrate3 or virDomainMigrateToURI3, as "
-             "virsh does");
+    return _("disks can be copied along only with typed parameters, in which this driver names "
+             "their way to libvirt: let the client call virDomainMigrate3 or "
+             "virDomainMigrateToURI3, as virsh does");
 }
 
 gboolean driver_disks_are_ours(const MigrateCall *call)

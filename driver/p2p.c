@@ -237,8 +237,8 @@ static void on_inner_prepared(Proxy *inner, RpcFrame *reply, gpointer data)
     g_steal_pointer(&job);
 }
 
-/* The path that libvirtd was told for the disks is one of this host's: the destination is to make one of
- * its own. Takes frame; NULL: it was answered. */
+/* The path that libvirtd was told for the disks is one of this host's: the destination is to make
+ * one of its own. Takes frame; NULL: it was answered. */
 static RpcFrame *without_disks_uri(Proxy *inner, RpcFrame *frame)
 {
     g_autoptr(RpcFrame) owned = frame;

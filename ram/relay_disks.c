@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The connections that QEMUs make for their disks, and the channels that carry them: until both ends
- * of one are there it waits here, then it has a thread (ram/disk_channel.h). */
+/* The connections that QEMUs make for their disks, and the channels that carry them: until both
+ * ends of one are there it waits here, then it has a thread (ram/disk_channel.h). */
 #include "config.h"
 
 #include <errno.h>
