@@ -5,10 +5,10 @@
 #include "driver/driver_priv.h"
 
 /* Begin and a peer-to-peer Perform on the source: this host, the domain as it runs, which libvirtd
- * is asked for, and the XML that the user gives for the destination. Prepare on the destination: the
- * XML that it is to run, and whether there are huge pages for it. What would fail or lose the guest
- * is refused in the words of the finding (util/finding.h), what is doubtful is logged, and then next
- * gets the job. Takes the job.
+ * is asked for, and the XML that the user gives for the destination. Prepare on the destination:
+ * the XML that it is to run, and whether there are huge pages for it. What would fail or lose the
+ * guest is refused in the words of the finding (util/finding.h), what is doubtful is logged, and
+ * then next gets the job. Takes the job.
  *
  * A resume is never held up, nor is an offline migration. What cannot be looked at is left to
  * libvirtd. */

@@ -53,8 +53,8 @@ static void check_file(const Memory *memory, const RamBlock *block)
             _("see that memory_backing_dir in /etc/libvirt/qemu.conf is on a tmpfs on both hosts"));
         return;
     }
-    seen = g_strdup_printf(_("it is a file in %1$s, because of %2$s, and that is on %3$s: QEMU cannot "
-                             "handle page faults there, and the guest would be lost at the "
+    seen = g_strdup_printf(_("it is a file in %1$s, because of %2$s, and that is on %3$s: QEMU "
+                             "cannot handle page faults there, and the guest would be lost at the "
                              "switch-over"),
                            dir, block->cause, name ? name : _("no tmpfs"));
     add(memory, FINDING_FAIL, "memory-file-backed", block, seen,
@@ -91,8 +91,8 @@ static void check_path(const Memory *memory, const RamBlock *block)
     case HOST_FILES_DISK:
         break;
     }
-    seen = g_strdup_printf(_("its file is on %s: QEMU cannot handle page faults there, and the guest "
-                             "would be lost at the switch-over"),
+    seen = g_strdup_printf(_("its file is on %s: QEMU cannot handle page faults there, and the "
+                             "guest would be lost at the switch-over"),
                            name ? name : _("no tmpfs"));
     add(memory, FINDING_FAIL, path_id(block), block, seen,
         _("take it out of the domain and start the guest anew, or migrate without --postcopy"));
@@ -144,8 +144,8 @@ static void check_locked(const Memory *memory, const xmlNode *domain)
         findings_add(memory->findings, FINDING_WARN, "memory-locked", _(what_memory),
                      _("<locked>: QEMU unlocks the memory for as long as it arrives, and locks it "
                        "then"),
-                     _("see that the limit of locked memory is high enough on both hosts (<memtune> "
-                       "<hard_limit>)"));
+                     _("see that the limit of locked memory is high enough on both hosts "
+                       "(<memtune> <hard_limit>)"));
 }
 
 static void add_pass(GPtrArray *findings, const GPtrArray *blocks)

@@ -15,15 +15,19 @@
 #define FAILOVER "teaming/@type='transient'"
 #define QEMU_NAMESPACE "'http://libvirt.org/schemas/domain/qemu/1.0'"
 
-#define DETACH N_("detach it from the guest first (virsh detach-device), or migrate with the guest shut down")
-#define WITHOUT_POSTCOPY N_("migrate without --postcopy, or take it out of the domain and start the guest anew")
-#define OFFLINE N_("take it out of the domain and start the guest anew, or migrate with the guest shut down")
-#define BACKEND N_("make sure that its backend can do it (the vhost-user protocol feature \"page fault\"), or migrate without --postcopy")
+#define DETACH \
+    N_("detach it from the guest first (virsh detach-device), or migrate with the guest shut down")
+#define OFFLINE \
+    N_("take it out of the domain and start the guest anew, or migrate with the guest shut down")
+#define BACKEND \
+    N_("make sure that its backend can do it (the vhost-user protocol feature \"page fault\"), " \
+       "or migrate without --postcopy")
 
 static const EligibilityRule rules[] = {
     /* ---- devices of the host ---- */
     { ELIGIBILITY_DEVICES, FINDING_FAIL, "hostdev-pci",
-      DEVICES "hostdev[@type='pci' and not(" FAILOVER ")]", PCI_ADDRESS, N_("PCI devices of the host"),
+      DEVICES "hostdev[@type='pci' and not(" FAILOVER ")]", PCI_ADDRESS,
+      N_("PCI devices of the host"),
       N_("the device reads and writes the guest's memory, which has to stay in its place for that"),
       DETACH },
     { ELIGIBILITY_DEVICES, FINDING_FAIL, "hostdev-mdev", DEVICES "hostdev[@type='mdev']",
@@ -71,7 +75,8 @@ static const EligibilityRule rules[] = {
       N_("use <backend type='emulator'>, whose state is migrated") },
 
     /* ---- memory that others have a part in ---- */
-    { ELIGIBILITY_DEVICES, FINDING_FAIL, "shmem", DEVICES "shmem", "@name", N_("shared memory devices"),
+    { ELIGIBILITY_DEVICES, FINDING_FAIL, "shmem", DEVICES "shmem", "@name",
+      N_("shared memory devices"),
       N_("the others who share that memory would see holes in it until it has all arrived, and "
          "libvirt does not migrate most kinds"),
       N_("detach it from the guest first (virsh detach-device)") },
@@ -85,8 +90,8 @@ static const EligibilityRule rules[] = {
       "target/@dir", N_("9p file systems"),
       N_("QEMU refuses to migrate while the guest has it mounted"),
       N_("unmount it in the guest first") },
-    { ELIGIBILITY_DEVICES, FINDING_WARN, "interface-vhost-user", DEVICES "interface[@type='vhostuser']",
-      "source/@path", N_("vhost-user network devices"),
+    { ELIGIBILITY_DEVICES, FINDING_WARN, "interface-vhost-user",
+      DEVICES "interface[@type='vhostuser']", "source/@path", N_("vhost-user network devices"),
       N_("QEMU refuses post-copy unless the backend can wait for memory that has not arrived"),
       BACKEND },
     { ELIGIBILITY_DEVICES, FINDING_WARN, "disk-vhost-user", DEVICES "disk[@type='vhostuser']",
@@ -101,9 +106,10 @@ static const EligibilityRule rules[] = {
     /* ---- state that stays behind ---- */
     { ELIGIBILITY_DEVICES, FINDING_FAIL, "disk-transient", DEVICES "disk[transient]", "target/@dev",
       N_("transient disks"),
-      N_("what the guest has written to it is in a file of this host's, and libvirt does not migrate "
-         "it"),
-      N_("detach it from the guest first (virsh detach-disk), or migrate with the guest shut down") },
+      N_("what the guest has written to it is in a file of this host's, and libvirt does not "
+         "migrate it"),
+      N_("detach it from the guest first (virsh detach-disk), or migrate with the guest shut "
+         "down") },
     { ELIGIBILITY_DEVICES, FINDING_FAIL, "disk-block-job", DEVICES "disk[mirror]", "target/@dev",
       N_("disks with a block job"), N_("libvirt does not migrate while a disk is being copied"),
       N_("wait for the job, or end it (virsh blockjob --abort)") },
@@ -113,7 +119,8 @@ static const EligibilityRule rules[] = {
          "migrated"),
       N_("use a bridge or a network, if the guest's connections have to last") },
     { ELIGIBILITY_DEVICES, FINDING_FAIL, "video-3d",
-      DEVICES "video[not(driver/@name='vhostuser')][model[@type='virtio']/acceleration[@accel3d='yes']]",
+      DEVICES "video[not(driver/@name='vhostuser')]"
+              "[model[@type='virtio']/acceleration[@accel3d='yes']]",
       NULL, N_("video cards with 3D acceleration"),
       N_("QEMU does not migrate what virgl keeps in the host's graphics card"), OFFLINE },
     { ELIGIBILITY_DEVICES, FINDING_FAIL, "sound-usb", DEVICES "sound[@model='usb']", "alias/@name",
@@ -140,8 +147,8 @@ static const EligibilityRule rules[] = {
     { ELIGIBILITY_DOMAIN, FINDING_WARN, "cpu-not-migratable",
       "/domain/cpu[@mode='host-passthrough' or @mode='maximum'][@migratable='off']", NULL,
       N_("a processor that is not to be migrated"),
-      N_("features like the invariant time stamp counter, which QEMU does not migrate, are on if the "
-         "host has them"),
+      N_("features like the invariant time stamp counter, which QEMU does not migrate, are on if "
+         "the host has them"),
       N_("set migratable='on' and start the guest anew") },
     { ELIGIBILITY_DOMAIN, FINDING_WARN, "qemu-commandline",
       "/domain/*[(local-name()='commandline' or local-name()='override') and "

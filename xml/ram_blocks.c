@@ -120,8 +120,8 @@ static void set_page(const Reader *reader, RamBlock *block, guint64 size)
     block->page_size = size;
 }
 
-/* <hugepages><page size='2' unit='MiB' nodeset='0'/></hugepages>: that for the block's cell, or that
- * for all of them; none at all means the default size. */
+/* <hugepages><page size='2' unit='MiB' nodeset='0'/></hugepages>: that for the block's cell, or
+ * that for all of them; none at all means the default size. */
 static gboolean find_page(const Reader *reader, RamBlock *block, GError **error)
 {
     const xmlNode *pages = reader->backing

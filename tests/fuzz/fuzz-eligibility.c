@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What is read in a domain's XML before a migration: at the destination it comes from another host. */
+/* What is read in a domain's XML before a migration: at the destination it comes from another
+ * host. */
 #include "config.h"
 
 #include "xml/eligibility.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Says of domain XML in files what EXPECTED of tests/corpus/domain says of its own: one line each. */
+/* Says of domain XML in files what EXPECTED of tests/corpus/domain says of its own: a line each. */
 #include "config.h"
 
 #include <stdio.h>
