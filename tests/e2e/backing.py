@@ -28,13 +28,14 @@ NVDIMM = f"""
 
 
 @contextlib.contextmanager
-def disk():
-    """A directory of this machine's that is on no tmpfs, outside of the hosts."""
+def disk(layered=True):
+    """A directory of this machine's that is on no tmpfs, outside of the hosts. Not layered: nor on an
+    overlay, below which there may be one."""
     path = tempfile.mkdtemp(prefix="postcopy-test-", dir="/var/tmp")
     try:
         done = subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True, text=True, check=True)
-        if done.stdout.strip() in ("tmpfs", "ramfs"):
-            raise Skip("/var/tmp is in memory")
+        if done.stdout.strip() in ("tmpfs", "ramfs", "" if layered else "overlayfs"):
+            raise Skip(f"/var/tmp is on {done.stdout.strip()}")
         os.chmod(path, 0o777)
         yield path
     finally:

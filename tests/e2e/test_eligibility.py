@@ -159,7 +159,7 @@ def test_offline_is_libvirts_own(rig):
 def test_without_this_driver_memory_in_files_on_a_disk_does_not_arrive(rig):
     """What is refused above is refused for a reason: QEMU alone finds out at the switch-over (7.2), or refuses
     (later ones)."""
-    with disk() as path, place(rig.a, path), disk() as other, place(rig.b, other):
+    with disk(layered=False) as path, place(rig.a, path), disk() as other, place(rig.b, other):
         guest = Guest(rig, MEMORY, memory_backing=FILE).start(rig.a)
         migration = guest.start_native_migration(rig.a, rig.b, *AFTER).finish(check=False)
         assert migration.status != 0
