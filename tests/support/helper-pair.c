@@ -103,7 +103,7 @@ static void print_event(const char *side, const char *event, const char *key, co
     json_print(out);
 }
 
-/* value: t, or at. */
+/* value: t, at or s. */
 static void json_add_counter(GString *out, const char *key, GVariant *value)
 {
     const guint64 *numbers;
@@ -111,6 +111,10 @@ static void json_add_counter(GString *out, const char *key, GVariant *value)
 
     if (g_variant_is_of_type(value, G_VARIANT_TYPE_UINT64)) {
         g_string_append_printf(out, ",\"%s\":%" G_GUINT64_FORMAT, key, g_variant_get_uint64(value));
+        return;
+    }
+    if (g_variant_is_of_type(value, G_VARIANT_TYPE_STRING)) {
+        json_add_string(out, key, g_variant_get_string(value, NULL));
         return;
     }
     numbers = g_variant_get_fixed_array(value, &n, sizeof *numbers);
