@@ -65,8 +65,8 @@ def place(host, on=None):
         host.run(["umount", "-l", PLACE])
 
 
-def shared_cell(rig):
+def shared_cell(rig, **options):
     """A guest with one NUMA cell, which is shared by itself."""
-    guest = Guest(rig, MEMORY, room=64)
+    guest = Guest(rig, MEMORY, room=64, **options)
     guest.numa = guest.numa.replace("/></numa>", " memAccess='shared'/></numa>")
     return guest

@@ -75,8 +75,11 @@ def refused_and_stayed(rig, guest, *words, **where):
 
 
 def migrates(rig, guest, *options):
+    """With memory that arrives after the guest does."""
     guest.start(rig.a)
-    guest.migrate(rig.a, rig.b, *AFTER, *options)
+    migration, *_ = begin_in_postcopy(rig, guest, *options)
+    rig.unshape()
+    migration.finish()
     arrived(rig, guest)
     guest.destroy(rig.b)
 
@@ -114,15 +117,15 @@ def test_a_destination_that_has_files_on_a_disk_refuses(rig):
 def test_memory_in_files_on_a_tmpfs_migrates(rig):
     with place(rig.a), place(rig.b):
         for backing in (FILE, FILE_SHARED, SHARED):
-            migrates(rig, Guest(rig, MEMORY, memory_backing=backing))
-        migrates(rig, shared_cell(rig), "--p2p")
-        migrates(rig, Guest(rig, MEMORY, room=64, devices=NVDIMM))
+            migrates(rig, Guest(rig, MEMORY, rate=0, memory_backing=backing))
+        migrates(rig, shared_cell(rig, rate=0), "--p2p")
+        migrates(rig, Guest(rig, MEMORY, rate=0, room=64, devices=NVDIMM))
 
 
 @deadline(180)
 def test_memory_in_a_memfd_migrates(rig):
     for backing in (MEMFD, MEMFD_SHARED):
-        migrates(rig, Guest(rig, MEMORY, memory_backing=backing))
+        migrates(rig, Guest(rig, MEMORY, rate=0, memory_backing=backing))
 
 
 @own_rig
@@ -160,8 +163,13 @@ def test_without_this_driver_memory_in_files_on_a_disk_does_not_arrive(rig):
     """What is refused above is refused for a reason: QEMU alone finds out at the switch-over (7.2), or refuses
     (later ones)."""
     with disk(layered=False) as path, place(rig.a, path), disk() as other, place(rig.b, other):
-        guest = Guest(rig, MEMORY, memory_backing=FILE).start(rig.a)
-        migration = guest.start_native_migration(rig.a, rig.b, *AFTER).finish(check=False)
+        guest = Guest(rig, MEMORY, rate=0, memory_backing=FILE).start(rig.a)
+        rig.shape("100mbit")                        # so that it cannot end before the switch-over
+        migration = guest.start_native_migration(rig.a, rig.b, *POSTCOPY)
+        wait_for(lambda: not migration.running or rig.a.job(guest.name).get("Memory processed", 0) > 4 << 20,
+                 "the migration in the midst of it", 60)
+        rig.a.virsh("migrate-postcopy", guest.name, check=False)
+        migration.finish(check=False)
         assert migration.status != 0
         where = [host.state(guest.name) if guest.name in host.domains() else "gone" for host in rig.hosts]
         note(f"{migration.stderr.strip()}; then it was on a: {where[0]}, on b: {where[1]}")
@@ -269,7 +277,7 @@ def test_a_device_that_qemu_does_not_migrate_is_refused(rig):
 def test_what_is_doubtful_is_tried_and_said(rig):
     """A 9p file system that the guest has not mounted is no hindrance."""
     since = len(rig.a.log("virtpostcopyd.out")), len(rig.b.log("virtpostcopyd.out"))
-    guest = Guest(rig, MEMORY, devices=PLAN9)
+    guest = Guest(rig, MEMORY, rate=0, devices=PLAN9)
     migrates(rig, guest)
     assert daemon_says(rig.a, since[0], "warning", "phase=begin", "filesystem-9p: <filesystem type='mount'> number 1")
     assert daemon_says(rig.b, since[1], "warning", "phase=prepare", "filesystem-9p: ")
