@@ -35,6 +35,7 @@ struct P2p {
     GBytes *recovery; /* the call that resumes this migration, if it fails in post-copy */
     char *disks_path; /* where the source QEMU connects for its disks; or NULL */
     QemuOwner disks_owner;
+    gboolean users_disks; /* disks go a way that the user has named */
     gboolean recovers;
     gboolean users_resume;
     guint8 session[MIGRATION_SESSION_LEN]; /* of the broken one, in a recovery */
@@ -137,7 +138,7 @@ static void inner_prepare_free(InnerPrepare *job)
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(InnerPrepare, inner_prepare_free)
 
-/* Gives libvirtd the destination's answer with uri in place of the URI in it. */
+/* Gives libvirtd the destination's answer with uri (NULL: none) in place of the URI in it. */
 static void inner_answer(InnerPrepare *job, const char *uri)
 {
     RPC_XDR_AUTO(remote_prepare3_ret, ret) = { 0 };
@@ -151,7 +152,7 @@ static void inner_answer(InnerPrepare *job, const char *uri)
     if (rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_prepare3_ret, &ret, sizeof ret,
                        "Prepare's answer", &error)) {
         ours = ret;
-        ours.uri_out = &text;
+        ours.uri_out = uri ? &text : NULL;
         frame = rpc_xdr_reply(&job->header, (xdrproc_t)xdr_remote_prepare3_ret, &ours,
                                     &error);
     }
@@ -168,7 +169,8 @@ static void inner_fail(InnerPrepare *job, const char *reason)
 
     if (!job->p2p->error)
         job->p2p->error = g_strdup(reason);
-    inner_answer(job, dead);
+    /* Before it came to that URI it would copy the disks, for nothing. Without any it gives up. */
+    inner_answer(job, job->p2p->users_disks ? NULL : dead);
 }
 
 static void on_connected(GObject *source, GAsyncResult *result, gpointer data)
@@ -428,6 +430,7 @@ void p2p_open(Driver *driver, Proxy *outer, const MigrateCall *perform, const Sp
     p2p->limit = *limit;
     driver_options_wishes(perform, &p2p->wishes);
     p2p->listener = -1;
+    p2p->users_disks = migrate_call_copies_disks(perform) && !disks_owner;
     if (disks_owner) {
         p2p->disks_path = run_dir_socket_path(migration_set_run_dir(driver->set), "out-");
         p2p->disks_owner = *disks_owner;

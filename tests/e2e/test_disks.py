@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 
+import pki
 from course import LogWatch
 from cuts import connections, reset
 from disks import MARKER, MIB, Disk, guest_with
@@ -16,6 +17,7 @@ AFTER = (*POSTCOPY, "--postcopy-after-precopy")
 ALL = (*AFTER, "--copy-storage-all")
 LOST = "connection that copies a disk is lost"
 USERS_PORT = 49170
+PKI = "/etc/pki"
 
 OLD_CALL = """
 import sys, libvirt
@@ -185,6 +187,25 @@ def test_way_that_the_user_names(rig):
 
 
 # -- what goes wrong ---------------------------------------------------------------------------
+
+def test_nothing_is_copied_where_the_helpers_do_not_agree(rig):
+    """Whoever's way the disks take: a migration that cannot be is found out before."""
+    disk = Disk(rig, "vda")
+    guest = guest_with(rig, disk)
+    other = rig.authority("Another CA")
+    pki.install(rig.b.path(PKI), other, server=other.issue(rig.b.name, [rig.b.ip]))
+    try:
+        for way in ((), ("--disks-uri", f"tcp://{rig.b.name}:{USERS_PORT}")):
+            for options in ((), ("--p2p",)):
+                sent = rig.a.wire_bytes()[1]
+                migration = guest.migrate(rig.a, rig.b, *ALL, *way, *options, check=False, transport="tcp")
+                assert migration.status != 0 and "certificate" in migration.stderr, migration.stderr
+                assert rig.a.wire_bytes()[1] - sent < MIB, f"{way} {options}: more than a handshake was sent"
+                stayed(rig, guest)
+    finally:
+        pki.install(rig.b.path(PKI), rig.ca, server=rig.b.certificate, client=rig.b.certificate)
+    rig.a.virsh("suspend", guest.name)      # no job is left behind
+
 
 def test_lost_connection_fails_the_copy_alone(rig):
     """The migration fails before the switch-over, and says why; the guest has its disk."""
