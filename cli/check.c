@@ -86,9 +86,10 @@ static gboolean may_run(const CheckOptions *options, GError **error)
         return FALSE;
     if (geteuid() == 0)
         return TRUE;
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_PERMISSION_DENIED,
-                _("check must be run by root: it reads this host's keys, and tries what QEMU's user "
-                  "may do"));
+    g_set_error(
+        error, G_IO_ERROR, G_IO_ERROR_PERMISSION_DENIED,
+        _("check must be run by root: it reads this host's keys, and tries what QEMU's user "
+          "may do"));
     return FALSE;
 }
 
@@ -127,8 +128,9 @@ static int run_check(const Command *command, CliOptions *common, int argc, char 
     if (!command_parse(command, common, entries, argc, argv, &status))
         return status;
     if (common->uri)
-        return command_misused(_("check is about the host it runs on, and takes no --connect: run it "
-                                 "there, or give --to for a destination"));
+        return command_misused(
+            _("check is about the host it runs on, and takes no --connect: run it "
+              "there, or give --to for a destination"));
     return run(&options);
 }
 

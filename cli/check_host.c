@@ -126,7 +126,8 @@ static void look_at_memory(Check *check)
 
 static gboolean daemon_answers(Check *check)
 {
-    g_autofree char *path = g_strconcat(check->settings->unix_sock_dir, "/virtpostcopyd-sock", NULL);
+    g_autofree char *path =
+        g_strconcat(check->settings->unix_sock_dir, "/virtpostcopyd-sock", NULL);
     g_autofree char *escaped = g_uri_escape_string(path, "/", FALSE);
     g_autofree char *uri = g_strdup_printf("postcopy+unix:///system?socket=%s", escaped);
     g_autoptr(GError) error = NULL;
@@ -136,10 +137,11 @@ static gboolean daemon_answers(Check *check)
         preflight_pass(check->findings, CHECK_DAEMON, path);
         return TRUE;
     }
-    preflight_problem(check->findings, CHECK_DAEMON, PROBLEM_DAEMON_DOWN, g_strdup(error->message),
-                      g_strdup(_("run \"systemctl enable --now virtpostcopyd.socket "
-                                 "virtpostcopyd-ro.socket\"; if that does not help, \"journalctl -u "
-                                 "virtpostcopyd\" says why")));
+    preflight_problem(
+        check->findings, CHECK_DAEMON, PROBLEM_DAEMON_DOWN, g_strdup(error->message),
+        g_strdup(_("run \"systemctl enable --now virtpostcopyd.socket "
+                   "virtpostcopyd-ro.socket\"; if that does not help, \"journalctl -u "
+                   "virtpostcopyd\" says why")));
     return FALSE;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The parts of `virt-postcopy check`, each of which adds its findings. They wait: for libvirt, for the
- * other host, within the settings' connect_timeout. For root. */
+/* The parts of `virt-postcopy check`, each of which adds its findings. They wait: for libvirt, for
+ * the other host, within the settings' connect_timeout. For root. */
 #pragma once
 
 #include <sys/types.h>

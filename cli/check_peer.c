@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The other host: each step of the way to it, then what it says of itself, then its migration port. */
+/* The other host: each step of the way to it, what it says of itself, and its migration port. */
 #include "config.h"
 
 #include <glib/gi18n.h>
@@ -176,7 +176,8 @@ static void judge_host(Check *check)
 {
     char *text = virConnectGetCapabilities(check->peer);
     g_autofree char *capabilities = g_strdup(text);
-    g_autofree char *ours = check->capabilities ? capabilities_host_uuid(check->capabilities, NULL) : NULL;
+    g_autofree char *ours =
+        check->capabilities ? capabilities_host_uuid(check->capabilities, NULL) : NULL;
     g_autofree char *theirs = capabilities ? capabilities_host_uuid(capabilities, NULL) : NULL;
     g_autoptr(GArray) our_pools = hugepages_look("");
     g_autoptr(GArray) their_pools = NULL;

@@ -19,7 +19,8 @@
 /* Where something that listens there is reached from this host itself. */
 static GSocketAddress *local_address(const char *listens_on, guint16 port)
 {
-    g_autoptr(GInetAddress) address = g_inet_address_new_from_string(listens_on ? listens_on : "::");
+    g_autoptr(GInetAddress) address =
+        g_inet_address_new_from_string(listens_on ? listens_on : "::");
     g_autoptr(GInetAddress) loopback = NULL;
 
     if (!address)
@@ -45,8 +46,8 @@ static GSocketConnection *connect_to(GSocketAddress *address, GError **error)
 /* 0, or why a daemon could not listen there. */
 static int try_to_listen(const Settings *settings)
 {
-    g_autoptr(GSocketAddress) address =
-        g_inet_socket_address_new_from_string(settings->migration_address, settings->migration_port);
+    g_autoptr(GSocketAddress) address = g_inet_socket_address_new_from_string(
+        settings->migration_address, settings->migration_port);
     struct sockaddr_storage raw;
     int on = 1;
     autofd fd = -1;
@@ -57,7 +58,8 @@ static int try_to_listen(const Settings *settings)
     if (fd < 0)
         return errno;
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
-        bind(fd, (struct sockaddr *)&raw, (socklen_t)g_socket_address_get_native_size(address)) < 0 ||
+        bind(fd, (struct sockaddr *)&raw, (socklen_t)g_socket_address_get_native_size(address)) <
+            0 ||
         listen(fd, 1) < 0)
         return errno;
     return 0;
@@ -91,13 +93,14 @@ static void nobody_listens(Check *check, gboolean daemon_runs)
                                      "this host, or to \"::\" for all of them, and restart "
                                      "virtpostcopyd")));
     else if (daemon_runs)
-        preflight_problem(check->findings, CHECK_MIGRATION_PORT, PROBLEM_MIGRATION_PORT_SILENT,
-                          g_strdup_printf(_("virtpostcopyd runs, but nobody answers on %1$s, port "
-                                            "%2$u"),
-                                          settings->migration_address, settings->migration_port),
-                          g_strdup(_("run \"systemctl restart virtpostcopyd\" if virtpostcopyd.conf "
-                                     "has changed since it started, and let the host's firewall pass "
-                                     "its own connections")));
+        preflight_problem(
+            check->findings, CHECK_MIGRATION_PORT, PROBLEM_MIGRATION_PORT_SILENT,
+            g_strdup_printf(_("virtpostcopyd runs, but nobody answers on %1$s, port "
+                              "%2$u"),
+                            settings->migration_address, settings->migration_port),
+            g_strdup(_("run \"systemctl restart virtpostcopyd\" if virtpostcopyd.conf "
+                       "has changed since it started, and let the host's firewall pass "
+                       "its own connections")));
     else
         preflight_pass(check->findings, CHECK_MIGRATION_PORT, _("free for virtpostcopyd"));
 }
@@ -114,13 +117,14 @@ static void check_migration_port(Check *check, gboolean daemon_runs)
     else if (is_ours(connection))
         preflight_pass(check->findings, CHECK_MIGRATION_PORT, NULL);
     else
-        preflight_problem(check->findings, CHECK_MIGRATION_PORT, PROBLEM_MIGRATION_PORT_TAKEN,
-                          g_strdup_printf(_("what listens on port %u is not virtpostcopyd"),
-                                          settings->migration_port),
-                          g_strdup_printf(_("stop it (\"ss -tlnp sport = %u\" says what it is), or set "
-                                            "another migration_port in virtpostcopyd.conf; then "
-                                            "restart virtpostcopyd"),
-                                          settings->migration_port));
+        preflight_problem(
+            check->findings, CHECK_MIGRATION_PORT, PROBLEM_MIGRATION_PORT_TAKEN,
+            g_strdup_printf(_("what listens on port %u is not virtpostcopyd"),
+                            settings->migration_port),
+            g_strdup_printf(_("stop it (\"ss -tlnp sport = %u\" says what it is), or set "
+                              "another migration_port in virtpostcopyd.conf; then "
+                              "restart virtpostcopyd"),
+                            settings->migration_port));
 }
 
 /* ---- clients ---- */
@@ -134,13 +138,14 @@ static void check_tls_port(Check *check)
     if (connection)
         preflight_pass(check->findings, CHECK_TLS_PORT, NULL);
     else
-        preflight_problem(check->findings, CHECK_TLS_PORT, PROBLEM_TLS_PORT_CLOSED,
-                          g_strdup_printf(_("nobody listens on port %u, so guests come to this host "
-                                            "over postcopy+ssh:// only"),
-                                          settings->tls_port),
-                          g_strdup(_("run \"systemctl enable --now virtpostcopyd-tls.socket\", or set "
-                                     "listen_tls = 1 in virtpostcopyd.conf and restart "
-                                     "virtpostcopyd")));
+        preflight_problem(
+            check->findings, CHECK_TLS_PORT, PROBLEM_TLS_PORT_CLOSED,
+            g_strdup_printf(_("nobody listens on port %u, so guests come to this host "
+                              "over postcopy+ssh:// only"),
+                            settings->tls_port),
+            g_strdup(_("run \"systemctl enable --now virtpostcopyd-tls.socket\", or set "
+                       "listen_tls = 1 in virtpostcopyd.conf and restart "
+                       "virtpostcopyd")));
 }
 
 void check_ports(Check *check, gboolean daemon_runs)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a daemon says of itself to one that checks the way to it (docs/protocol.md, "Checks"): lines of a
- * name, a space, a value. Names that are not known are skipped. Pure. */
+/* What a daemon says of itself to one that checks the way to it (docs/protocol.md, "Checks"): lines
+ * of a name, a space, a value. Names that are not known are skipped. Pure. */
 #pragma once
 
 #include <gio/gio.h>

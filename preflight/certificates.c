@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* X.509: the same rungs as when the helpers load the files (tls/certificate.h), each with its remedy,
- * and without stopping at the first. */
+/* X.509: the same rungs as when the helpers load the files (tls/certificate.h), each with its
+ * remedy, and without stopping at the first. */
 #include "config.h"
 
 #include <glib/gi18n.h>
@@ -56,8 +56,9 @@ static char *anew(const Ladder *ladder)
 
 static char *set_clock(void)
 {
-    return g_strdup(_("set this host's clock (\"timedatectl set-ntp true\"); if that is right, wait "
-                      "until the certificate is valid"));
+    return g_strdup(
+        _("set this host's clock (\"timedatectl set-ntp true\"); if that is right, wait "
+          "until the certificate is valid"));
 }
 
 /* ---- what the files hold ---- */
@@ -105,17 +106,20 @@ static void load_crl(Ladder *ladder)
     g_autofree char *detail = NULL;
     int ret;
 
-    if (!credential_is_there(ladder->findings, ladder->facts, file, _("certificate revocation list")))
+    if (!credential_is_there(ladder->findings, ladder->facts, file,
+                             _("certificate revocation list")))
         return;
-    ret = gnutls_x509_crl_list_import2(&ladder->crls, &ladder->n_crls, &pem, GNUTLS_X509_FMT_PEM, 0);
+    ret =
+        gnutls_x509_crl_list_import2(&ladder->crls, &ladder->n_crls, &pem, GNUTLS_X509_FMT_PEM, 0);
     if (ret >= 0 && ladder->n_crls > 0)
         return;
     ladder->crls = NULL;
     ladder->n_crls = 0;
     detail = g_strdup_printf(_("%1$s is not a revocation list in PEM form: %2$s"), file->path,
                              gnutls_strerror(ret));
-    problem(ladder, PROBLEM_CRL_INVALID, detail,
-            g_strdup_printf(_("get the list from its authority again, or remove %1$s"), file->path));
+    problem(
+        ladder, PROBLEM_CRL_INVALID, detail,
+        g_strdup_printf(_("get the list from its authority again, or remove %1$s"), file->path));
 }
 
 /* ---- the authority ---- */
@@ -139,10 +143,11 @@ static void judge_ca_dates(Ladder *ladder, gnutls_x509_crt_t ca, const char *wha
     if (gnutls_x509_crt_get_activation_time(ca) > ladder->facts->now)
         problem(ladder, PROBLEM_CERTIFICATE_EARLY, error->message, set_clock());
     else
-        problem(ladder, PROBLEM_CA_EXPIRED, error->message,
-                g_strdup_printf(_("make the authority's certificate anew, and put it at %1$s on all "
-                                  "hosts"),
-                                ladder->facts->ca.path));
+        problem(
+            ladder, PROBLEM_CA_EXPIRED, error->message,
+            g_strdup_printf(_("make the authority's certificate anew, and put it at %1$s on all "
+                              "hosts"),
+                            ladder->facts->ca.path));
 }
 
 static void judge_cas(Ladder *ladder)
@@ -155,10 +160,11 @@ static void judge_cas(Ladder *ladder)
         g_autoptr(GError) error = NULL;
 
         if (!tls_certificate_check_is_ca(ca, what, &error))
-            problem(ladder, PROBLEM_CA_INVALID, error->message,
-                    g_strdup_printf(_("put the certificate of the authority at %1$s, made with \"ca\" "
-                                      "and \"cert_signing_key\""),
-                                    ladder->facts->ca.path));
+            problem(
+                ladder, PROBLEM_CA_INVALID, error->message,
+                g_strdup_printf(_("put the certificate of the authority at %1$s, made with \"ca\" "
+                                  "and \"cert_signing_key\""),
+                                ladder->facts->ca.path));
         else if (issued_ours(ladder, ca))
             judge_ca_dates(ladder, ca, what);
     }
@@ -236,10 +242,11 @@ static void judge_name(Ladder *ladder, gnutls_x509_crt_t cert, const char *what)
 
     if (!hostname || tls_certificate_check_hostname(cert, what, hostname, &error))
         return;
-    problem(ladder, PROBLEM_CERTIFICATE_NAME, error->message,
-            g_strdup_printf(_("set host_name in virtpostcopyd.conf to a name in the certificate, or "
-                              "have %1$s issued with dns_name = \"%2$s\""),
-                            ladder->facts->cert.path, hostname));
+    problem(
+        ladder, PROBLEM_CERTIFICATE_NAME, error->message,
+        g_strdup_printf(_("set host_name in virtpostcopyd.conf to a name in the certificate, or "
+                          "have %1$s issued with dns_name = \"%2$s\""),
+                        ladder->facts->cert.path, hostname));
 }
 
 static void judge_trust(Ladder *ladder, const char *what)
@@ -257,15 +264,15 @@ static void judge_trust(Ladder *ladder, const char *what)
         status = GNUTLS_CERT_INVALID;
     if (tls_certificate_check_status(status, what, ladder->facts->ca.path, &error))
         return;
-    problem(ladder,
-            status & GNUTLS_CERT_REVOKED ? PROBLEM_CERTIFICATE_REVOKED
-                                         : PROBLEM_CERTIFICATE_UNTRUSTED,
-            error->message,
-            status & GNUTLS_CERT_REVOKED
-                ? anew(ladder)
-                : g_strdup_printf(_("put the certificate of the authority that signed it into %1$s on "
-                                    "both hosts, or have %2$s issued by the one that is there"),
-                                  ladder->facts->ca.path, ladder->facts->cert.path));
+    problem(
+        ladder,
+        status & GNUTLS_CERT_REVOKED ? PROBLEM_CERTIFICATE_REVOKED : PROBLEM_CERTIFICATE_UNTRUSTED,
+        error->message,
+        status & GNUTLS_CERT_REVOKED
+            ? anew(ladder)
+            : g_strdup_printf(_("put the certificate of the authority that signed it into %1$s on "
+                                "both hosts, or have %2$s issued by the one that is there"),
+                              ladder->facts->ca.path, ladder->facts->cert.path));
 }
 
 static gboolean same_key(const Ladder *ladder)

@@ -50,7 +50,8 @@ static gboolean confines_qemu(const char *root)
     for (char **line = lines; line && *line; line++) {
         if (g_str_has_suffix(*line, "(enforce)") &&
             (g_str_has_prefix(*line, "libvirtd ") || g_str_has_prefix(*line, "virtqemud ") ||
-             g_str_has_prefix(*line, "libvirt-") || g_str_has_prefix(*line, "/usr/sbin/libvirtd ") ||
+             g_str_has_prefix(*line, "libvirt-") ||
+             g_str_has_prefix(*line, "/usr/sbin/libvirtd ") ||
              g_str_has_prefix(*line, "/usr/sbin/virtqemud ")))
             return TRUE;
     }
@@ -109,7 +110,8 @@ void confinement_look(const char *root, const char *run_dir, ConfinementFacts *r
     ret_facts->selinux = is_on(root, SELINUX_ENFORCE, '1') && !driver_is_off(root, "selinux");
 }
 
-/* A path of AppArmor's as a regular expression. Variables other than @{run} are taken for anything. */
+/* A path of AppArmor's as a regular expression. Variables other than @{run} are taken for anything.
+ */
 static char *path_regex(const char *pattern)
 {
     GString *regex = g_string_new("^");
@@ -220,11 +222,13 @@ void confinement_judge(GPtrArray *findings, const ConfinementFacts *facts)
     }
     preflight_problem(
         findings, CHECK_SELINUX, PROBLEM_SELINUX_ENFORCING,
-        g_strdup_printf(_("SELinux is enforcing, and the policy has no rules for sockets of QEMU in "
-                          "%s"),
-                        facts->run_dir),
-        g_strdup_printf(_("migrate once in permissive mode (\"setenforce 0\"), make a module of what "
-                          "\"ausearch -m avc -ts recent | audit2allow\" says of svirt_t and %s, load "
-                          "it with semodule, and run \"setenforce 1\""),
-                        facts->run_dir));
+        g_strdup_printf(
+            _("SELinux is enforcing, and the policy has no rules for sockets of QEMU in "
+              "%s"),
+            facts->run_dir),
+        g_strdup_printf(
+            _("migrate once in permissive mode (\"setenforce 0\"), make a module of what "
+              "\"ausearch -m avc -ts recent | audit2allow\" says of svirt_t and %s, load "
+              "it with semodule, and run \"setenforce 1\""),
+            facts->run_dir));
 }

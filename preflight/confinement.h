@@ -9,7 +9,7 @@
 typedef struct {
     const char *run_dir; /* borrowed */
     gboolean apparmor;   /* the kernel enforces a profile of libvirt's for QEMU, or would */
-    char *rules;         /* AppArmor's rules for QEMU, those of sites among them; NULL: not looked at */
+    char *rules; /* AppArmor's rules for QEMU, those of sites among them; NULL: not looked at */
     gboolean selinux;    /* enforcing, with a policy */
 } ConfinementFacts;
 

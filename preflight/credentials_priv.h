@@ -6,7 +6,8 @@
 
 PreflightCheck credentials_check(const CredentialFacts *facts);
 
-/* FALSE, and a finding if it should have been: there is nothing in it to look at. what: "private key". */
+/* FALSE, and a finding if it should have been: there is nothing in it to look at. what: "private
+ * key". */
 gboolean credential_is_there(GPtrArray *findings, const CredentialFacts *facts,
                              const CredentialFile *file, const char *what);
 

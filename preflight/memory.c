@@ -64,16 +64,17 @@ void memlock_look(const char *root, pid_t pid, MemlockFacts *facts)
     if (!caps || !limit)
         return;
     facts->known = TRUE;
-    facts->may_raise =
-        (g_ascii_strtoull(caps, NULL, 16) >> CAP_SYS_RESOURCE & 1) != 0; /* leading blanks skipped */
+    facts->may_raise = (g_ascii_strtoull(caps, NULL, 16) >> CAP_SYS_RESOURCE & 1) !=
+                       0; /* leading blanks skipped */
     facts->limit = parse_limit(limit);
 }
 
 static void memlock_problem(GPtrArray *findings, const MemlockFacts *facts)
 {
     guint64 mib = facts->limit >> 20;
-    char *remedy = g_strdup(_("start libvirtd or virtqemud with LimitMEMLOCK=infinity in its unit, or "
-                              "with CAP_SYS_RESOURCE"));
+    char *remedy =
+        g_strdup(_("start libvirtd or virtqemud with LimitMEMLOCK=infinity in its unit, or "
+                   "with CAP_SYS_RESOURCE"));
 
     if (facts->needed)
         preflight_problem(findings, CHECK_DOMAIN_MEMLOCK, PROBLEM_DOMAIN_MEMLOCK,

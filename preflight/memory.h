@@ -31,7 +31,8 @@ typedef struct {
 /* The pools of this host (HugepagePool elements), from /sys below root, by size. */
 GArray *hugepages_look(const char *root);
 
-/* Of the size that a guest gets which does not say (Hugepagesize in /proc/meminfo); 0: not known. */
+/* Of the size that a guest gets which does not say (Hugepagesize in /proc/meminfo); 0: not known.
+ */
 guint64 hugepages_default_kib(const char *root);
 
 /* Pure: a line for the host. */

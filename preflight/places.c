@@ -46,12 +46,13 @@ void run_dir_look(const char *root, const char *path, const QemuOwner *owner,
 void run_dir_judge(GPtrArray *findings, const RunDirFacts *facts)
 {
     if (!facts->is_dir) {
-        preflight_problem(findings, CHECK_RUN_DIR, PROBLEM_RUN_DIR_MISSING,
-                          g_strdup_printf(facts->exists ? _("%s is not a directory")
-                                                        : _("the directory %s is not there"),
-                                          facts->path),
-                          g_strdup(_("run \"systemctl restart virtpostcopyd\", which makes it; if it "
-                                     "cannot be made, set run_dir in virtpostcopyd.conf")));
+        preflight_problem(
+            findings, CHECK_RUN_DIR, PROBLEM_RUN_DIR_MISSING,
+            g_strdup_printf(facts->exists ? _("%s is not a directory")
+                                          : _("the directory %s is not there"),
+                            facts->path),
+            g_strdup(_("run \"systemctl restart virtpostcopyd\", which makes it; if it "
+                       "cannot be made, set run_dir in virtpostcopyd.conf")));
     } else if (facts->closed) {
         preflight_problem(
             findings, CHECK_RUN_DIR, PROBLEM_RUN_DIR_ACCESS,
@@ -107,10 +108,11 @@ void helper_judge(GPtrArray *findings, const HelperFacts *facts)
     if (facts->user_exists)
         preflight_pass(findings, CHECK_HELPER_USER, facts->user);
     else
-        preflight_problem(findings, CHECK_HELPER_USER, PROBLEM_HELPER_USER,
-                          g_strdup_printf(_("this host has no user \"%s\""), facts->user),
-                          g_strdup_printf(_("run \"systemd-sysusers\" or \"useradd --system "
-                                            "--no-create-home --shell /usr/sbin/nologin %s\", or set "
-                                            "helper_user in virtpostcopyd.conf"),
-                                          facts->user));
+        preflight_problem(
+            findings, CHECK_HELPER_USER, PROBLEM_HELPER_USER,
+            g_strdup_printf(_("this host has no user \"%s\""), facts->user),
+            g_strdup_printf(_("run \"systemd-sysusers\" or \"useradd --system "
+                              "--no-create-home --shell /usr/sbin/nologin %s\", or set "
+                              "helper_user in virtpostcopyd.conf"),
+                            facts->user));
 }

@@ -28,8 +28,9 @@ typedef struct {
 /* Can this host send a guest away? */
 GPtrArray *preflight_source(const PreflightConfig *config);
 
-/* Can this host take in a guest whose QEMU will run as owner? qemu_version: libvirt's, or 0. A name in
- * the certificate that is not host_name is left to the source, which may have been told another. */
+/* Can this host take in a guest whose QEMU will run as owner? qemu_version: libvirt's, or 0. A name
+ * in the certificate that is not host_name is left to the source, which may have been told another.
+ */
 GPtrArray *preflight_destination(const PreflightConfig *config, const QemuOwner *owner,
                                  gulong qemu_version);
 

@@ -35,13 +35,14 @@ void qemu_conf_judge(GPtrArray *findings, const char *text, gsize len, const cha
     if (!entries)
         unreadable(findings, error->message, path);
     else if (is_set(entries, "migrate_tls_force"))
-        preflight_problem(findings, CHECK_QEMU_CONF, PROBLEM_QEMU_TLS_FORCE,
-                          g_strdup_printf(_("migrate_tls_force is set in %s: libvirt would refuse "
-                                            "the helpers' local sockets, as if they were a network"),
-                                          path),
-                          g_strdup_printf(_("set migrate_tls_force = 0 in %s and restart libvirtd or "
-                                            "virtqemud; this driver encrypts every migration"),
-                                          path));
+        preflight_problem(
+            findings, CHECK_QEMU_CONF, PROBLEM_QEMU_TLS_FORCE,
+            g_strdup_printf(_("migrate_tls_force is set in %s: libvirt would refuse "
+                              "the helpers' local sockets, as if they were a network"),
+                            path),
+            g_strdup_printf(_("set migrate_tls_force = 0 in %s and restart libvirtd or "
+                              "virtqemud; this driver encrypts every migration"),
+                            path));
     else
         preflight_pass(findings, CHECK_QEMU_CONF, path);
 }

@@ -38,10 +38,11 @@ static void forbidden(GPtrArray *findings, const UserfaultfdFacts *facts)
         g_strdup_printf(_("QEMU runs as uid %u here, which may not handle page faults in post-copy "
                           "(vm.unprivileged_userfaultfd is 0)"),
                         (guint)facts->owner.uid),
-        device_too ? g_strdup_printf(_("run \"%s\", or (QEMU 8.0 and newer) give that user read and "
-                                       "write access to /dev/userfaultfd"),
-                                     SYSCTL_REMEDY)
-                   : g_strdup_printf(_("run \"%s\""), SYSCTL_REMEDY));
+        device_too
+            ? g_strdup_printf(_("run \"%s\", or (QEMU 8.0 and newer) give that user read and "
+                                "write access to /dev/userfaultfd"),
+                              SYSCTL_REMEDY)
+            : g_strdup_printf(_("run \"%s\""), SYSCTL_REMEDY));
 }
 
 static void filtered(GPtrArray *findings, const UserfaultfdFacts *facts)

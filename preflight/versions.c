@@ -53,10 +53,10 @@ void versions_judge_qemu(GPtrArray *findings, PreflightCheck check, gulong versi
                           g_strdup(_("install QEMU for the guests' architecture (Debian: "
                                      "qemu-system-x86) and restart libvirtd or virtqemud")));
     else if (version < QEMU_TRIED)
-        preflight_problem(findings, check, PROBLEM_QEMU_UNTRIED,
-                          g_strdup_printf(_("QEMU is %s, with which this driver has not been tried"),
-                                          text),
-                          g_strdup(_("install QEMU 7.2 or newer")));
+        preflight_problem(
+            findings, check, PROBLEM_QEMU_UNTRIED,
+            g_strdup_printf(_("QEMU is %s, with which this driver has not been tried"), text),
+            g_strdup(_("install QEMU 7.2 or newer")));
     else
         preflight_pass(findings, check, text);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Versions of libvirt and QEMU: which ones can do it, and which have a fault worth knowing. Pure. */
+/* Versions of libvirt and QEMU: which ones can do it, and which have a fault worth knowing. Pure.
+ */
 #pragma once
 
 #include "preflight/problem.h"
