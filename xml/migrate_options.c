@@ -309,8 +309,7 @@ static gboolean wants_disks(const MigrateAsked *asked)
         has_param(asked, VIR_MIGRATE_PARAM_MIGRATE_DISKS);
 
     return copies && !(asked->flags & VIR_MIGRATE_POSTCOPY_RESUME) &&
-           !has_param(asked, VIR_MIGRATE_PARAM_DISKS_URI) &&
-           !has_param(asked, VIR_MIGRATE_PARAM_DISKS_PORT);
+           !has_param(asked, VIR_MIGRATE_PARAM_DISKS_URI);
 }
 
 void migrate_options_wishes(const MigrateAsked *asked, MigrateWishes *ret)

@@ -248,7 +248,6 @@ static void test_disks_without_a_way_of_their_own_are_asked_for(void **state)
         { VIR_MIGRATE_NON_SHARED_INC, { TEXT("migrate_disks", "vda"), END }, TRUE },
         { 0, { TEXT("migrate_disks", "vda"), END }, TRUE },
         { VIR_MIGRATE_NON_SHARED_DISK, { TEXT("disks_uri", "tcp://b"), END }, FALSE },
-        { VIR_MIGRATE_NON_SHARED_DISK, { NUMBER("disks_port", 1), END }, FALSE },
         { VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_POSTCOPY_RESUME, { END }, FALSE },
     };
 
