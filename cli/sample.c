@@ -44,20 +44,21 @@ void sample_memory_free(SampleMemory *memory)
     g_free(memory);
 }
 
-/* Domains that go between the list and the question, that do not run, whose libvirt says nothing of
- * guests that arrive: all of that is no migration. What is left is the connection's. */
-static gboolean is_domains_own(void)
+gboolean sample_is_domains_own(int code, gboolean alive)
 {
-    switch (virGetLastErrorCode()) {
-    case VIR_ERR_NO_DOMAIN:
-    case VIR_ERR_OPERATION_INVALID:
-    case VIR_ERR_OPERATION_UNSUPPORTED:
-    case VIR_ERR_OPERATION_TIMEOUT:
-    case VIR_ERR_OPERATION_FAILED:
+    return alive && code != VIR_ERR_NO_SUPPORT;
+}
+
+/* Takes libvirt's last error, which asking after the connection would clear. */
+static gboolean passes_over(virDomain *domain, GError **error)
+{
+    g_autoptr(GError) reason = NULL;
+
+    connection_error(&reason);
+    if (sample_is_domains_own(reason->code, virConnectIsAlive(virDomainGetConnect(domain)) == 1))
         return TRUE;
-    default:
-        return FALSE;
-    }
+    g_propagate_error(error, g_steal_pointer(&reason));
+    return FALSE;
 }
 
 static gboolean ask(virDomain *domain, unsigned int flags, Job **ret_job, GError **error)
@@ -72,10 +73,7 @@ static gboolean ask(virDomain *domain, unsigned int flags, Job **ret_job, GError
     }
     if (virDomainGetJobStats(domain, &type, &params, &n_params, flags) < 0) {
         *ret_job = NULL;
-        if (is_domains_own())
-            return TRUE;
-        connection_error(error);
-        return FALSE;
+        return passes_over(domain, error);
     }
     *ret_job = job_new(virDomainGetName(domain), uuid, type, params, n_params);
     return TRUE;

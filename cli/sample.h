@@ -20,3 +20,8 @@ void sample_memory_free(SampleMemory *memory);
  * tell leaves out that domain alone. */
 GPtrArray *sample_jobs(virConnect *connection, gboolean completed, SampleMemory *memory,
                        GError **error);
+
+/* A failure with that code (VIR_ERR_*) says something of the domain that was asked about: it has
+ * gone, it does not run, its QEMU is silent, or this user may not ask. Otherwise it is the
+ * connection's. Pure. */
+gboolean sample_is_domains_own(int code, gboolean alive);

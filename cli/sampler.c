@@ -25,12 +25,8 @@ struct Sampler {
     gboolean asked;
     gboolean stopping;
     gboolean ended; /* the thread touches nothing any more */
+    Sample *newest; /* on its way to func; NULL: nothing is */
 };
-
-typedef struct {
-    Sampler *sampler;
-    Sample *sample;
-} Delivery;
 
 void sample_free(Sample *sample)
 {
@@ -72,24 +68,30 @@ static Sample *ask(Sampler *sampler)
 /* In the main context. What was on its way when the sampler stopped is dropped. */
 static gboolean on_delivery(gpointer data)
 {
-    Delivery *delivery = data;
-    Sampler *sampler = delivery->sampler;
+    Sampler *sampler = data;
+    g_autoptr(Sample) sample = NULL;
     gboolean stopping;
 
     g_mutex_lock(&sampler->lock);
     stopping = sampler->stopping;
+    sample = g_steal_pointer(&sampler->newest);
     g_mutex_unlock(&sampler->lock);
     if (!stopping)
-        sampler->func(g_steal_pointer(&delivery->sample), sampler->data);
+        sampler->func(g_steal_pointer(&sample), sampler->data);
     return G_SOURCE_REMOVE;
 }
 
-static void delivery_free(gpointer data)
+/* Takes the place of one that the owner, who may wait for a terminal, has not fetched. */
+static void deliver(Sampler *sampler, Sample *sample)
 {
-    Delivery *delivery = data;
+    g_autoptr(Sample) older = NULL;
 
-    g_clear_pointer(&delivery->sample, sample_free);
-    g_free(delivery);
+    g_mutex_lock(&sampler->lock);
+    older = sampler->newest;
+    sampler->newest = sample;
+    g_mutex_unlock(&sampler->lock);
+    if (!older)
+        g_idle_add_full(G_PRIORITY_DEFAULT, on_delivery, sampler, NULL);
 }
 
 /* Returns FALSE when the sampler stops. */
@@ -113,13 +115,9 @@ static gpointer run(gpointer data)
 {
     Sampler *sampler = data;
 
-    do {
-        Delivery *delivery = g_new0(Delivery, 1);
-
-        delivery->sampler = sampler;
-        delivery->sample = ask(sampler);
-        g_idle_add_full(G_PRIORITY_DEFAULT, on_delivery, delivery, delivery_free);
-    } while (wait_for_turn(sampler));
+    do
+        deliver(sampler, ask(sampler));
+    while (wait_for_turn(sampler));
     drop_connection(sampler);
     g_mutex_lock(&sampler->lock);
     sampler->ended = TRUE;

@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "cli/connection.h"
+#include "cli/sample.h"
 
 #define NEVER_MS (3600 * 1000)
 #define WITHOUT_JOBS "test:///default"
@@ -114,6 +115,35 @@ static void nothing_comes_after_the_stop(void **state)
     assert_int_equal(answers->n, 0);
 }
 
+#define ASKED 20
+
+/* An owner that waited (for its terminal) finds the newest answer, and what may still be under way
+ * then: one that is being asked for, and one more that was. */
+static void answers_do_not_pile_up(void **state)
+{
+    Answers *answers = *state;
+    Sampler *sampler = sampler_new(NULL, NOT_THERE, FALSE, NEVER_MS, on_sample, answers);
+
+    for (guint i = 0; i < ASKED; i++) {
+        g_usleep(20 * 1000);
+        sampler_ask_now(sampler);
+    }
+    g_usleep(100 * 1000);
+    while (g_main_context_iteration(NULL, FALSE))
+        continue;
+    assert_true(sampler_stop(sampler));
+    assert_in_range(answers->n, 0, 3);
+}
+
+static void one_domain_is_no_reason_to_lose_the_others(void **state)
+{
+    assert_true(sample_is_domains_own(VIR_ERR_NO_DOMAIN, TRUE));
+    assert_true(sample_is_domains_own(VIR_ERR_INTERNAL_ERROR, TRUE));
+    assert_true(sample_is_domains_own(VIR_ERR_ACCESS_DENIED, TRUE));
+    assert_false(sample_is_domains_own(VIR_ERR_INTERNAL_ERROR, FALSE));
+    assert_false(sample_is_domains_own(VIR_ERR_NO_SUPPORT, TRUE));
+}
+
 #define WITH(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 static void on_error(void *data, virErrorPtr error)
@@ -127,6 +157,8 @@ int main(void)
         WITH(what_the_host_says_is_passed_on),
         WITH(who_cannot_wait_asks_now),
         WITH(nothing_comes_after_the_stop),
+        WITH(answers_do_not_pile_up),
+        cmocka_unit_test(one_domain_is_no_reason_to_lose_the_others),
     };
 
     if (virInitialize() < 0)
