@@ -4,6 +4,7 @@
  * does. */
 #pragma once
 
+#include "preflight/qemu_conf.h"
 #include "xml/host_facts.h"
 
 #include <gio/gio.h>
@@ -13,7 +14,7 @@ typedef struct HostLook HostLook;
 /* Of the host as it is now. qemu_conf is libvirt's file, HOST_LOOK_QEMU_CONF but for tests; one
  * that is not there or cannot be understood leaves libvirt's default, and *ret_warning says why in
  * the second case (NULL otherwise). */
-#define HOST_LOOK_QEMU_CONF "/etc/libvirt/qemu.conf"
+#define HOST_LOOK_QEMU_CONF LIBVIRT_QEMU_CONF
 HostLook *host_look_new(const char *qemu_conf, char **ret_warning);
 void host_look_free(HostLook *look);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HostLook, host_look_free)

@@ -6,11 +6,12 @@
 #include <glib/gi18n.h>
 #include <string.h>
 
+#include "preflight/qemu_conf.h"
+
 #define APPARMOR_ENABLED "/sys/module/apparmor/parameters/enabled"
 #define APPARMOR_PROFILES "/sys/kernel/security/apparmor/profiles"
 #define APPARMOR_RULES "/etc/apparmor.d/local/abstractions/libvirt-qemu"
 #define SELINUX_ENFORCE "/sys/fs/selinux/enforce"
-#define QEMU_CONF "/etc/libvirt/qemu.conf"
 
 #define APPARMOR_ABSTRACTIONS "/etc/apparmor.d/abstractions/libvirt-qemu"
 
@@ -61,7 +62,7 @@ static gboolean confines_qemu(const char *root)
 /* security_driver = "none" (or in a list without the other) turns it off for guests. */
 static gboolean driver_is_off(const char *root, const char *module)
 {
-    g_autofree char *text = read_text(root, QEMU_CONF);
+    g_autofree char *text = read_text(root, LIBVIRT_QEMU_CONF);
     g_auto(GStrv) lines = text ? g_strsplit(text, "\n", -1) : NULL;
 
     for (char **line = lines; line && *line; line++) {

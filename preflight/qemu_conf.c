@@ -8,8 +8,6 @@
 #include "preflight/access.h"
 #include "util/conf.h"
 
-#define QEMU_CONF SYSCONFDIR "/libvirt/qemu.conf"
-
 static gboolean is_set(const GPtrArray *entries, const char *key)
 {
     for (guint i = 0; i < entries->len; i++) {
@@ -53,10 +51,10 @@ void qemu_conf_look(GPtrArray *findings, const char *root)
     g_autoptr(GError) error = NULL;
     gsize len;
 
-    if (preflight_read(root, QEMU_CONF, CONF_TEXT_MAX, &text, &len, NULL, &error))
-        qemu_conf_judge(findings, text, len, QEMU_CONF);
+    if (preflight_read(root, LIBVIRT_QEMU_CONF, CONF_TEXT_MAX, &text, &len, NULL, &error))
+        qemu_conf_judge(findings, text, len, LIBVIRT_QEMU_CONF);
     else if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND))
         preflight_pass(findings, CHECK_QEMU_CONF, _("libvirt's defaults"));
     else
-        unreadable(findings, error->message, QEMU_CONF);
+        unreadable(findings, error->message, LIBVIRT_QEMU_CONF);
 }

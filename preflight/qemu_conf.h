@@ -4,7 +4,10 @@
 
 #include "preflight/problem.h"
 
-/* What the file at SYSCONFDIR/libvirt/qemu.conf below root says; no file says nothing. */
+/* Where libvirt's own packages have it, wherever this driver is installed. */
+#define LIBVIRT_QEMU_CONF "/etc/libvirt/qemu.conf"
+
+/* What that file below root says; no file says nothing. */
 void qemu_conf_look(GPtrArray *findings, const char *root);
 
 /* Pure. */

@@ -306,7 +306,7 @@ static void test_qemu_conf_may_be_missing(void **state)
 
     qemu_conf_look(none, root);
     assert_passes(none, CHECK_QEMU_CONF);
-    put_dir(root, SYSCONFDIR "/libvirt/qemu.conf", 0755);
+    put_dir(root, LIBVIRT_QEMU_CONF, 0755);
     qemu_conf_look(dir, root);
     assert_problem(dir, PROBLEM_QEMU_CONF_UNREADABLE, "not a regular file", "correct");
 }
