@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A row fails what libvirt or QEMU refuses with certainty in all versions from libvirt 8.5 and QEMU
- * 6.2 on, and what would lose the guest. It warns where that depends on the version, on the guest's
- * state or on somebody else's program. */
+/* A row fails what the versions of libvirt and QEMU that it was written for (libvirt 8.5 to 10, QEMU
+ * 6.2 to 8) refuse, whatever the guest does, and what would lose the guest: others may have learned
+ * to migrate some of it since. It warns where that depends on the version, on the guest's state or
+ * on somebody else's program. */
 #include "config.h"
 
 #include "xml/eligibility_rules.h"
@@ -75,11 +76,19 @@ static const EligibilityRule rules[] = {
       N_("use <backend type='emulator'>, whose state is migrated") },
 
     /* ---- memory that others have a part in ---- */
-    { ELIGIBILITY_DEVICES, FINDING_FAIL, "shmem", DEVICES "shmem", "@name",
+    { ELIGIBILITY_DEVICES, FINDING_FAIL, "shmem",
+      DEVICES "shmem[not(@role='master') or model/@type='ivshmem']", "@name",
       N_("shared memory devices"),
-      N_("the others who share that memory would see holes in it until it has all arrived, and "
-         "libvirt does not migrate most kinds"),
+      N_("libvirt migrates such memory only with the guest whose role is 'master', and not with "
+         "the old model 'ivshmem'"),
       N_("detach it from the guest first (virsh detach-device)") },
+    { ELIGIBILITY_DEVICES, FINDING_WARN, "shmem-master",
+      DEVICES "shmem[@role='master' and not(model/@type='ivshmem')]", "@name",
+      N_("shared memory devices"),
+      N_("the others who share that memory on the destination see holes in it until it has all "
+         "arrived"),
+      N_("see that nobody reads it there before the migration has ended, or detach it from the "
+         "guest first (virsh detach-device)") },
     { ELIGIBILITY_DEVICES, FINDING_FAIL, "filesystem-virtiofs",
       DEVICES "filesystem[driver/@type='virtiofs']", "target/@dir", N_("virtiofs file systems"),
       N_("libvirt and virtiofsd do not migrate with post-copy: virtiofsd cannot wait for memory "
@@ -133,10 +142,16 @@ static const EligibilityRule rules[] = {
       N_("detach it from the guest first (virsh detach-device)") },
 
     /* ---- the whole guest ---- */
-    { ELIGIBILITY_DOMAIN, FINDING_FAIL, "launch-security", "/domain/launchSecurity", NULL,
+    { ELIGIBILITY_DOMAIN, FINDING_FAIL, "launch-security",
+      "/domain/launchSecurity[not(@type='s390-pv')]", NULL,
       N_("memory encrypted by the processor"),
       N_("neither QEMU nor this driver can read the guest's memory in order to move it"),
       N_("migrate with the guest shut down") },
+    { ELIGIBILITY_DOMAIN, FINDING_WARN, "launch-security-s390",
+      "/domain/launchSecurity[@type='s390-pv']", NULL,
+      N_("memory that the guest may have the processor protect"),
+      N_("QEMU refuses once the guest has switched to protected execution"),
+      N_("migrate with the guest shut down, if it has") },
     { ELIGIBILITY_DOMAIN, FINDING_FAIL, "cpu-invtsc",
       "/domain/cpu/feature[@name='invtsc' and not(@policy='disable' or @policy='forbid' or "
       "@policy='optional')]"

@@ -189,7 +189,6 @@ def test_devices_that_others_have_a_part_in_are_refused(rig):
     make_disk(rig, "transient")
     for devices, words in (
             (SHMEM.format("peer"), ("<shmem name='shared'> number 1 (shared)", "virsh detach-device")),
-            (SHMEM.format("master"), ("<shmem name='shared'> number 1 (shared)", "virsh detach-device")),
             (DISK.format("transient", TRANSIENT), ("<disk type='file'> number 1 (vda)", "virsh detach-disk"))):
         refused_and_stayed(rig, Guest(rig, MEMORY, devices=devices), *words, by=rig.a, phase="begin",
                            options=(*POSTCOPY, "--unsafe"))
