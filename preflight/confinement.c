@@ -159,17 +159,24 @@ static gboolean is_access(const char *word)
     return strchr(word, 'r') && strchr(word, 'w') && strspn(word, "rwklam") == strlen(word);
 }
 
-/* "PATH rw," or "rw PATH,", perhaps with "owner" in front. */
+/* "PATH rw," or "rw PATH,", perhaps with "owner" in front, or a comment behind. */
 static gboolean line_allows(char *line, const char *path)
 {
     g_auto(GStrv) words = NULL;
     gboolean access = FALSE, matches = FALSE;
-    gsize len = strlen(line);
+    gsize len;
 
-    if (line[0] == '#' || g_str_has_prefix(line, "deny ") || len == 0 || line[len - 1] != ',')
+    line[strcspn(line, "#")] = '\0';
+    g_strchomp(line);
+    len = strlen(line);
+    if (len == 0 || line[len - 1] != ',')
         return FALSE;
+    if (g_str_equal(line, "file,")) /* anything */
+        return TRUE;
     line[len - 1] = '\0';
     words = g_strsplit_set(line, " \t\"", -1);
+    if (g_strv_contains((const char *const *)words, "deny"))
+        return FALSE;
     for (char **word = words; *word; word++) {
         if (**word == '/' || **word == '@' || **word == '{')
             matches = matches || path_matches(*word, path);
@@ -179,17 +186,29 @@ static gboolean line_allows(char *line, const char *path)
     return access && matches;
 }
 
-static gboolean rules_allow(const char *rules, const char *run_dir, const char *name)
+static gboolean rules_allow_path(const char *rules, const char *path)
 {
-    g_autofree char *valid = g_utf8_make_valid(rules, -1);
-    g_autofree char *path = g_strconcat(run_dir, name, NULL);
-    g_auto(GStrv) lines = g_strsplit(valid, "\n", -1);
+    g_auto(GStrv) lines = g_strsplit(rules, "\n", -1);
 
     for (char **line = lines; *line; line++) {
         if (line_allows(g_strstrip(*line), path))
             return TRUE;
     }
     return FALSE;
+}
+
+/* AppArmor sees where a path leads: from /var/run to /run. */
+static const char *resolved(const char *path)
+{
+    return g_str_has_prefix(path, "/var/run/") ? path + strlen("/var") : path;
+}
+
+static gboolean rules_allow(const char *rules, const char *run_dir, const char *name)
+{
+    g_autofree char *valid = g_utf8_make_valid(rules, -1);
+    g_autofree char *path = g_strconcat(run_dir, name, NULL);
+
+    return rules_allow_path(valid, path) || rules_allow_path(valid, resolved(path));
 }
 
 static void judge_apparmor(GPtrArray *findings, const ConfinementFacts *facts)
@@ -203,12 +222,12 @@ static void judge_apparmor(GPtrArray *findings, const ConfinementFacts *facts)
     }
     preflight_problem(
         findings, CHECK_APPARMOR, PROBLEM_APPARMOR_RULE,
-        g_strdup_printf(_("AppArmor confines QEMU, and %1$s does not let it reach its sockets in "
-                          "%2$s"),
+        g_strdup_printf(_("AppArmor confines QEMU, and %1$s has no rules that let it reach its "
+                          "sockets in %2$s"),
                         APPARMOR_RULES, dir),
-        g_strdup_printf(_("append the lines \"%1$s/in-*/qemu rw,\" and \"%1$s/out-*.sock rw,\" to "
-                          "%2$s"),
-                        dir, APPARMOR_RULES));
+        g_strdup_printf(_("unless other files have such rules, append the lines "
+                          "\"%1$s/in-*/qemu rw,\" and \"%1$s/out-*.sock rw,\" to %2$s"),
+                        resolved(dir), APPARMOR_RULES));
 }
 
 void confinement_judge(GPtrArray *findings, const ConfinementFacts *facts)

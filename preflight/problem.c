@@ -79,7 +79,7 @@ static const struct {
     [PROBLEM_HELPER_MISSING] = { "helper-missing", FINDING_FAIL },
     [PROBLEM_HELPER_MODE] = { "helper-mode", FINDING_FAIL },
     [PROBLEM_HELPER_USER] = { "helper-user-missing", FINDING_FAIL },
-    [PROBLEM_APPARMOR_RULE] = { "apparmor-rule", FINDING_FAIL },
+    [PROBLEM_APPARMOR_RULE] = { "apparmor-rule", FINDING_WARN },
     [PROBLEM_SELINUX_ENFORCING] = { "selinux-enforcing", FINDING_WARN },
     [PROBLEM_PEER_URI] = { "peer-uri", FINDING_FAIL },
     [PROBLEM_PEER_NAME] = { "peer-name", FINDING_FAIL },

@@ -423,14 +423,19 @@ static void test_helper_user_must_exist(void **state)
     "  # a comment\n  /{,var/}run/libvirt/virtpostcopy/in-*/qemu rw,\n"                            \
     "  /{,var/}run/libvirt/virtpostcopy/out-*.sock rw,\n"
 
-static GPtrArray *look_at_confinement(const char *root)
+static GPtrArray *look_at_confinement_of(const char *root, const char *run_dir)
 {
     g_auto(ConfinementFacts) facts = { NULL };
     GPtrArray *findings = findings_new();
 
-    confinement_look(root, "/run/libvirt/virtpostcopy", &facts);
+    confinement_look(root, run_dir, &facts);
     confinement_judge(findings, &facts);
     return findings;
+}
+
+static GPtrArray *look_at_confinement(const char *root)
+{
+    return look_at_confinement_of(root, "/run/libvirt/virtpostcopy");
 }
 
 static void put_apparmor(const char *root)
@@ -451,6 +456,8 @@ static void test_apparmor_needs_both_rules(void **state)
         "  /run/other/in-*/qemu rw,\n  /run/other/out-*.sock rw,\n",
         "\xff\xfe rw,",
         "  deny /run/libvirt/virtpostcopy/** rw,\n",
+        "  audit deny /run/libvirt/virtpostcopy/** rw,\n",
+        "  file, /run/libvirt/virtpostcopy/** r,\n",
         "  /run/libvirt/* rw,\n",
         "  /run/libvirt/virtpostcopy/** r,\n",
         "  /run/libvirt/virtpostcopy/** rw\n", /* a line that does not end */
@@ -461,6 +468,9 @@ static void test_apparmor_needs_both_rules(void **state)
         "/run/libvirt/virtpostcopy/in-*/qemu rw,\n/run/libvirt/virtpostcopy/out-*.sock rwk,\n",
         "  owner @{run}/libvirt/virtpostcopy/** rwk,\n",
         "\t\"/run/libvirt/**\" rw,",
+        "@{run}/libvirt/virtpostcopy/in-*/qemu rw,\n@{run}/libvirt/virtpostcopy/out-*.sock rw, # x\n",
+        "/run/libvirt/virtpostcopy/** rw,\n",
+        "  file,\n",
         "rw /{,var/}run/libvirt/virtpostcopy/{in-*/qemu,out-*.sock},\n",
     };
     const char *root = *state;
@@ -514,6 +524,31 @@ static void test_apparmor_rules_may_stand_in_other_files(void **state)
         "  /run/libvirt/virtpostcopy/out-*.sock rw,\n");
     findings = look_at_confinement(root);
     assert_passes(findings, CHECK_APPARMOR);
+}
+
+static void test_apparmor_knows_run_by_both_names(void **state)
+{
+    static const char *const rules[] = {
+        SHIPPED,
+        "  /run/libvirt/virtpostcopy/** rw,\n",
+        "  @{run}/libvirt/virtpostcopy/** rw,\n",
+        "  /var/run/libvirt/virtpostcopy/** rw,\n",
+    };
+    const char *root = *state;
+    g_autoptr(GPtrArray) none = NULL;
+
+    put_apparmor(root);
+    for (gsize i = 0; i < G_N_ELEMENTS(rules); i++) {
+        g_autoptr(GPtrArray) findings = NULL;
+
+        put(root, RULES, rules[i]);
+        findings = look_at_confinement_of(root, "/var/run/libvirt/virtpostcopy");
+        assert_passes(findings, CHECK_APPARMOR);
+    }
+    put(root, RULES, "");
+    none = look_at_confinement_of(root, "/var/run/libvirt/virtpostcopy");
+    assert_problem(none, PROBLEM_APPARMOR_RULE, "/var/run/libvirt",
+                   "\"/run/libvirt/virtpostcopy/in-*/qemu rw,\"");
 }
 
 static void test_apparmor_that_confines_no_qemu_is_none(void **state)
@@ -571,6 +606,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_apparmor_needs_both_rules, setup, teardown),
         cmocka_unit_test_setup_teardown(test_apparmor_remedy_helps, setup, teardown),
         cmocka_unit_test_setup_teardown(test_apparmor_rules_may_stand_in_other_files, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_apparmor_knows_run_by_both_names, setup, teardown),
         cmocka_unit_test_setup_teardown(test_apparmor_that_confines_no_qemu_is_none, setup, teardown),
         cmocka_unit_test_setup_teardown(test_selinux_enforcing_is_a_warning, setup, teardown),
     };
