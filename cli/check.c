@@ -21,6 +21,7 @@ typedef struct {
     char *domain;
     char *to;
     char *migrate_uri;
+    char *as;
     gboolean json;
     gboolean list_ids;
 } CheckOptions;
@@ -31,6 +32,7 @@ static void check_options_clear(CheckOptions *options)
     g_free(options->domain);
     g_free(options->to);
     g_free(options->migrate_uri);
+    g_free(options->as);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(CheckOptions, check_options_clear)
 
@@ -53,8 +55,26 @@ static gboolean print_ids(GError **error)
     return command_print(text->str, error);
 }
 
+static gboolean is_as(const CheckOptions *options, const char *role)
+{
+    return g_strcmp0(options->as, role) == 0;
+}
+
+/* The way to another host is a source's: then what would keep this one from being a destination is
+ * only worth a remark. */
+static void set_roles(Check *check, const CheckOptions *options)
+{
+    if (is_as(options, "destination"))
+        check->source = CHECK_ROLE_NONE;
+    if (is_as(options, "source"))
+        check->destination = CHECK_ROLE_NONE;
+    else if (options->to)
+        check->destination = CHECK_ROLE_ASIDE;
+}
+
 static gboolean run_checks(Check *check, const CheckOptions *options, GError **error)
 {
+    set_roles(check, options);
     check_host(check);
     if (options->to)
         check_peer(check, options->to, options->migrate_uri);
@@ -118,6 +138,8 @@ static int run_check(const Command *command, CliOptions *common, int argc, char 
           N_("Look at the way to this host as well, as for virsh migrate"), N_("URI") },
         { "migrateuri", 0, 0, G_OPTION_ARG_STRING, &options.migrate_uri,
           N_("Where its migrations come in, as for virsh migrate"), N_("URI") },
+        { "as", 0, 0, G_OPTION_ARG_STRING, &options.as,
+          N_("What this host is to be: source or destination; by default both"), N_("ROLE") },
         { "json", 'j', 0, G_OPTION_ARG_NONE, &options.json, N_("Print JSON"), NULL },
         { "list-ids", 0, 0, G_OPTION_ARG_NONE, &options.list_ids,
           N_("Print what can be found, and check nothing"), NULL },
@@ -131,6 +153,10 @@ static int run_check(const Command *command, CliOptions *common, int argc, char 
         return command_misused(
             _("check is about the host it runs on, and takes no --connect: run it "
               "there, or give --to for a destination"));
+    if (options.as && !is_as(&options, "source") && !is_as(&options, "destination"))
+        return command_misused(_("--as takes source or destination"));
+    if (options.to && is_as(&options, "destination"))
+        return command_misused(_("--to is for a source: leave out --as=destination"));
     return run(&options);
 }
 

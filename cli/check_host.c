@@ -103,13 +103,39 @@ static void look_at_libvirt(Check *check)
 
 /* ---- the whole ---- */
 
+/* Takes what was found of a role. */
+static void add_of_role(Check *check, CheckRole role, GPtrArray *found)
+{
+    for (guint i = 0; i < found->len && role == CHECK_ROLE_ASIDE; i++) {
+        Finding *finding = g_ptr_array_index(found, i);
+
+        finding->verdict = MIN(finding->verdict, FINDING_WARN);
+    }
+    findings_take(check->findings, found);
+}
+
 static void look_at_userfaultfd(Check *check)
 {
+    GPtrArray *found = findings_new();
     UserfaultfdFacts facts;
 
     userfaultfd_look("", &check->owner, check->qemu_version, &facts);
     userfaultfd_probe(&facts);
-    userfaultfd_judge(check->findings, &facts);
+    userfaultfd_judge(found, &facts);
+    add_of_role(check, check->destination, found);
+}
+
+static void look_at_credentials(Check *check, CheckRole role, TlsEndpoint endpoint)
+{
+    PreflightConfig config = preflight_config(check->settings);
+    GPtrArray *found;
+
+    if (role == CHECK_ROLE_NONE)
+        return;
+    found = findings_new();
+    preflight_credentials(found, &config, endpoint,
+                          endpoint == TLS_ENDPOINT_SERVER ? config.host_name : NULL);
+    add_of_role(check, role, found);
 }
 
 static void look_at_memory(Check *check)
@@ -154,11 +180,11 @@ void check_host(Check *check)
     if (check->libvirt)
         look_at_libvirt(check);
     qemu_conf_look(findings, "");
-    if (check->has_owner)
+    if (check->has_owner && check->destination != CHECK_ROLE_NONE)
         look_at_userfaultfd(check);
     look_at_memory(check);
-    preflight_credentials(findings, &config, TLS_ENDPOINT_SERVER, config.host_name);
-    preflight_credentials(findings, &config, TLS_ENDPOINT_CLIENT, NULL);
+    look_at_credentials(check, check->destination, TLS_ENDPOINT_SERVER);
+    look_at_credentials(check, check->source, TLS_ENDPOINT_CLIENT);
     preflight_helper(findings, &config);
     check_ports(check, daemon_answers(check));
     /* After the daemon, which makes it when it starts. */

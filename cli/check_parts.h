@@ -10,9 +10,18 @@
 #include "util/finding.h"
 #include "xml/capabilities.h"
 
+/* What a host is to be in migrations. */
+typedef enum {
+    CHECK_ROLE_WHOLE, /* what fails is a failure */
+    CHECK_ROLE_ASIDE, /* it is not what was asked about: a failure is a warning */
+    CHECK_ROLE_NONE,  /* not looked at */
+} CheckRole;
+
 typedef struct {
     const Settings *settings;
     GPtrArray *findings;
+    CheckRole source;
+    CheckRole destination;
     virConnect *libvirt;    /* of this host, without this driver in between; NULL: not to be had */
     pid_t libvirt_pid;      /* who answered on its socket; 0: nobody */
     char *capabilities;     /* its XML, or NULL */

@@ -83,6 +83,10 @@ _virt_postcopy() {
         _virt_postcopy_reply "$current" <<<$'postcopy:///system\npostcopy+tls://\npostcopy+ssh://'
         return
         ;;
+    --as)
+        _virt_postcopy_reply "$current" <<<$'source\ndestination'
+        return
+        ;;
     --domain)
         _virt_postcopy_reply "$current" < <(_virt_postcopy_domains)
         return

@@ -76,9 +76,41 @@ def test_what_cannot_be_checked_is_neither_good_nor_bad(rig):
                         ([program, "check", "--to", rig.b.uri("tls"), "--migrateuri", "unix:/x"], "unix"),
                         ([program, "-c", "postcopy:///system", "check"], "--to"),
                         ([program, "check", "more"], "more"),
+                        ([program, "check", "--as", "both"], "--as"),
+                        ([program, "check", "--as", "destination", "--to", rig.b.uri("tls")], "--to"),
                         ([*nobody, program, "check"], "root")):
         done = rig.a.run(argv, check=False)
         assert done.returncode == 2 and words in done.stderr, (argv, done)
+
+
+@own_rig
+def test_a_host_needs_what_its_role_takes(rig):
+    """One that only sends, with no certificate of a server, and one that only receives."""
+    def verdicts(*args):
+        return {f["id"]: f["verdict"] for f in check(rig.a, *args)[1]}
+
+    cert = rig.a.path(SERVER_CERT)
+    before = cert.read_bytes()
+    cert.unlink()
+    try:
+        assert verdicts()["credential-file"] == "fail"
+        assert verdicts("--as", "destination")["credential-file"] == "fail"
+        source = verdicts("--as", "source")
+        assert "fail" not in source.values(), source
+        assert "userfaultfd" not in source and "credential-file" not in source, source
+        sending = verdicts("--to", rig.b.uri("tls"))
+        assert sending["credential-file"] == "warn" and "fail" not in sending.values(), sending
+    finally:
+        cert.write_bytes(before)
+    cert = rig.a.path(CLIENT_CERT)
+    before = cert.read_bytes()
+    cert.unlink()
+    try:
+        assert verdicts()["credential-file"] == "fail"
+        assert "fail" not in verdicts("--as", "destination").values()
+        assert verdicts("--as", "source")["credential-file"] == "fail"
+    finally:
+        cert.write_bytes(before)
 
 
 # -- libvirt and the machine --------------------------------------------------------------

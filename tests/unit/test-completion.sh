@@ -67,6 +67,8 @@ offers "" "virt-postcopy top --delay "
 offers "$tmp/metrics.prom" "virt-postcopy export --textfile $tmp/metr"
 offers "db\\ 1 web01 web02" "virt-postcopy check --domain "
 offers "web01 web02" "virt-postcopy check --domain we"
+offers "source" "virt-postcopy check --as s"
+offers "destination" "virt-postcopy check --as=d"
 offers "far" "virt-postcopy -c postcopy+tls://hostb/system check --domain "
 offers "far" "virt-postcopy --connect=postcopy+tls://hostb/system check --domain "
 
