@@ -44,15 +44,14 @@ gboolean domain_memory_locked(const char *domain_xml, guint64 *ret_bytes, GError
     return TRUE;
 }
 
-static void add_need(GArray *needs, guint64 kib, guint64 bytes)
+static void add_need(GArray *needs, HugepageNeed need)
 {
-    HugepageNeed need = { kib, bytes };
 
     for (guint i = 0; i < needs->len; i++) {
         HugepageNeed *there = &g_array_index(needs, HugepageNeed, i);
 
-        if (there->kib == kib) {
-            there->bytes += bytes;
+        if (there->kib == need.kib && there->unsaid == need.unsaid) {
+            there->bytes += need.bytes;
             return;
         }
     }
@@ -70,8 +69,11 @@ GArray *domain_memory_hugepages(const char *domain_xml, guint64 default_kib, GEr
     for (guint i = 0; i < blocks->len; i++) {
         const RamBlock *block = g_ptr_array_index(blocks, i);
 
-        if (block->huge)
-            add_need(needs, block->page_size ? block->page_size / 1024 : default_kib, block->size);
+        if (block->huge && block->taken > 0)
+            add_need(needs, (HugepageNeed){
+                                .kib = block->page_size ? block->page_size / 1024 : default_kib,
+                                .bytes = block->taken,
+                                .unsaid = block->page_size == 0 });
     }
     return needs;
 }

@@ -7,5 +7,6 @@
 /* Bytes of memory that QEMU would lock (<memoryBacking><locked/>); 0: none. XML_ERROR. */
 gboolean domain_memory_locked(const char *domain_xml, guint64 *ret_bytes, GError **error);
 
-/* HugepageNeed elements, one for each size. default_kib: of a page where the XML does not say. */
+/* HugepageNeed elements, one for each size, and one more for what has no size in the XML:
+ * default_kib. Of a virtio-mem only what is taken at once. */
 GArray *domain_memory_hugepages(const char *domain_xml, guint64 default_kib, GError **error);

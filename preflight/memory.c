@@ -182,15 +182,36 @@ void hugepages_judge_host(GPtrArray *findings, const GArray *pools)
     preflight_pass(findings, CHECK_HUGEPAGES, text->len > 0 ? text->str : _("none set aside"));
 }
 
-static guint64 free_pages(const GArray *pools, guint64 kib)
+static HugepagePool find_pool(const GArray *pools, guint64 kib)
 {
     for (guint i = 0; i < pools->len; i++) {
         const HugepagePool *pool = &g_array_index(pools, HugepagePool, i);
 
         if (pool->kib == kib)
-            return pool->free;
+            return *pool;
     }
-    return 0;
+    return (HugepagePool){ .kib = kib };
+}
+
+static guint64 pages_of(const HugepageNeed *need)
+{
+    guint64 size = need->kib * 1024;
+
+    return size > 0 ? need->bytes / size + (need->bytes % size != 0) : 0;
+}
+
+/* libvirt takes the default size if that is mounted, else any that is. */
+static void pages_of_any_size(GPtrArray *findings, const HugepageNeed *need, const char *host)
+{
+    preflight_problem(
+        findings, CHECK_DOMAIN_HUGEPAGES, PROBLEM_DOMAIN_HUGEPAGES_SIZE,
+        g_strdup_printf(_("the domain takes %1$" PRIu64 " MiB of huge pages and does not say of "
+                          "what size, and %2$s has none of the kernel's default of %3$" PRIu64
+                          " KiB"),
+                        need->bytes >> 20, host, need->kib),
+        g_strdup_printf(_("see that hugetlbfs is mounted on %s for a size that it has, or name "
+                          "the size in the domain (<page size='…'/>)"),
+                        host));
 }
 
 void hugepages_judge_domain(GPtrArray *findings, const GArray *pools, const GArray *needs,
@@ -200,13 +221,16 @@ void hugepages_judge_domain(GPtrArray *findings, const GArray *pools, const GArr
 
     for (guint i = 0; i < needs->len; i++) {
         const HugepageNeed *need = &g_array_index(needs, HugepageNeed, i);
-        guint64 size = need->kib * 1024;
-        guint64 pages = size > 0 ? need->bytes / size + (need->bytes % size != 0) : 0;
-        guint64 there = free_pages(pools, need->kib);
+        HugepagePool pool = find_pool(pools, need->kib);
+        guint64 pages = pages_of(need), there = pool.free;
 
         if (pages <= there)
             continue;
         failed++;
+        if (need->unsaid && there == 0 && pool.total == 0) {
+            pages_of_any_size(findings, need, host);
+            continue;
+        }
         preflight_problem(
             findings, CHECK_DOMAIN_HUGEPAGES, PROBLEM_DOMAIN_HUGEPAGES,
             g_strdup_printf(_("the domain takes %1$" PRIu64 " huge pages of %2$" PRIu64 " KiB, and "

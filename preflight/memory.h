@@ -42,6 +42,7 @@ void hugepages_judge_host(GPtrArray *findings, const GArray *pools);
 typedef struct {
     guint64 kib; /* of a page */
     guint64 bytes;
+    gboolean unsaid; /* the XML names no size, so that it may be another if there are none of it */
 } HugepageNeed;
 
 /* Pure: are there as many free as the domain takes? host: "hostb". Nothing if needs is empty. */

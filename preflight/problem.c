@@ -95,6 +95,7 @@ static const struct {
     [PROBLEM_PEER_CLOCK] = { "peer-clock-differs", FINDING_WARN },
     [PROBLEM_DOMAIN_MEMLOCK] = { "domain-memlock-limit", FINDING_FAIL },
     [PROBLEM_DOMAIN_HUGEPAGES] = { "domain-hugepages-missing", FINDING_FAIL },
+    [PROBLEM_DOMAIN_HUGEPAGES_SIZE] = { "domain-hugepages-size", FINDING_WARN },
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(problems) == PROBLEM_MAX);
 

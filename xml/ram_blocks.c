@@ -228,6 +228,7 @@ static gboolean add_cell(Reader *reader, const xmlNode *cell, int number, GError
     if (!find_page(reader, block, error))
         return FALSE;
     set_backing(reader, block, access);
+    block->taken = block->size;
     return TRUE;
 }
 
@@ -263,6 +264,7 @@ static gboolean add_memory(Reader *reader, GError **error)
     if (!block || !read_size(memory, &block->size, error) || !find_page(reader, block, error))
         return FALSE;
     set_backing(reader, block, NULL);
+    block->taken = block->size;
     return TRUE;
 }
 
@@ -302,6 +304,25 @@ static gboolean read_target(const xmlNode *device, RamBlock *block, GError **err
     return !size || read_size(size, &block->size, error);
 }
 
+/* The rest of a virtio-mem is nothing but addresses: QEMU takes what the guest is to have, or has
+ * not given back yet. */
+static gboolean read_taken(const xmlNode *device, RamBlock *block, GError **error)
+{
+    const xmlNode *target = xml_element(device->children, "target");
+    const xmlNode *requested = target ? xml_element(target->children, "requested") : NULL;
+    const xmlNode *current = target ? xml_element(target->children, "current") : NULL;
+    guint64 wanted = 0, had = 0;
+
+    block->taken = block->size;
+    if (block->kind != RAM_BLOCK_VIRTIO_MEM)
+        return TRUE;
+    if ((requested && !read_size(requested, &wanted, error)) ||
+        (current && !read_size(current, &had, error)))
+        return FALSE;
+    block->taken = MIN(MAX(wanted, had), block->size);
+    return TRUE;
+}
+
 static const xmlNode *find_cell(const Reader *reader, int number)
 {
     int position = 0;
@@ -328,7 +349,7 @@ static gboolean add_device(Reader *reader, const xmlNode *device, GError **error
     const xmlNode *cell;
     guint64 page_size;
 
-    if (!block || !read_target(device, block, error))
+    if (!block || !read_target(device, block, error) || !read_taken(device, block, error))
         return FALSE;
     if (path) {
         block->path = xml_text(path);
@@ -373,6 +394,7 @@ static void subtract_devices(GPtrArray *blocks)
         if (device->size < memory->size)
             memory->size -= device->size;
     }
+    memory->taken = memory->size;
 }
 
 /* ---- all of it ---- */

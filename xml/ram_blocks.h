@@ -35,6 +35,7 @@ typedef struct {
     gboolean huge;     /* of huge pages, */
     guint64 page_size; /* of so many bytes; 0: the host's default size, of huge pages or others */
     guint64 size;      /* in bytes */
+    guint64 taken;     /* so many of them QEMU takes when it starts: all, but with virtio-mem */
     int node;          /* the guest's NUMA cell, -1 if there are none */
 } RamBlock;
 

@@ -34,6 +34,7 @@ FROM_FACTS = {
     "apparmor-rule": (UNIT, "test_apparmor_remedy_helps"),
     "selinux-enforcing": (UNIT, "test_selinux_enforcing_is_a_warning"),
     "peer-hugepage-sizes": (MEMORY, "test_sizes_of_huge_pages_on_both_hosts"),
+    "domain-hugepages-size": (MEMORY, "test_pages_of_no_size_may_be_others"),
     "peer-clock-differs": (MEMORY, "test_the_other_migration_port"),
 }
 
@@ -688,7 +689,8 @@ def test_the_other_host(rig):
 def domain_hugepages_missing(rig):
     """Others on this machine may have set some aside: the guest takes more than those."""
     free = int(settings.HUGEPAGE_POOL.with_name("free_hugepages").read_text())
-    guest = Guest(rig, 2 * free + 64, memory_backing=HUGEPAGES, machine="pc")
+    sized = HUGEPAGES.replace("<hugepages/>", "<hugepages><page size='2048'/></hugepages>")
+    guest = Guest(rig, 2 * free + 64, memory_backing=sized, machine="pc")
     file = f"/tmp/{guest.name}.xml"
     rig.a.path(file).write_text(guest.xml())
     rig.a.virsh("define", file)

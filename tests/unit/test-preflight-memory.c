@@ -222,6 +222,25 @@ static void test_domain_takes_whole_pages_of_its_size(void **state)
     assert_passes(unknown, CHECK_DOMAIN_HUGEPAGES);
 }
 
+/* What has no size goes where libvirt finds huge pages at all. */
+static void test_pages_of_no_size_may_be_others(void **state)
+{
+    const HugepagePool some = { 2048, 100, 32 }, none = { 2048, 0, 0 }, used = { 2048, 100, 0 };
+    const HugepageNeed fits = { 2048, 64 * MIB, TRUE }, over = { 2048, 64 * MIB + 1, TRUE };
+    g_autoptr(GPtrArray) good = judge_domain(1, &some, 1, &fits);
+    g_autoptr(GPtrArray) missing = judge_domain(1, &some, 1, &over);
+    g_autoptr(GPtrArray) taken = judge_domain(1, &used, 1, &fits);
+    g_autoptr(GPtrArray) other = judge_domain(1, &none, 1, &fits);
+    g_autoptr(GPtrArray) no_pool = judge_domain(0, NULL, 1, &fits);
+
+    assert_passes(good, CHECK_DOMAIN_HUGEPAGES);
+    assert_problem(missing, PROBLEM_DOMAIN_HUGEPAGES, "33 huge pages", "at least 1 more");
+    assert_problem(taken, PROBLEM_DOMAIN_HUGEPAGES, "has 0 free", "at least 32 more");
+    assert_problem(other, PROBLEM_DOMAIN_HUGEPAGES_SIZE, "64 MiB of huge pages", "<page size=");
+    assert_problem(no_pool, PROBLEM_DOMAIN_HUGEPAGES_SIZE, "hostb has none", "on hostb");
+    assert_int_equal(findings_verdict(other), FINDING_WARN);
+}
+
 /* ---- domains ---- */
 
 #define DOMAIN(backing)                                                                            \
@@ -256,7 +275,39 @@ static void test_huge_pages_of_a_domain(void **state)
     assert_int_equal(g_array_index(plain, HugepageNeed, 0).bytes, 64 * MIB);
     assert_int_equal(sized->len, 1);
     assert_int_equal(g_array_index(sized, HugepageNeed, 0).kib, 1048576);
+    assert_true(g_array_index(plain, HugepageNeed, 0).unsaid);
+    assert_false(g_array_index(sized, HugepageNeed, 0).unsaid);
     assert_null(domain_memory_hugepages("garbage", 2048, NULL));
+}
+
+#define VIRTIO_MEM(inner)                                                                          \
+    "<domain><memoryBacking><hugepages><page size='2048'/></hugepages></memoryBacking>"            \
+    "<cpu><numa><cell id='0' memory='1' unit='GiB'/></numa></cpu>"                                 \
+    "<devices><memory model='virtio-mem'><target><size unit='GiB'>256</size>"                      \
+    "<node>0</node>" inner "</target></memory></devices></domain>"
+
+static void test_of_virtio_mem_only_what_the_guest_has_is_taken(void **state)
+{
+    static const struct {
+        const char *xml;
+        guint64 gib;
+    } rows[] = {
+        { VIRTIO_MEM("<requested unit='GiB'>4</requested>"), 5 },
+        { VIRTIO_MEM("<requested unit='GiB'>4</requested><current unit='GiB'>6</current>"), 7 },
+        { VIRTIO_MEM("<requested unit='GiB'>4</requested><current unit='GiB'>2</current>"), 5 },
+        { VIRTIO_MEM("<requested>0</requested>"), 1 },
+        { VIRTIO_MEM(""), 1 },
+        { VIRTIO_MEM("<requested unit='GiB'>300</requested>"), 257 },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(GArray) needs = domain_memory_hugepages(rows[i].xml, 2048, NULL);
+
+        assert_non_null(needs);
+        assert_int_equal(needs->len, 1);
+        assert_int_equal(g_array_index(needs, HugepageNeed, 0).bytes, rows[i].gib * 1024 * MIB);
+    }
+    assert_null(domain_memory_hugepages(VIRTIO_MEM("<requested>x</requested>"), 2048, NULL));
 }
 
 /* ---- the other host ---- */
@@ -358,6 +409,8 @@ int main(void)
         cmocka_unit_test(test_domain_takes_whole_pages_of_its_size),
         cmocka_unit_test(test_locked_memory_of_a_domain),
         cmocka_unit_test(test_huge_pages_of_a_domain),
+        cmocka_unit_test(test_of_virtio_mem_only_what_the_guest_has_is_taken),
+        cmocka_unit_test(test_pages_of_no_size_may_be_others),
         cmocka_unit_test(test_each_step_to_the_other_host_has_its_remedy),
         cmocka_unit_test(test_equal_uuids),
         cmocka_unit_test(test_sizes_of_huge_pages_on_both_hosts),
