@@ -51,13 +51,14 @@ void driver_events_closed(DriverEvents *events, Proxy *proxy)
 
 typedef struct {
     DriverEvents *events;
-    gint32 callback;      /* of one that ends */
-    MonitorFilter filter; /* of one that begins */
+    gint32 callback;            /* of one that ends */
+    MonitorRegistration wanted; /* of one that begins */
 } Watch;
 
 static void watch_free(Watch *watch)
 {
     events_unref(watch->events);
+    monitor_registration_clear(&watch->wanted);
     g_free(watch);
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Watch, watch_free)
@@ -88,19 +89,22 @@ static void take_registration(const Watch *watch, Proxy *proxy, const RpcFrame *
     LogContext log = { .client = proxy_name(proxy) };
     EventClient *client = g_hash_table_lookup(watch->events->clients, proxy);
     g_autoptr(GError) error = NULL;
+    MonitorFilter filter;
     gint32 callback;
 
     if (reply->header.status != RPC_STATUS_OK || !watch->events->set || proxy_is_closed(proxy))
         return;
-    if (!monitor_callback_decode(reply, &callback, &error)) {
+    if (!monitor_callback_decode(reply, &callback, &error) ||
+        !monitor_registration_filter(&watch->wanted, &filter, &error)) {
         log_warning(&log, "%s", error->message);
         return;
     }
+    log_debug(&log, "monitor events: callback %d, for 0x%x of ours", callback, filter.kinds);
+    if (filter.kinds == 0)
+        return;
     if (!client)
         client = add_client(watch->events, proxy);
-    event_client_add(client, callback, &watch->filter);
-    log_debug(&log, "monitor events: callback %d, for 0x%x of ours", callback,
-              watch->filter.kinds);
+    event_client_add(client, callback, &filter);
 }
 
 static void on_registered(Proxy *proxy, RpcFrame *reply, gpointer data)
@@ -131,13 +135,11 @@ static gboolean watch_registration(DriverEvents *events, Proxy *proxy, RpcFrame 
     g_autoptr(Watch) watch = watch_new(events);
     g_autoptr(GError) error = NULL;
 
-    if (!monitor_filter_decode(frame, &watch->filter, &error)) {
+    if (!monitor_registration_decode(frame, &watch->wanted, &error)) {
         log_info(&log, "a registration for monitor events is left to libvirt: %s",
                  error->message);
         return FALSE;
     }
-    if (watch->filter.kinds == 0)
-        return FALSE;
     proxy_forward_watched(proxy, frame, on_registered, g_steal_pointer(&watch));
     return TRUE;
 }

@@ -11,6 +11,10 @@
 /* libvirtd's events have this serial, not the 0 of the protocol's description. */
 #define EVENT_SERIAL 1
 
+/* For a client's regular expression: matching it is done by the main loop. Of several such settings,
+ * which can only stand at the beginning, PCRE takes the last. */
+#define MATCH_LIMIT "(*LIMIT_MATCH=10000)"
+
 /* In the order of MonitorEventKind; the fields in the order in which the details have them. */
 static const struct {
     const char *name;
@@ -92,6 +96,7 @@ char *monitor_event_json(MonitorEventKind kind, const MonitorDetails *details)
 /* As libvirt has it: a regular expression may match anywhere in the name. */
 static gboolean kinds_of_regex(const char *pattern, gboolean nocase, guint *ret, GError **error)
 {
+    g_autofree char *limited = g_strconcat(MATCH_LIMIT, pattern, NULL);
     g_autoptr(GRegex) regex = NULL;
 
     /* Which the library takes for granted. */
@@ -100,7 +105,12 @@ static gboolean kinds_of_regex(const char *pattern, gboolean nocase, guint *ret,
                     _("the regular expression is not UTF-8"));
         return FALSE;
     }
-    regex = g_regex_new(pattern, nocase ? G_REGEX_CASELESS : (GRegexCompileFlags)0,
+    if (g_str_has_prefix(pattern, "(*")) {
+        g_set_error(error, RPC_XDR_ERROR, RPC_XDR_ERROR_DECODE,
+                    _("the regular expression begins with a setting, \"(*\""));
+        return FALSE;
+    }
+    regex = g_regex_new(limited, nocase ? G_REGEX_CASELESS : (GRegexCompileFlags)0,
                         (GRegexMatchFlags)0, error);
     if (!regex)
         return FALSE;
@@ -120,35 +130,63 @@ static void kinds_of_name(const char *name, gboolean nocase, guint *ret)
     }
 }
 
-static gboolean take_kinds(const remote_monitor_register *args, guint *ret, GError **error)
+static gboolean take_kinds(const MonitorRegistration *registration, guint *ret, GError **error)
 {
-    gboolean nocase = args->flags & VIR_CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_NOCASE;
+    gboolean nocase =
+        (registration->flags & VIR_CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_NOCASE) != 0;
 
-    *ret = 0;
-    if (!args->event) {
+    if (!registration->pattern) {
         *ret = (1u << MONITOR_EVENT_MAX) - 1;
         return TRUE;
     }
-    if (args->flags & VIR_CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_REGEX)
-        return kinds_of_regex(*args->event, nocase, ret, error);
-    kinds_of_name(*args->event, nocase, ret);
+    if (registration->flags & VIR_CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_REGEX)
+        return kinds_of_regex(registration->pattern, nocase, ret, error);
+    kinds_of_name(registration->pattern, nocase, ret);
     return TRUE;
 }
 
-gboolean monitor_filter_decode(const RpcFrame *call, MonitorFilter *ret, GError **error)
+void monitor_registration_clear(MonitorRegistration *registration)
+{
+    g_clear_pointer(&registration->pattern, g_free);
+}
+
+static gboolean take_pattern(const remote_monitor_register *args, char **ret, GError **error)
+{
+    if (!args->event)
+        return TRUE;
+    if (strlen(*args->event) > MONITOR_PATTERN_MAX) {
+        g_set_error(error, RPC_XDR_ERROR, RPC_XDR_ERROR_DECODE,
+                    _("the events' name is longer than %d bytes"), MONITOR_PATTERN_MAX);
+        return FALSE;
+    }
+    *ret = g_strdup(*args->event);
+    return TRUE;
+}
+
+gboolean monitor_registration_decode(const RpcFrame *call, MonitorRegistration *ret,
+                                     GError **error)
 {
     RPC_XDR_AUTO(remote_monitor_register, args) = { 0 };
     gsize len;
     const guint8 *payload = rpc_frame_payload(call, &len);
 
-    *ret = (MonitorFilter){ 0 };
+    *ret = (MonitorRegistration){ 0 };
     if (!rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_monitor_register, &args, sizeof args,
                         "DOMAIN_MONITOR_EVENT_REGISTER", error))
         return FALSE;
+    ret->flags = args.flags;
     ret->any_domain = args.dom == NULL;
     if (args.dom)
         memcpy(ret->uuid, args.dom->uuid, sizeof ret->uuid);
-    return take_kinds(&args, &ret->kinds, error);
+    return take_pattern(&args, &ret->pattern, error);
+}
+
+gboolean monitor_registration_filter(const MonitorRegistration *registration, MonitorFilter *ret,
+                                     GError **error)
+{
+    *ret = (MonitorFilter){ .any_domain = registration->any_domain };
+    memcpy(ret->uuid, registration->uuid, sizeof ret->uuid);
+    return take_kinds(registration, &ret->kinds, error);
 }
 
 gboolean monitor_filter_fits(const MonitorFilter *filter, MonitorEventKind kind,

@@ -60,9 +60,28 @@ typedef struct {
     guint8 uuid[REMOTE_UUID_LEN]; /* else */
 } MonitorFilter;
 
-/* From a call of PROC_MONITOR_EVENT_REGISTER. FALSE: it cannot be read, or its regular expression
- * is none; libvirtd will say so. */
-gboolean monitor_filter_decode(const RpcFrame *call, MonitorFilter *ret, GError **error);
+/* Longer names and regular expressions than this are not looked at. */
+#define MONITOR_PATTERN_MAX 1024
+
+/* What a client asks for in a call of PROC_MONITOR_EVENT_REGISTER. */
+typedef struct {
+    char *pattern; /* NULL: all events */
+    guint32 flags;
+    gboolean any_domain;
+    guint8 uuid[REMOTE_UUID_LEN]; /* else */
+} MonitorRegistration;
+
+void monitor_registration_clear(MonitorRegistration *registration);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(MonitorRegistration, monitor_registration_clear)
+
+/* FALSE: it cannot be read, or its pattern is too long. The pattern is not tried yet. */
+gboolean monitor_registration_decode(const RpcFrame *call, MonitorRegistration *ret,
+                                     GError **error);
+
+/* Once libvirtd has agreed. FALSE: its regular expression is none. However much that could
+ * backtrack, this is soon over; what takes too long matches nothing. */
+gboolean monitor_registration_filter(const MonitorRegistration *registration, MonitorFilter *ret,
+                                     GError **error);
 
 gboolean monitor_filter_fits(const MonitorFilter *filter, MonitorEventKind kind,
                              const guint8 uuid[REMOTE_UUID_LEN]);

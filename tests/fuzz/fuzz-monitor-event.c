@@ -31,10 +31,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                .procedure = PROC_MONITOR_EVENT_REGISTER,
                                .type = RPC_TYPE_CALL };
     g_autoptr(RpcFrame) frame = rpc_frame_new(&header, data, size);
+    g_auto(MonitorRegistration) wanted = { 0 };
     MonitorFilter filter;
     gint32 callback;
 
-    if (monitor_filter_decode(frame, &filter, NULL)) {
+    if (monitor_registration_decode(frame, &wanted, NULL) &&
+        monitor_registration_filter(&wanted, &filter, NULL)) {
         g_assert_true(filter.kinds < 1u << MONITOR_EVENT_MAX);
         monitor_filter_fits(&filter, MONITOR_EVENT_LINK_LOST, filter.uuid);
     }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <libvirt/libvirt-qemu.h>
 #include <libvirt/virterror.h>
 #include <string.h>
 
@@ -335,6 +336,21 @@ static void test_deregistration_that_libvirt_refuses_ends_nothing(void **state)
     hears(f, CALLBACK, MONITOR_EVENT_RECOVERY_STARTED, "");
 }
 
+/* It is libvirtd that tells the client what is wrong with it. */
+static void test_regular_expression_that_is_none_costs_nothing(void **state)
+{
+    Fixture *f = *state;
+    const guint flags = VIR_CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_REGEX;
+
+    start(f);
+    rpc_stream_send(f->client->stream, monitor_register_call(NULL, "(", flags, 1));
+    answer(f, monitor_register_reply(
+                  &called(f, RPC_PROGRAM_QEMU, PROC_MONITOR_EVENT_REGISTER)->header, 5));
+    received(f);
+    happens(f, MONITOR_EVENT_RECOVERY_DONE, 1);
+    not_called(f);
+}
+
 static void test_what_cannot_be_read_is_libvirts_to_refuse(void **state)
 {
     Fixture *f = *state;
@@ -615,6 +631,7 @@ int main(void)
         TEST(test_client_that_wants_none_of_ours_costs_nothing),
         TEST(test_deregistered_callback_hears_nothing),
         TEST(test_deregistration_that_libvirt_refuses_ends_nothing),
+        TEST(test_regular_expression_that_is_none_costs_nothing),
         TEST(test_what_cannot_be_read_is_libvirts_to_refuse),
         TEST(test_events_come_in_order_and_behind_libvirts),
         TEST(test_queue_is_bounded),

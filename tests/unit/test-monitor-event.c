@@ -102,13 +102,22 @@ static void test_text_of_any_kind_is_escaped(void **state)
 
 /* ---- filters ---- */
 
+static gboolean filter_of(const RpcFrame *call, MonitorFilter *ret, GError **error)
+{
+    g_auto(MonitorRegistration) wanted = { 0 };
+
+    *ret = (MonitorFilter){ 0 };
+    return monitor_registration_decode(call, &wanted, error) &&
+           monitor_registration_filter(&wanted, ret, error);
+}
+
 static guint kinds_for(const char *event, guint flags)
 {
     g_autoptr(RpcFrame) call = monitor_register_call(NULL, event, flags, 7);
     g_autoptr(GError) error = NULL;
     MonitorFilter filter;
 
-    assert_true(monitor_filter_decode(call, &filter, &error));
+    assert_true(filter_of(call, &filter, &error));
     assert_true(filter.any_domain);
     return filter.kinds;
 }
@@ -149,13 +158,35 @@ static void test_regular_expression_matches_anywhere(void **state)
     assert_int_equal(kinds_for("STOP|RESUME", REGEX), 0);
 }
 
+/* Its first half is tried in 2 to the name's length ways before the second one would match. */
+#define BACKTRACKS "^(.+)+[0-9]|^POSTCOPY_LINK_LOST$"
+
+static void test_regular_expression_that_backtracks_for_long_matches_nothing(void **state)
+{
+    assert_int_equal(kinds_for(BACKTRACKS, REGEX), 0);
+    assert_int_equal(kinds_for("(.+)+_LOST", REGEX), 1u << MONITOR_EVENT_LINK_LOST);
+}
+
+static void test_pattern_that_is_too_long_is_not_looked_at(void **state)
+{
+    g_autofree char *longest = g_strnfill(MONITOR_PATTERN_MAX, 'A');
+    g_autofree char *longer = g_strnfill(MONITOR_PATTERN_MAX + 1, 'A');
+    g_autoptr(RpcFrame) call = monitor_register_call(NULL, longer, REGEX, 7);
+    g_autoptr(GError) error = NULL;
+    MonitorFilter filter;
+
+    assert_int_equal(kinds_for(longest, REGEX), 0);
+    assert_false(filter_of(call, &filter, &error));
+    assert_true(g_error_matches(error, RPC_XDR_ERROR, RPC_XDR_ERROR_DECODE));
+}
+
 static void test_domain_is_known_by_its_uuid(void **state)
 {
     static const guint8 uuid[REMOTE_UUID_LEN] = { 1, 2, 3 }, other[REMOTE_UUID_LEN] = { 1, 2, 4 };
     g_autoptr(RpcFrame) call = monitor_register_call(uuid, "POSTCOPY_LINK_LOST", 0, 7);
     MonitorFilter filter;
 
-    assert_true(monitor_filter_decode(call, &filter, NULL));
+    assert_true(filter_of(call, &filter, NULL));
     assert_false(filter.any_domain);
     assert_true(monitor_filter_fits(&filter, MONITOR_EVENT_LINK_LOST, uuid));
     assert_false(monitor_filter_fits(&filter, MONITOR_EVENT_LINK_LOST, other));
@@ -167,6 +198,8 @@ static void test_what_is_no_registration_is_refused(void **state)
     static const guint8 uuid[REMOTE_UUID_LEN] = { 9 };
     g_autoptr(RpcFrame) good = monitor_register_call(uuid, "MIGRATION", 0, 7);
     g_autoptr(RpcFrame) regex = monitor_register_call(NULL, "(", REGEX, 7);
+    g_autoptr(RpcFrame) no_limit =
+        monitor_register_call(NULL, "(*LIMIT_MATCH=4000000000)" BACKTRACKS, REGEX, 7);
     g_autoptr(RpcFrame) no_text = monitor_register_call(NULL, "\xff", REGEX, 7);
     g_autoptr(GError) error = NULL;
     MonitorFilter filter;
@@ -176,12 +209,14 @@ static void test_what_is_no_registration_is_refused(void **state)
     for (gsize cut = 0; cut < len; cut++) {
         g_autoptr(RpcFrame) frame = rpc_frame_new(&good->header, payload, cut);
 
-        assert_false(monitor_filter_decode(frame, &filter, NULL));
+        assert_false(filter_of(frame, &filter, NULL));
         assert_int_equal(filter.kinds, 0);
     }
-    assert_false(monitor_filter_decode(regex, &filter, &error));
+    assert_false(filter_of(no_limit, &filter, NULL));
+    assert_int_equal(filter.kinds, 0);
+    assert_false(filter_of(regex, &filter, &error));
     assert_non_null(error);
-    assert_false(monitor_filter_decode(no_text, &filter, NULL));
+    assert_false(filter_of(no_text, &filter, NULL));
 }
 
 static void test_number_of_a_callback_is_all_there_is(void **state)
@@ -232,6 +267,8 @@ int main(void)
         cmocka_unit_test(test_registration_without_a_name_gets_all),
         cmocka_unit_test(test_name_has_to_be_the_whole_name),
         cmocka_unit_test(test_regular_expression_matches_anywhere),
+        cmocka_unit_test(test_regular_expression_that_backtracks_for_long_matches_nothing),
+        cmocka_unit_test(test_pattern_that_is_too_long_is_not_looked_at),
         cmocka_unit_test(test_domain_is_known_by_its_uuid),
         cmocka_unit_test(test_what_is_no_registration_is_refused),
         cmocka_unit_test(test_number_of_a_callback_is_all_there_is),
