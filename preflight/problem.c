@@ -50,6 +50,7 @@ static const struct {
     [PROBLEM_QEMU_CONF_UNREADABLE] = { "qemu-conf-unreadable", FINDING_WARN },
     [PROBLEM_USERFAULTFD_KERNEL] = { "userfaultfd-kernel", FINDING_FAIL },
     [PROBLEM_USERFAULTFD_FORBIDDEN] = { "userfaultfd-forbidden", FINDING_FAIL },
+    [PROBLEM_USERFAULTFD_ROOT] = { "userfaultfd-root", FINDING_WARN },
     [PROBLEM_USERFAULTFD_FILTERED] = { "userfaultfd-filtered", FINDING_FAIL },
     [PROBLEM_USERFAULTFD_FEATURES] = { "userfaultfd-features", FINDING_WARN },
     [PROBLEM_MEMLOCK_LIMIT] = { "memlock-limit", FINDING_WARN },

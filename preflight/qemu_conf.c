@@ -8,7 +8,7 @@
 #include "preflight/access.h"
 #include "util/conf.h"
 
-static gboolean is_set(const GPtrArray *entries, const char *key)
+static gboolean is_set(const GPtrArray *entries, const char *key, gboolean otherwise)
 {
     for (guint i = 0; i < entries->len; i++) {
         const ConfEntry *entry = g_ptr_array_index(entries, i);
@@ -16,7 +16,7 @@ static gboolean is_set(const GPtrArray *entries, const char *key)
         if (g_str_equal(entry->key, key))
             return entry->type == CONF_INTEGER && entry->integer != 0;
     }
-    return FALSE;
+    return otherwise;
 }
 
 static void unreadable(GPtrArray *findings, const char *detail, const char *path)
@@ -32,7 +32,7 @@ void qemu_conf_judge(GPtrArray *findings, const char *text, gsize len, const cha
 
     if (!entries)
         unreadable(findings, error->message, path);
-    else if (is_set(entries, "migrate_tls_force"))
+    else if (is_set(entries, "migrate_tls_force", FALSE))
         preflight_problem(
             findings, CHECK_QEMU_CONF, PROBLEM_QEMU_TLS_FORCE,
             g_strdup_printf(_("migrate_tls_force is set in %s: libvirt would refuse "
@@ -57,4 +57,15 @@ void qemu_conf_look(GPtrArray *findings, const char *root)
         preflight_pass(findings, CHECK_QEMU_CONF, _("libvirt's defaults"));
     else
         unreadable(findings, error->message, LIBVIRT_QEMU_CONF);
+}
+
+gboolean qemu_conf_clears_capabilities(const char *root)
+{
+    g_autofree char *text = NULL;
+    g_autoptr(GPtrArray) entries = NULL;
+    gsize len;
+
+    if (preflight_read(root, LIBVIRT_QEMU_CONF, CONF_TEXT_MAX, &text, &len, NULL, NULL))
+        entries = conf_parse(text, len, LIBVIRT_QEMU_CONF, NULL);
+    return !entries || is_set(entries, "clear_emulator_capabilities", TRUE);
 }

@@ -12,3 +12,7 @@ void qemu_conf_look(GPtrArray *findings, const char *root);
 
 /* Pure. */
 void qemu_conf_judge(GPtrArray *findings, const char *text, gsize len, const char *path);
+
+/* Shall libvirt start QEMU without root's capabilities, also as root? Yes, unless the file says
+ * otherwise. */
+gboolean qemu_conf_clears_capabilities(const char *root);

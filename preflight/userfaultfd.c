@@ -7,6 +7,8 @@
 #include <glib/gi18n.h>
 #include <linux/userfaultfd.h>
 
+#include "preflight/qemu_conf.h"
+
 #define SYSCTL "/proc/sys/vm/unprivileged_userfaultfd"
 #define DEVICE "/dev/userfaultfd"
 
@@ -29,6 +31,13 @@ static gboolean is_allowed(const UserfaultfdFacts *facts)
     return facts->owner.uid == 0 || facts->sysctl != 0 || uses_device(facts);
 }
 
+/* Root without capabilities is an ordinary user to the kernel. That libvirt is to take them away
+ * does not say that it does: on some hosts a QEMU of root's has them all the same. */
+static gboolean is_doubtful(const UserfaultfdFacts *facts)
+{
+    return facts->owner.uid == 0 && !facts->capable && facts->sysctl == 0 && !uses_device(facts);
+}
+
 static void forbidden(GPtrArray *findings, const UserfaultfdFacts *facts)
 {
     gboolean device_too = facts->qemu_version == 0 || facts->qemu_version >= QEMU_WITH_DEVICE;
@@ -43,6 +52,16 @@ static void forbidden(GPtrArray *findings, const UserfaultfdFacts *facts)
                                 "write access to /dev/userfaultfd"),
                               SYSCTL_REMEDY)
             : g_strdup_printf(_("run \"%s\""), SYSCTL_REMEDY));
+}
+
+static void doubtful(GPtrArray *findings)
+{
+    preflight_problem(
+        findings, CHECK_USERFAULTFD, PROBLEM_USERFAULTFD_ROOT,
+        g_strdup(_("QEMU runs as root here; if libvirt starts it without root's capabilities "
+                   "(clear_emulator_capabilities in qemu.conf), it may not handle page faults in "
+                   "post-copy (vm.unprivileged_userfaultfd is 0)")),
+        g_strdup_printf(_("run \"%s\""), SYSCTL_REMEDY));
 }
 
 static void filtered(GPtrArray *findings, const UserfaultfdFacts *facts)
@@ -80,6 +99,10 @@ void userfaultfd_judge(GPtrArray *findings, const UserfaultfdFacts *facts)
     }
     if (!judge_probe(findings, facts))
         return;
+    if (is_doubtful(facts)) {
+        doubtful(findings);
+        return;
+    }
     if (facts->probe == 0 && (facts->features & FEATURES_WANTED) != FEATURES_WANTED) {
         preflight_problem(
             findings, CHECK_USERFAULTFD, PROBLEM_USERFAULTFD_FEATURES,
@@ -104,6 +127,7 @@ void userfaultfd_look(const char *root, const QemuOwner *owner, gulong qemu_vers
         .sysctl = -1,
         .device = preflight_access_file(root, DEVICE, owner->uid, owner->gid, 4 | 2),
         .probe = USERFAULTFD_NOT_PROBED,
+        .capable = !qemu_conf_clears_capabilities(root),
     };
     if (preflight_read(root, SYSCTL, 64, &text, &len, NULL, NULL))
         ret_facts->sysctl = g_ascii_strtoll(text, NULL, 10) != 0;

@@ -16,12 +16,13 @@ typedef struct {
     PreflightAccess device; /* /dev/userfaultfd, for that user */
     int probe;              /* 0, or errno of a real try by that user, or USERFAULTFD_NOT_PROBED */
     guint64 features;       /* of a probe that went well: UFFD_FEATURE_* */
+    gboolean capable;       /* libvirt is told to leave a QEMU of root's its capabilities */
 } UserfaultfdFacts;
 
 /* Pure. */
 void userfaultfd_judge(GPtrArray *findings, const UserfaultfdFacts *facts);
 
-/* Fills in sysctl and device from files below root; does not wait. */
+/* Fills in sysctl, device and capable from files below root; does not wait. */
 void userfaultfd_look(const char *root, const QemuOwner *owner, gulong qemu_version,
                       UserfaultfdFacts *ret_facts);
 

@@ -31,6 +31,7 @@ FROM_FACTS = {
     "libvirt-resume-crash": (UNIT, "test_versions"),
     "qemu-untried": (UNIT, "test_versions"),
     "userfaultfd-features": (UNIT, "test_userfaultfd_may_be_filtered_or_missing"),
+    "userfaultfd-root": (UNIT, "test_userfaultfd_of_root_without_capabilities"),
     "apparmor-rule": (UNIT, "test_apparmor_remedy_helps"),
     "selinux-enforcing": (UNIT, "test_selinux_enforcing_is_a_warning"),
     "peer-hugepage-sizes": (MEMORY, "test_sizes_of_huge_pages_on_both_hosts"),
@@ -59,7 +60,7 @@ def test_a_good_host_passes(rig):
         domain = ("--domain", guest.name) if host is rig.a else ()
         status, findings = check(host, "--to", other.uri("tls"), *domain)
         assert status == 0, findings
-        assert set(ids(findings)) <= {"certificate-expires-soon", "memlock-limit"}, findings
+        assert set(ids(findings)) <= {"certificate-expires-soon", "memlock-limit", "userfaultfd-root"}, findings
         passed = {f["id"]: f["detail"] for f in findings}
         assert passed["peer-port"].startswith(f"{other.name} port {MIGRATION_PORT}, virtpostcopyd "), passed
         assert {"libvirt", "qemu", "userfaultfd", "run-dir", "peer-uuid", "peer-clock"} <= set(passed)

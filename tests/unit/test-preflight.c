@@ -145,14 +145,16 @@ static GPtrArray *judge_userfaultfd(UserfaultfdFacts facts)
 }
 
 #define FACTS(uid, qemu, sysctl, device, probe, features)                                          \
-    ((UserfaultfdFacts){ { uid, uid }, qemu, sysctl, device, probe, features })
+    ((UserfaultfdFacts){ { uid, uid }, qemu, sysctl, device, probe, features, FALSE })
 
 static void test_userfaultfd_passes_where_qemu_may(void **state)
 {
     const UserfaultfdFacts rows[] = {
         FACTS(QEMU, 7002000, 1, ACCESS_NO, 0, ALL_FEATURES),
         FACTS(QEMU, 7002000, 1, ACCESS_NO, USERFAULTFD_NOT_PROBED, 0),
-        FACTS(0, 7002000, 0, ACCESS_NO, 0, ALL_FEATURES),
+        FACTS(0, 7002000, 1, ACCESS_NO, 0, ALL_FEATURES),
+        FACTS(0, 7002000, -1, ACCESS_NO, 0, ALL_FEATURES),
+        FACTS(0, 8000000, 0, ACCESS_YES, 0, ALL_FEATURES),
         FACTS(QEMU, 7002000, -1, ACCESS_NO, 0, ALL_FEATURES), /* a kernel that lets everybody */
         FACTS(QEMU, 8000000, 0, ACCESS_YES, 0, ALL_FEATURES),
         FACTS(QEMU, 0, 0, ACCESS_MAYBE, USERFAULTFD_NOT_PROBED, ALL_FEATURES),
@@ -200,6 +202,22 @@ static void test_userfaultfd_may_be_filtered_or_missing(void **state)
     assert_problem(poor, PROBLEM_USERFAULTFD_FEATURES, "ordinary memory", "4.11");
 }
 
+/* What libvirt is to start, unless qemu.conf says otherwise: to the kernel an ordinary user. */
+static void test_userfaultfd_of_root_without_capabilities(void **state)
+{
+    UserfaultfdFacts capable = FACTS(0, 7002000, 0, ACCESS_NO, USERFAULTFD_NOT_PROBED, 0);
+    g_autoptr(GPtrArray) doubtful = judge_userfaultfd(capable);
+    g_autoptr(GPtrArray) tried =
+        judge_userfaultfd(FACTS(0, 7002000, 0, ACCESS_YES, 0, ALL_FEATURES));
+    g_autoptr(GPtrArray) kept = NULL;
+
+    capable.capable = TRUE;
+    kept = judge_userfaultfd(capable);
+    assert_problem(doubtful, PROBLEM_USERFAULTFD_ROOT, "capabilities", "sysctl --system");
+    assert_problem(tried, PROBLEM_USERFAULTFD_ROOT, "may not", "unprivileged_userfaultfd=1");
+    assert_passes(kept, CHECK_USERFAULTFD);
+}
+
 static void test_userfaultfd_is_looked_up_in_files(void **state)
 {
     const char *root = *state;
@@ -218,9 +236,12 @@ static void test_userfaultfd_is_looked_up_in_files(void **state)
     put(root, "/proc/sys/vm/unprivileged_userfaultfd", "1\n");
     userfaultfd_look(root, &owner, 7002000, &facts);
     assert_int_equal(facts.sysctl, 1);
+    assert_false(facts.capable);
+    put(root, LIBVIRT_QEMU_CONF, "#x\nclear_emulator_capabilities = 0\n");
     put(root, "/proc/sys/vm/unprivileged_userfaultfd", "x");
     userfaultfd_look(root, &owner, 7002000, &facts);
     assert_int_equal(facts.sysctl, 0);
+    assert_true(facts.capable);
 }
 
 /* Whatever it says: the child has said it, and this process is who it was. */
@@ -595,6 +616,7 @@ int main(void)
         cmocka_unit_test(test_userfaultfd_of_an_ordinary_user_needs_the_sysctl),
         cmocka_unit_test(test_userfaultfd_may_be_filtered_or_missing),
         cmocka_unit_test_setup_teardown(test_userfaultfd_is_looked_up_in_files, setup, teardown),
+        cmocka_unit_test(test_userfaultfd_of_root_without_capabilities),
         cmocka_unit_test(test_the_probe_leaves_this_process_alone),
         cmocka_unit_test(test_versions),
         cmocka_unit_test(test_migrate_tls_force_is_found),
