@@ -5,6 +5,7 @@
 
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
+#include <string.h>
 
 #include "driver/job_answer.h"
 #include "driver/rpc_error.h"
@@ -37,6 +38,8 @@ typedef struct {
     gboolean calling;
     gboolean refused; /* libvirtd has said that it has none of a domain that comes in */
     RpcFrame *sample;
+    gint64 sample_of; /* the migration's begun_us */
+    gint64 called_in; /* the same, of the call under way */
     GPtrArray *waiters;
 } Ask;
 
@@ -111,11 +114,14 @@ static gboolean answer(Ask *ask, const RpcHeader *call, const RpcFrame *reply)
 {
     DriverStats *stats = ask->client->stats;
     g_auto(JobFigures) figures = { 0 };
-    JobQuestion question = { *call, ask->flags, reply, ask->sample, &figures };
+    JobQuestion question = { *call, ask->flags, reply, NULL, &figures };
     JobAnswer ours = { NULL, FALSE };
 
-    if (migration_accounts_figures(stats->accounts, ask->domain, &figures))
+    if (migration_accounts_figures(stats->accounts, ask->domain, &figures)) {
+        if (ask->sample_of == figures.begun_us && figures.outcome == JOB_OUTCOME_NONE)
+            question.sample = ask->sample;
         ours = job_answer(&question);
+    }
     if (ours.cleared)
         migration_accounts_clear(stats->accounts, ask->domain);
     if (!ours.frame)
@@ -160,26 +166,28 @@ static gboolean is_error(const RpcFrame *reply, int code)
            rpc_error_decode(payload, len, &error, NULL) && error.code == code;
 }
 
-/* A domain that came here and is gone again. */
-static void forget_if_gone(const Ask *ask, const RpcFrame *reply)
-{
-    MigrationAccounts *accounts = ask->client->stats->accounts;
-    g_auto(JobFigures) figures = { 0 };
-
-    if (is_error(reply, VIR_ERR_NO_DOMAIN) &&
-        migration_accounts_figures(accounts, ask->domain, &figures) &&
-        figures.side == MIGRATION_SIDE_DESTINATION)
-        migration_accounts_forget(accounts, ask->domain);
-}
-
 /* ---- calls ---- */
 
 static void on_reply(Proxy *proxy, RpcFrame *reply, gpointer data);
 
+/* 0: there is none. */
+static gint64 current_migration(const Ask *ask, MigrationSide *ret_side)
+{
+    g_auto(JobFigures) figures = { 0 };
+
+    if (!migration_accounts_figures(ask->client->stats->accounts, ask->domain, &figures))
+        return 0;
+    *ret_side = figures.side;
+    return figures.begun_us;
+}
+
 static void call_upstream(Ask *ask)
 {
+    MigrationSide side;
+
     if (ask->calling || ask->client->calling >= DRIVER_STATS_CALLS_MAX)
         return;
+    ask->called_in = current_migration(ask, &side);
     ask->calling = TRUE;
     ask->client->calling++;
     ask->refs++;
@@ -198,17 +206,28 @@ static void call_for_others(Client *client)
     }
 }
 
-static void hear(Ask *ask, RpcFrame *reply)
+/* An error says nothing of the job. */
+static void keep_sample(Ask *ask, RpcFrame *reply)
 {
     g_autoptr(RpcFrame) frame = reply;
+    MigrationSide side;
+    gint64 now;
 
-    answer_all(ask, frame);
-    forget_if_gone(ask, frame);
-    ask->refused = is_error(frame, VIR_ERR_OPERATION_UNSUPPORTED);
-    if (!job_reply_is_sample(frame))
+    if (frame->header.status != RPC_STATUS_OK)
         return;
+    now = current_migration(ask, &side);
     g_clear_pointer(&ask->sample, rpc_frame_free);
+    if (!now || now != ask->called_in || !job_reply_is_sample(frame, side))
+        return;
     ask->sample = g_steal_pointer(&frame);
+    ask->sample_of = now;
+}
+
+static void hear(Ask *ask, RpcFrame *reply)
+{
+    answer_all(ask, reply);
+    ask->refused = is_error(reply, VIR_ERR_OPERATION_UNSUPPORTED);
+    keep_sample(ask, reply);
 }
 
 static void on_reply(Proxy *proxy, RpcFrame *reply, gpointer data)
@@ -256,33 +275,38 @@ static Client *client_of(DriverStats *stats, Proxy *proxy)
     return client;
 }
 
-/* Of domains that are not asked for any more. */
-static void drop_idle(Client *client)
+static gboolean is_question(const Ask *ask, gint32 procedure, const char *domain, guint32 flags)
+{
+    return ask->procedure == procedure && ask->flags == flags && g_str_equal(ask->domain, domain);
+}
+
+/* Of domains that are not asked for any more, and of what was another domain of that name. */
+static void drop_idle(Client *client, gint32 procedure, const char *domain, guint32 flags)
 {
     for (guint i = client->asks->len; i > 0; i--) {
         const Ask *ask = g_ptr_array_index(client->asks, i - 1);
         g_auto(JobFigures) figures = { 0 };
 
         if (!ask->calling && ask->waiters->len == 0 &&
-            !migration_accounts_figures(client->stats->accounts, ask->domain, &figures))
+            (is_question(ask, procedure, domain, flags) ||
+             !migration_accounts_figures(client->stats->accounts, ask->domain, &figures)))
             g_ptr_array_remove_index(client->asks, i - 1);
     }
 }
 
 static Ask *ask_of(Client *client, const RpcFrame *frame, const char *domain, guint32 flags)
 {
-    const guint8 *payload;
     gsize len;
+    const guint8 *payload = rpc_frame_payload(frame, &len);
     Ask *ask;
 
     for (guint i = 0; i < client->asks->len; i++) {
         ask = g_ptr_array_index(client->asks, i);
-        if (ask->procedure == frame->header.procedure && ask->flags == flags &&
-            g_str_equal(ask->domain, domain))
+        if (ask->procedure == frame->header.procedure && ask->payload->len == len &&
+            memcmp(ask->payload->data, payload, len) == 0)
             return ask;
     }
-    drop_idle(client);
-    payload = rpc_frame_payload(frame, &len);
+    drop_idle(client, frame->header.procedure, domain, flags);
     ask = g_new0(Ask, 1);
     ask->refs = 1;
     ask->client = client;

@@ -54,16 +54,6 @@ static gboolean is_running(int type)
     return type == VIR_DOMAIN_JOB_BOUNDED || type == VIR_DOMAIN_JOB_UNBOUNDED;
 }
 
-gboolean job_reply_is_sample(const RpcFrame *reply)
-{
-    RPC_XDR_AUTO(remote_job_stats_ret, stats) = { 0 };
-    remote_job_info info = { 0 };
-
-    return reply->header.procedure == JOB_PROC_STATS
-               ? decode_stats(reply, &stats) && is_running(stats.type)
-               : decode_info(reply, &info) && is_running(info.type);
-}
-
 /* One that libvirt calls by another name than this migration: a snapshot, say. */
 static gboolean is_other_operation(const remote_params *params, MigrationSide side)
 {
@@ -78,6 +68,17 @@ static gboolean is_other_operation(const remote_params *params, MigrationSide si
             return param->value.remote_param_value_u.i != ours;
     }
     return FALSE;
+}
+
+gboolean job_reply_is_sample(const RpcFrame *reply, MigrationSide side)
+{
+    RPC_XDR_AUTO(remote_job_stats_ret, stats) = { 0 };
+    remote_job_info info = { 0 };
+
+    return reply->header.procedure == JOB_PROC_STATS
+               ? decode_stats(reply, &stats) && is_running(stats.type) &&
+                     !is_other_operation(&stats.params, side)
+               : decode_info(reply, &info) && is_running(info.type);
 }
 
 /* ---- what is answered ---- */
@@ -218,10 +219,9 @@ static RpcFrame *answer_completed(const JobQuestion *q)
 {
     RPC_XDR_AUTO(remote_job_stats_ret, stats) = { 0 };
 
-    if (!q->figures->kept)
+    /* Reading it clears libvirt's: its reply must not come too late to be told. */
+    if (!q->figures->kept || !q->reply)
         return NULL;
-    if (!q->reply)
-        return own_stats(&q->call, VIR_DOMAIN_JOB_COMPLETED, q->figures);
     if (q->reply->header.status == RPC_STATUS_OK && !decode_stats(q->reply, &stats))
         return NULL;
     /* At the destination no domain is an end of the matter. */

@@ -14,7 +14,7 @@ typedef struct {
     RpcHeader call;
     guint32 flags;            /* of the call; 0 for JOB_PROC_INFO */
     const RpcFrame *reply;    /* libvirtd's, good or bad; NULL: it has not answered */
-    const RpcFrame *sample;   /* its last good one to such a call while the job ran, or NULL */
+    const RpcFrame *sample;   /* its last good one to such a call in this migration, or NULL */
     const JobFigures *figures;
 } JobQuestion;
 
@@ -25,8 +25,8 @@ typedef struct {
 
 JobAnswer job_answer(const JobQuestion *question);
 
-/* A reply that can stand for a later one: good, of a job that runs. */
-gboolean job_reply_is_sample(const RpcFrame *reply);
+/* A reply that can stand for a later one: good, of a job that runs, and that is this migration. */
+gboolean job_reply_is_sample(const RpcFrame *reply, MigrationSide side);
 
 /* The job-completed event of a domain that left: event is taken, what is returned has postcopy.*
  * in it; one that is not understood, or is of another job, comes back as it is. */

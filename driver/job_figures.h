@@ -57,6 +57,7 @@ typedef struct {
     MigrationSide side;
     JobOutcome outcome;
     gboolean connected; /* a session lives: its helper has not ended */
+    gint64 begun_us;   /* monotonic; another migration of the domain has another one */
     gint64 elapsed_us; /* since it began; stands still at the end */
     gint64 ended_us;   /* how long ago that was; 0 while it goes on */
     gboolean kept;     /* its completed statistics may be asked for */

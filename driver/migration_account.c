@@ -358,6 +358,7 @@ gboolean migration_accounts_figures(MigrationAccounts *accounts, const char *dom
         .side = a->side,
         .outcome = a->outcome,
         .connected = a->migration && !a->broken && !a->ended_us,
+        .begun_us = a->begun_us,
         .elapsed_us = (a->ended_us ? a->ended_us : now) - a->begun_us,
         .ended_us = a->ended_us ? MAX(now - a->ended_us, 1) : 0,
         .kept = a->kept,

@@ -47,7 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     JobQuestion question = { header, how >> 4 & 3, how & 64 ? reply : NULL, reply, &figures };
     JobAnswer answer = job_answer(&question);
 
-    job_reply_is_sample(reply);
+    job_reply_is_sample(reply, figures.side);
     if (answer.frame) {
         g_assert(answer.frame->header.status == RPC_STATUS_OK);
         if (header.procedure == JOB_PROC_STATS)

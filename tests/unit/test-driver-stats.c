@@ -117,9 +117,9 @@ static void completes(Fixture *f)
 
 /* ---- the client ---- */
 
-static void ask(Fixture *f, gint32 procedure, guint32 flags, const char *domain)
+static void ask_by_id(Fixture *f, gint32 procedure, guint32 flags, const char *domain, int id)
 {
-    remote_abort_job_flags args = { .dom = { .name = (char *)domain, .id = 1 }, .flags = flags };
+    remote_abort_job_flags args = { .dom = { .name = (char *)domain, .id = id }, .flags = flags };
     remote_abort_job info = { .dom = args.dom };
     xdrproc_t proc = procedure == JOB_PROC_INFO ? (xdrproc_t)xdr_remote_abort_job
                                                 : (xdrproc_t)xdr_remote_abort_job_flags;
@@ -128,6 +128,11 @@ static void ask(Fixture *f, gint32 procedure, guint32 flags, const char *domain)
     RpcHeader header = { RPC_PROGRAM_REMOTE, 1, procedure, RPC_TYPE_CALL, f->serial++, 0 };
 
     rpc_stream_send(f->client->stream, rpc_frame_new(&header, payload->data, payload->len));
+}
+
+static void ask(Fixture *f, gint32 procedure, guint32 flags, const char *domain)
+{
+    ask_by_id(f, procedure, flags, domain, 1);
 }
 
 static void ask_stats(Fixture *f, guint32 flags)
@@ -367,6 +372,74 @@ static void nobody_waits_for_libvirtd(void **state)
     assert_true(is_ours_as_well(&third.params));
 }
 
+static void an_old_sample_is_told_of_no_other_job(void **state)
+{
+    Fixture *f = *state;
+    RPC_XDR_AUTO(remote_job_stats_ret, first) = { 0 };
+    RPC_XDR_AUTO(remote_job_stats_ret, none) = { 0 };
+    RPC_XDR_AUTO(remote_job_stats_ret, second) = { 0 };
+
+    migrates(f, MIGRATION_SIDE_SOURCE);
+    ask_stats(f, 0);
+    answers(f, 0, VIR_DOMAIN_JOB_UNBOUNDED, 1, 4711);
+    read_stats(f, 0, &first);
+    says(f, "failed");
+    /* of a job that has ended */
+    ask_stats(f, 0);
+    read_stats(f, 1, &none);
+    assert_int_equal(none.type, VIR_DOMAIN_JOB_FAILED);
+    assert_non_null(find(&none.params, "memory_total"));
+    answers(f, 1, VIR_DOMAIN_JOB_UNBOUNDED, 1, 4712);
+    for (guint i = 0; i < 3; i++)
+        rpc_test_settle();
+    /* of the migration before */
+    migration_accounts_notice(f->accounts, f->migration, MIGRATION_NOTICE_ENDED, NULL);
+    migration_unref(f->migration);
+    migrates(f, MIGRATION_SIDE_SOURCE);
+    ask_stats(f, 0);
+    read_stats(f, 2, &second);
+    assert_int_equal(second.type, VIR_DOMAIN_JOB_UNBOUNDED);
+    assert_non_null(find(&second.params, "memory_total"));
+}
+
+static void a_sample_goes_with_the_job(void **state)
+{
+    Fixture *f = *state;
+    RPC_XDR_AUTO(remote_job_stats_ret, ret) = { 0 };
+
+    migrates(f, MIGRATION_SIDE_SOURCE);
+    ask_stats(f, 0);
+    answers(f, 0, VIR_DOMAIN_JOB_UNBOUNDED, 1, 4711);
+    assert_true(rpc_test_until_frames(f->client, 1));
+    ask_stats(f, 0);
+    answers(f, 1, VIR_DOMAIN_JOB_NONE, 0, 0);
+    assert_true(rpc_test_until_frames(f->client, 2));
+    ask_stats(f, 0);
+    read_stats(f, 2, &ret);
+    assert_non_null(find(&ret.params, "memory_total"));
+}
+
+static void another_domain_of_that_name_is_asked_for_anew(void **state)
+{
+    Fixture *f = *state;
+    RPC_XDR_AUTO(remote_job_stats_ret, ret) = { 0 };
+
+    migrates(f, MIGRATION_SIDE_SOURCE);
+    ask_stats(f, 0);
+    refuses(f, 0, VIR_ERR_NO_DOMAIN);
+    assert_int_equal(error_code(f, 0), VIR_ERR_NO_DOMAIN);
+    ask_by_id(f, JOB_PROC_STATS, 0, DOMAIN, 2);
+    asked(f, 1);
+    assert_true(rpc_end_frame(f->upstream, 0)->wire->len ==
+                rpc_end_frame(f->upstream, 1)->wire->len);
+    assert_memory_not_equal(rpc_end_frame(f->upstream, 0)->wire->data + RPC_HEADER_LEN,
+                            rpc_end_frame(f->upstream, 1)->wire->data + RPC_HEADER_LEN,
+                            rpc_end_frame(f->upstream, 0)->wire->len - RPC_HEADER_LEN);
+    answers(f, 1, VIR_DOMAIN_JOB_UNBOUNDED, 1, 7);
+    read_stats(f, 1, &ret);
+    assert_int_equal(number(&ret.params, "memory_processed"), 7);
+}
+
 static void one_reply_answers_all_who_wait(void **state)
 {
     Fixture *f = *state;
@@ -390,9 +463,8 @@ static void a_client_has_few_calls_with_libvirtd(void **state)
     Fixture *f = *state;
 
     migrates(f, MIGRATION_SIDE_SOURCE);
-    completes(f);
     ask_stats(f, 0);
-    ask_stats(f, KEEP);
+    ask_by_id(f, JOB_PROC_STATS, 0, DOMAIN, 2);
     ask(f, JOB_PROC_INFO, 0, DOMAIN);
     assert_true(rpc_test_until_frames(f->client, 3)); /* all the same */
     assert_int_equal(f->upstream->frames->len, DRIVER_STATS_CALLS_MAX);
@@ -560,17 +632,40 @@ static void libvirts_completed_statistics_come_first(void **state)
     assert_non_null(find(&gone.params, "memory_total"));
 }
 
-static void they_go_with_the_domain_at_the_destination(void **state)
+/* Anybody may ask for a domain of that name with an id that is none. */
+static void no_domain_at_the_destination_clears_nothing(void **state)
 {
     Fixture *f = *state;
+    RPC_XDR_AUTO(remote_job_stats_ret, ret) = { 0 };
 
     migrates(f, MIGRATION_SIDE_DESTINATION);
     completes(f);
-    ask_stats(f, KEEP);
+    ask_by_id(f, JOB_PROC_STATS, COMPLETED, DOMAIN, 99);
     refuses(f, 0, VIR_ERR_NO_DOMAIN);
     assert_int_equal(error_code(f, 0), VIR_ERR_NO_DOMAIN);
     ask_stats(f, KEEP);
-    assert_int_equal(asked(f, 1)->serial, 1); /* nothing is known of it: the client's own call */
+    answers(f, 1, VIR_DOMAIN_JOB_NONE, 0, 0);
+    read_stats(f, 1, &ret);
+    assert_int_equal(ret.type, VIR_DOMAIN_JOB_COMPLETED);
+    assert_true(is_ours_as_well(&ret.params));
+}
+
+/* Longer than anybody waits for an answer of a job that runs. */
+static void late_completed_statistics_are_waited_for(void **state)
+{
+    Fixture *f = *state;
+    RPC_XDR_AUTO(remote_job_stats_ret, ret) = { 0 };
+
+    migrates(f, MIGRATION_SIDE_SOURCE);
+    completes(f);
+    ask_stats(f, COMPLETED);
+    ask(f, JOB_PROC_INFO, 0, DOMAIN);
+    assert_true(rpc_test_until_frames(f->client, 1));
+    assert_int_equal(rpc_end_frame(f->client, 0)->header.serial, 1);
+    answers(f, 0, VIR_DOMAIN_JOB_COMPLETED, 1, 31);
+    read_stats(f, 1, &ret);
+    assert_int_equal(number(&ret.params, "memory_processed"), 31);
+    assert_true(is_ours_as_well(&ret.params));
 }
 
 static void nothing_is_completed_while_it_goes_on(void **state)
@@ -649,6 +744,9 @@ int main(void)
         TEST(errors_and_nonsense_go_on_to_the_client),
         TEST(another_operation_is_left_alone),
         TEST(nobody_waits_for_libvirtd),
+        TEST(an_old_sample_is_told_of_no_other_job),
+        TEST(a_sample_goes_with_the_job),
+        TEST(another_domain_of_that_name_is_asked_for_anew),
         TEST(one_reply_answers_all_who_wait),
         TEST(a_client_has_few_calls_with_libvirtd),
         TEST(a_question_without_room_is_asked_later),
@@ -659,7 +757,8 @@ int main(void)
         cmocka_unit_test(a_failure_is_told_as_one),
         cmocka_unit_test(completed_statistics_are_kept_until_read),
         TEST(libvirts_completed_statistics_come_first),
-        TEST(they_go_with_the_domain_at_the_destination),
+        TEST(no_domain_at_the_destination_clears_nothing),
+        TEST(late_completed_statistics_are_waited_for),
         TEST(nothing_is_completed_while_it_goes_on),
         TEST(the_event_is_completed),
     };
