@@ -24,6 +24,7 @@ typedef struct {
     char *running;     /* the domain's XML on this host, or NULL */
     char *destination; /* what the destination is to run, or NULL */
     gboolean here;     /* it is to run on this host */
+    gboolean alone;    /* nobody may look at the other host */
     char *warning;     /* about the look itself, or NULL */
 } Look;
 
@@ -74,12 +75,14 @@ static void run_checks(GTask *task, gpointer source, gpointer data, GCancellable
 {
     Look *look = data;
     g_autoptr(HostLook) host = host_look_new(HOST_LOOK_QEMU_CONF, &look->warning);
-    const HostFacts *facts = host_look_facts(host);
+    HostFacts facts = *host_look_facts(host);
     g_autoptr(GPtrArray) findings = findings_new();
     GError *error = NULL;
 
-    if (add_eligibility(findings, look->running, facts, &error) &&
-        add_eligibility(findings, look->destination, look->here ? facts : NULL, &error)) {
+    /* Nothing else would save a guest from a destination without this driver. */
+    facts.destination = look->here || look->alone;
+    if (add_eligibility(findings, look->running, &facts, &error) &&
+        add_eligibility(findings, look->destination, look->here ? &facts : NULL, &error)) {
         if (look->here && look->destination)
             add_hugepages(findings, look->destination);
         g_task_return_pointer(task, g_steal_pointer(&findings), (GDestroyNotify)g_ptr_array_unref);
@@ -166,6 +169,7 @@ static void check(DriverJob *job, char *running)
     look->running = running;
     look->destination = g_strdup(migrate_call_text(job->call, MIGRATE_TEXT_DOMAIN_XML));
     look->here = migrate_call_phase(job->call) == MIGRATE_PHASE_PREPARE;
+    look->alone = job->driver->settings->allow_plain_destination;
     g_task_set_task_data(task, look, look_free);
     g_task_run_in_thread(task, run_checks);
 }

@@ -36,31 +36,51 @@ static HostFiles look(const Memory *memory, const char *path, char **ret_name)
     return memory->facts->files(path, ret_name, memory->facts->data);
 }
 
+/* Elsewhere it may be otherwise: the destination looks for itself, and refuses. */
+static gboolean is_destination(const Memory *memory)
+{
+    return memory->facts && memory->facts->destination;
+}
+
 /* ---- by what holds the block ---- */
+
+static void file_on_disk(const Memory *memory, const RamBlock *block, const char *name)
+{
+    const char *dir = memory->facts->memory_backing_dir;
+    g_autofree char *seen = NULL;
+
+    if (is_destination(memory)) {
+        seen = g_strdup_printf(_("it is a file in %1$s, because of %2$s, and that is on %3$s: "
+                                 "QEMU cannot handle page faults there, and the guest would be "
+                                 "lost at the switch-over"),
+                               dir, block->cause, name);
+        add(memory, FINDING_FAIL, "memory-file-backed", block, seen,
+            _("start the guest anew with <source type='memfd'/> in <memoryBacking>, or set "
+              "memory_backing_dir in /etc/libvirt/qemu.conf of the destination to a tmpfs; or "
+              "migrate without --postcopy"));
+        return;
+    }
+    seen = g_strdup_printf(_("it is a file in %1$s, because of %2$s, and that is on %3$s here: a "
+                             "destination where it is on no tmpfs either will refuse it"),
+                           dir, block->cause, name);
+    add(memory, FINDING_WARN, "memory-file-backed", block, seen,
+        _("see that memory_backing_dir in /etc/libvirt/qemu.conf of the destination is on a "
+          "tmpfs"));
+}
 
 static void check_file(const Memory *memory, const RamBlock *block)
 {
     const char *dir = memory->facts ? memory->facts->memory_backing_dir : NULL;
     g_autofree char *name = NULL;
-    g_autofree char *seen = NULL;
     HostFiles files = look(memory, dir, &name);
 
-    if (files == HOST_FILES_MEMORY)
-        return;
-    if (files == HOST_FILES_UNKNOWN) {
+    if (files == HOST_FILES_UNKNOWN)
         add(memory, FINDING_WARN, "memory-file-system", block,
             _("it is a file, and it is not known here what file system that is on"),
-            _("see that memory_backing_dir in /etc/libvirt/qemu.conf is on a tmpfs on both hosts"));
-        return;
-    }
-    seen = g_strdup_printf(_("it is a file in %1$s, because of %2$s, and that is on %3$s: QEMU "
-                             "cannot handle page faults there, and the guest would be lost at the "
-                             "switch-over"),
-                           dir, block->cause, name ? name : _("no tmpfs"));
-    add(memory, FINDING_FAIL, "memory-file-backed", block, seen,
-        _("start the guest anew with <source type='memfd'/> in <memoryBacking>, or with "
-          "memory_backing_dir in /etc/libvirt/qemu.conf on a tmpfs on both hosts; or migrate "
-          "without --postcopy"));
+            _("see that memory_backing_dir in /etc/libvirt/qemu.conf of the destination is on a "
+              "tmpfs"));
+    else if (files == HOST_FILES_DISK)
+        file_on_disk(memory, block, name ? name : _("no tmpfs"));
 }
 
 static const char *path_id(const RamBlock *block)
@@ -75,10 +95,29 @@ static const char *path_id(const RamBlock *block)
     }
 }
 
+static void path_on_disk(const Memory *memory, const RamBlock *block, const char *name)
+{
+    g_autofree char *seen = NULL;
+
+    if (is_destination(memory)) {
+        seen = g_strdup_printf(_("its file is on %s: QEMU cannot handle page faults there, and "
+                                 "the guest would be lost at the switch-over"),
+                               name);
+        add(memory, FINDING_FAIL, path_id(block), block, seen,
+            _("take it out of the domain and start the guest anew, or migrate without "
+              "--postcopy"));
+        return;
+    }
+    seen = g_strdup_printf(_("its file is on %s here: a destination where it is on no tmpfs "
+                             "either will refuse it"),
+                           name);
+    add(memory, FINDING_WARN, path_id(block), block, seen,
+        _("see that it is on a tmpfs on the destination, or migrate without --postcopy"));
+}
+
 static void check_path(const Memory *memory, const RamBlock *block)
 {
     g_autofree char *name = NULL;
-    g_autofree char *seen = NULL;
 
     switch (look(memory, block->path, &name)) {
     case HOST_FILES_MEMORY:
@@ -86,16 +125,11 @@ static void check_path(const Memory *memory, const RamBlock *block)
     case HOST_FILES_UNKNOWN:
         add(memory, FINDING_WARN, path_id(block), block,
             _("it is not known here what file system its file is on"),
-            _("see that it is on a tmpfs on both hosts, or migrate without --postcopy"));
+            _("see that it is on a tmpfs on the destination, or migrate without --postcopy"));
         return;
     case HOST_FILES_DISK:
-        break;
+        path_on_disk(memory, block, name ? name : _("no tmpfs"));
     }
-    seen = g_strdup_printf(_("its file is on %s: QEMU cannot handle page faults there, and the "
-                             "guest would be lost at the switch-over"),
-                           name ? name : _("no tmpfs"));
-    add(memory, FINDING_FAIL, path_id(block), block, seen,
-        _("take it out of the domain and start the guest anew, or migrate without --postcopy"));
 }
 
 static void check_pages(const Memory *memory, const RamBlock *block)

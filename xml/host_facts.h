@@ -20,4 +20,7 @@ typedef struct {
      * freed by the caller; NULL if it has no name. May block. */
     HostFiles (*files)(const char *path, char **ret_name, gpointer data);
     gpointer data;
+    /* The domain is to arrive here: it is the destination that has to handle page faults. Of
+     * another host its files may be where they are not on this one. */
+    gboolean destination;
 } HostFacts;

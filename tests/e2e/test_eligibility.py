@@ -88,17 +88,17 @@ def migrates(rig, guest, *options):
 
 @own_rig
 @deadline(300)
-def test_memory_in_files_on_a_disk_is_refused_at_begin(rig):
+def test_memory_in_files_on_a_disk_is_refused_at_prepare(rig):
     """Where QEMU's destination would die at the switch-over, and the guest with it."""
-    at_begin = {"by": rig.a, "phase": "begin"}
-    file = ("<memory>", PLACE, "because of", "<source type='memfd'/>")
+    at_prepare = {"by": rig.b, "phase": "prepare"}
+    file = (f"{rig.b.name}: <memory>", PLACE, "because of", "<source type='memfd'/>")
     with disk() as path, place(rig.a, path), place(rig.b, path):
-        refused_and_stayed(rig, Guest(rig, MEMORY, memory_backing=FILE), *file, "<source type='file'/>", **at_begin)
+        refused_and_stayed(rig, Guest(rig, MEMORY, memory_backing=FILE), *file, "<source type='file'/>", **at_prepare)
         refused_and_stayed(rig, Guest(rig, MEMORY, memory_backing=SHARED), *file, "<access mode='shared'/>",
-                           **at_begin)
-        refused_and_stayed(rig, shared_cell(rig), "<cell id='0'>", "memAccess='shared'", **at_begin)
+                           **at_prepare)
+        refused_and_stayed(rig, shared_cell(rig), "<cell id='0'>", "memAccess='shared'", **at_prepare)
         refused_and_stayed(rig, Guest(rig, MEMORY, room=64, devices=NVDIMM),
-                           f"<memory model='nvdimm'> number 1 ({PLACE}/nvdimm)", **at_begin)
+                           f"<memory model='nvdimm'> number 1 ({PLACE}/nvdimm)", **at_prepare)
 
 
 @own_rig
@@ -120,6 +120,17 @@ def test_memory_in_files_on_a_tmpfs_migrates(rig):
             migrates(rig, Guest(rig, MEMORY, rate=0, memory_backing=backing))
         migrates(rig, shared_cell(rig, rate=0), "--p2p")
         migrates(rig, Guest(rig, MEMORY, rate=0, room=64, devices=NVDIMM))
+
+
+@own_rig
+@deadline(300)
+def test_a_sources_files_may_be_on_a_disk(rig):
+    """It is the destination that waits for memory; the source says that it may be no better there."""
+    with disk() as path, place(rig.a, path), place(rig.b):
+        since = len(rig.a.log("virtpostcopyd.out"))
+        migrates(rig, Guest(rig, MEMORY, rate=0, memory_backing=FILE))
+        assert daemon_says(rig.a, since, "warning", "phase=begin", "memory-file-backed: <memory>")
+        migrates(rig, Guest(rig, MEMORY, rate=0, room=64, devices=NVDIMM), "--p2p")
 
 
 @deadline(180)
@@ -145,7 +156,7 @@ def test_a_recovery_is_never_held_up(rig):
         arrived(rig, guest)
         # and a guest that begins now is refused by the new qemu.conf
         other = Guest(rig, MEMORY, memory_backing=FILE).start(rig.a)
-        refused(rig, other, "<memory>", path, by=rig.a, phase="begin")
+        refused(rig, other, f"{rig.b.name}: <memory>", path, by=rig.b, phase="prepare")
 
 
 @own_rig

@@ -78,7 +78,8 @@ const HostFacts *corpus_host(void)
 {
     static const HostFacts host = { .memory_backing_dir = "/var/lib/libvirt/qemu/ram",
                                     .page_size = PAGE,
-                                    .files = files };
+                                    .files = files,
+                                    .destination = TRUE };
 
     return &host;
 }

@@ -356,6 +356,40 @@ static void file_backed_memory_depends_on_the_file_system(void **state)
     }
 }
 
+static HostFiles all_disk(const char *path, char **ret_name, gpointer data)
+{
+    *ret_name = g_strdup("ext4");
+    return HOST_FILES_DISK;
+}
+
+/* A destination may have on a tmpfs what its source has on a disk. */
+static void only_a_destinations_disk_fails(void **state)
+{
+    static const char *const rows[][2] = {
+        { "file-private", "memory-file-backed" }, { "access-shared", "memory-file-backed" },
+        { "dimm-shared", "memory-file-backed" },  { "nvdimm-file", "memory-nvdimm" },
+        { "virtio-pmem", "memory-virtio-pmem" },
+    };
+    static const HostFacts source = { .memory_backing_dir = "/ram", .files = all_disk };
+    static const HostFacts destination = { .memory_backing_dir = "/ram", .files = all_disk,
+                                           .destination = TRUE };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *xml = corpus_document(rows[i][0]);
+        g_autoptr(GPtrArray) here = check(xml, &source);
+        g_autoptr(GPtrArray) there = check(xml, &destination);
+        const Finding *warned = find(here, rows[i][1]);
+        const Finding *failed = find(there, rows[i][1]);
+
+        assert_int_equal(warned->verdict, FINDING_WARN);
+        assert_non_null(strstr(warned->detail, "is on ext4 here: a destination where"));
+        assert_non_null(strstr(warned->remedy, "the destination"));
+        assert_int_equal(findings_verdict(here), FINDING_WARN);
+        assert_int_equal(failed->verdict, FINDING_FAIL);
+        assert_non_null(strstr(failed->detail, "would be lost at the switch-over"));
+    }
+}
+
 static void a_page_of_the_hosts_ordinary_size_is_not_huge(void **state)
 {
     static const HostFacts host = { "/dev/shm", 65536, all_memory, NULL };
@@ -462,6 +496,7 @@ int main(void)
         cmocka_unit_test(a_name_of_any_length_is_cut),
         cmocka_unit_test(a_domain_that_passes_says_what_its_memory_is),
         cmocka_unit_test(file_backed_memory_depends_on_the_file_system),
+        cmocka_unit_test(only_a_destinations_disk_fails),
         cmocka_unit_test(a_page_of_the_hosts_ordinary_size_is_not_huge),
         cmocka_unit_test(a_document_that_is_wrong_is_an_error),
         cmocka_unit_test(more_cells_than_there_can_be_are_an_error),
