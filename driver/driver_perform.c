@@ -213,6 +213,7 @@ static void on_peer_open(GObject *source, GAsyncResult *result, gpointer data)
         return;
     }
     driver_options_strip(job);
+    p2p_strip(job->call);
     migrate_call_set_text(job->call, MIGRATE_TEXT_DCONNURI, p2p_uri(job->p2p));
     disks = p2p_disks_uri(job->p2p);
     if (disks)

@@ -36,6 +36,8 @@ struct P2p {
     char *disks_path; /* where the source QEMU connects for its disks; or NULL */
     QemuOwner disks_owner;
     gboolean users_disks; /* disks go a way that the user has named */
+    char *migrate_uri;    /* the user's, for the destination alone; or NULL */
+    gboolean offline;     /* no memory is to go, so Prepare may answer without a URI */
     gboolean recovers;
     gboolean users_resume;
     guint8 session[MIGRATION_SESSION_LEN]; /* of the broken one, in a recovery */
@@ -80,6 +82,7 @@ static void p2p_unref(P2p *p2p)
     g_free(p2p->tls_name);
     g_free(p2p->uri);
     g_free(p2p->disks_path);
+    g_free(p2p->migrate_uri);
     g_free(p2p->error);
     g_free(p2p);
 }
@@ -95,6 +98,13 @@ void p2p_free(P2p *p2p)
 const char *p2p_uri(const P2p *p2p)
 {
     return p2p->uri;
+}
+
+/* A URI of the user's means the destination's side of the session. libvirtd, if ever it came to use
+ * it, would stream there in clear: it falls back on it when Prepare answers none. */
+void p2p_strip(MigrateCall *perform)
+{
+    migrate_call_set_text(perform, MIGRATE_TEXT_URI, NULL);
 }
 
 char *p2p_disks_uri(const P2p *p2p)
@@ -169,7 +179,8 @@ static void inner_fail(InnerPrepare *job, const char *reason)
 
     if (!job->p2p->error)
         job->p2p->error = g_strdup(reason);
-    /* Before it came to that URI it would copy the disks, for nothing. Without any it gives up. */
+    /* Before it came to that URI it would copy the disks, for nothing. Without any it gives up: the
+     * user's own was kept from it (p2p_strip()). */
     inner_answer(job, job->p2p->users_disks ? NULL : dead);
 }
 
@@ -190,7 +201,8 @@ static void on_connected(GObject *source, GAsyncResult *result, gpointer data)
         inner_answer(job, uri);
 }
 
-/* FALSE if the answer is not one that this driver has to do something about. */
+/* FALSE if the answer is not one that this driver has to do something about. Without an address of
+ * the session's nothing may be streamed. */
 static gboolean take_uri(InnerPrepare *job, MigrationUri *ret_uri, gboolean *ret_ok, GError **error)
 {
     RPC_XDR_AUTO(remote_prepare3_ret, ret) = { 0 };
@@ -198,12 +210,19 @@ static gboolean take_uri(InnerPrepare *job, MigrationUri *ret_uri, gboolean *ret
     const guint8 *payload = rpc_frame_payload(job->reply, &len);
 
     *ret_ok = FALSE;
-    if (job->reply->header.status != RPC_STATUS_OK ||
-        !rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_prepare3_ret, &ret, sizeof ret,
-                        "Prepare's answer", NULL) ||
-        !ret.uri_out)
+    if (job->reply->header.status != RPC_STATUS_OK)
         return FALSE;
-    *ret_ok = migration_uri_parse(*ret.uri_out, ret_uri, error);
+    if (!rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_prepare3_ret, &ret, sizeof ret,
+                        "Prepare's answer", error))
+        return TRUE;
+    if (ret.uri_out)
+        *ret_ok = migration_uri_parse(*ret.uri_out, ret_uri, error);
+    else if (job->p2p->offline)
+        return FALSE;
+    else
+        g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+                            _("the destination has prepared the domain without naming its "
+                              "session, so the guest's memory would cross the network in clear"));
     return TRUE;
 }
 
@@ -240,8 +259,9 @@ static void on_inner_prepared(Proxy *inner, RpcFrame *reply, gpointer data)
 }
 
 /* The path that libvirtd was told for the disks is one of this host's: the destination is to make
- * one of its own. Takes frame; NULL: it was answered. */
-static RpcFrame *without_disks_uri(Proxy *inner, RpcFrame *frame)
+ * one of its own. The user's migration URI, which libvirtd was not told, is for the destination.
+ * Takes frame; NULL: it was answered. */
+static RpcFrame *for_destination(const P2p *p2p, Proxy *inner, RpcFrame *frame)
 {
     g_autoptr(RpcFrame) owned = frame;
     g_autoptr(GError) error = NULL;
@@ -249,7 +269,10 @@ static RpcFrame *without_disks_uri(Proxy *inner, RpcFrame *frame)
     RpcFrame *ours = NULL;
 
     if (call) {
-        migrate_call_set_text(call, MIGRATE_TEXT_DISKS_URI, NULL);
+        if (p2p->disks_path)
+            migrate_call_set_text(call, MIGRATE_TEXT_DISKS_URI, NULL);
+        if (p2p->migrate_uri)
+            migrate_call_set_text(call, MIGRATE_TEXT_URI, p2p->migrate_uri);
         ours = migrate_call_encode(call, owned, &error);
     }
     if (!ours)
@@ -265,8 +288,8 @@ static gboolean inner_call(Proxy *inner, RpcFrame *frame, gpointer data)
     if (frame->header.program != RPC_PROGRAM_REMOTE ||
         !migrate_call_is_phase(frame->header.procedure, MIGRATE_PHASE_PREPARE))
         return FALSE;
-    if (p2p->disks_path)
-        frame = without_disks_uri(inner, frame);
+    if (p2p->disks_path || p2p->migrate_uri)
+        frame = for_destination(p2p, inner, frame);
     if (!frame)
         return TRUE;
     job = g_new0(InnerPrepare, 1);
@@ -435,6 +458,8 @@ void p2p_open(Driver *driver, Proxy *outer, const MigrateCall *perform, const Sp
         p2p->disks_path = run_dir_socket_path(migration_set_run_dir(driver->set), "out-");
         p2p->disks_owner = *disks_owner;
     }
+    p2p->migrate_uri = g_strdup(migrate_call_text(perform, MIGRATE_TEXT_URI));
+    p2p->offline = (migrate_call_flags(perform) & VIR_MIGRATE_OFFLINE) != 0;
     p2p->recovers = recovery_uri_is(dconnuri);
     p2p->users_resume = (migrate_call_flags(perform) & VIR_MIGRATE_POSTCOPY_RESUME) &&
                         !p2p->recovers;

@@ -23,6 +23,9 @@ P2p *p2p_open_finish(GAsyncResult *result, GError **error);
 /* The URI for the source libvirtd. */
 const char *p2p_uri(const P2p *p2p);
 
+/* Takes out of the Perform what the source libvirtd must not have. */
+void p2p_strip(MigrateCall *perform);
+
 /* The disks_uri for it, or NULL. Free with g_free(). */
 char *p2p_disks_uri(const P2p *p2p);
 

@@ -10,6 +10,7 @@ from cuts import connections, reset
 from disks import MARKER, MIB, Disk, guest_with
 from guest import MARKER as MEMORY_MARKER
 from harness import deadline, note
+from host import MIGRATION_PORT
 from migrating import POSTCOPY, arrived, begin_in_postcopy, nothing_left, stayed, summaries
 from wait import wait_for
 
@@ -204,6 +205,30 @@ def test_nothing_is_copied_where_the_helpers_do_not_agree(rig):
                 stayed(rig, guest)
     finally:
         pki.install(rig.b.path(PKI), rig.ca, server=rig.b.certificate, client=rig.b.certificate)
+    rig.a.virsh("suspend", guest.name)      # no job is left behind
+
+
+def test_no_address_of_the_users_is_streamed_to_where_the_helpers_do_not_agree(rig):
+    """libvirt has a migration URI of the user's, and the disks a way of their own: neither is taken in clear."""
+    disk = Disk(rig, "vda", data=4)
+    guest = guest_with(rig, disk)
+    other = rig.authority("Another CA")
+    pki.install(rig.b.path(PKI), other, server=other.issue(rig.b.name, [rig.b.ip]))
+    capture = rig.capture()
+    try:
+        for way in ((), ("--disks-uri", f"tcp://{rig.b.name}:{USERS_PORT}")):
+            migration = guest.migrate(rig.a, rig.b, *ALL, *way, "--p2p", "--migrateuri",
+                                      f"tcp://{rig.b.name}:{MIGRATION_PORT}", check=False, transport="tcp")
+            assert migration.status != 0 and "certificate" in migration.stderr, migration.stderr
+            stayed(rig, guest)
+            nothing_left(rig)
+    finally:
+        pki.install(rig.b.path(PKI), rig.ca, server=rig.b.certificate, client=rig.b.certificate)
+    capture.stop()
+    assert capture.dropped == 0, f"tcpdump lost {capture.dropped} packets"
+    assert capture.streams(), "nothing was captured"
+    found = capture.contains(MARKER, MEMORY_MARKER, b"QEVM", b"IHAVEOPT")
+    assert not found, found
     rig.a.virsh("suspend", guest.name)      # no job is left behind
 
 
