@@ -52,6 +52,7 @@ static gboolean judge_hugepages(Check *check, const char *xml, GError **error)
     g_autoptr(GArray) needs = domain_memory_hugepages(xml, hugepages_default_kib(""), error);
     g_autoptr(GArray) pools = NULL;
     g_autofree char *capabilities = NULL;
+    GPtrArray *found;
     char *text;
 
     if (!needs)
@@ -65,9 +66,12 @@ static gboolean judge_hugepages(Check *check, const char *xml, GError **error)
         connection_error(error);
         return FALSE;
     }
+    found = findings_new();
     pools = check_host_hugepages(check->peer, capabilities);
-    hugepages_judge_domain(check->findings, pools, needs,
+    hugepages_judge_domain(found, pools, needs,
                            check->peer_name ? check->peer_name : _("the other host"));
+    /* libvirt does not tell of those that the kernel there may add by itself. */
+    findings_take_as_warnings(check->findings, found);
     return TRUE;
 }
 

@@ -106,12 +106,10 @@ static void look_at_libvirt(Check *check)
 /* Takes what was found of a role. */
 static void add_of_role(Check *check, CheckRole role, GPtrArray *found)
 {
-    for (guint i = 0; i < found->len && role == CHECK_ROLE_ASIDE; i++) {
-        Finding *finding = g_ptr_array_index(found, i);
-
-        finding->verdict = MIN(finding->verdict, FINDING_WARN);
-    }
-    findings_take(check->findings, found);
+    if (role == CHECK_ROLE_ASIDE)
+        findings_take_as_warnings(check->findings, found);
+    else
+        findings_take(check->findings, found);
 }
 
 static void look_at_userfaultfd(Check *check)

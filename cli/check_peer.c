@@ -129,18 +129,18 @@ static void judge_way(Check *check, const char *text)
 
 /* ---- what it says of itself ---- */
 
-static guint64 pages_of(virConnect *connection, guint kib)
+/* All cells together are not to be had, so one by one; one that cannot tell is left out. */
+static guint64 pages_of(virConnect *connection, const GArray *cells, guint kib)
 {
-    unsigned long long count = 0;
+    guint64 count = 0;
 
-    /* -1: all of the host's cells together is not to be had, so one by one until there is none. */
-    for (int cell = 0; cell < 1024; cell++) {
+    for (guint i = 0; i < cells->len; i++) {
         unsigned long long here = 0;
         unsigned int size = kib;
 
-        if (virNodeGetFreePages(connection, 1, &size, cell, 1, &here, 0) < 1)
-            break;
-        count += here;
+        if (virNodeGetFreePages(connection, 1, &size, g_array_index(cells, int, i), 1, &here, 0) ==
+            1)
+            count += here;
     }
     return count;
 }
@@ -149,13 +149,14 @@ GArray *check_host_hugepages(virConnect *connection, const char *capabilities)
 {
     GArray *pools = g_array_new(FALSE, FALSE, sizeof(HugepagePool));
     g_autoptr(GArray) sizes = capabilities_page_sizes(capabilities, NULL);
+    g_autoptr(GArray) cells = capabilities_cells(capabilities, NULL);
 
-    for (guint i = 0; sizes && i < sizes->len; i++) {
+    for (guint i = 0; sizes && cells && i < sizes->len; i++) {
         HugepagePool pool = { .kib = g_array_index(sizes, guint64, i) };
 
         if (pool.kib * 1024 <= (guint64)sysconf(_SC_PAGESIZE))
             continue;
-        pool.free = pages_of(connection, (guint)pool.kib);
+        pool.free = pages_of(connection, cells, (guint)pool.kib);
         g_array_append_val(pools, pool);
     }
     return pools;

@@ -36,6 +36,16 @@ void findings_take(GPtrArray *findings, GPtrArray *more)
     g_ptr_array_unref(more);
 }
 
+void findings_take_as_warnings(GPtrArray *findings, GPtrArray *more)
+{
+    for (guint i = 0; i < more->len; i++) {
+        Finding *finding = g_ptr_array_index(more, i);
+
+        finding->verdict = MIN(finding->verdict, FINDING_WARN);
+    }
+    findings_take(findings, more);
+}
+
 FindingVerdict findings_verdict(const GPtrArray *findings)
 {
     FindingVerdict worst = FINDING_PASS;

@@ -29,6 +29,9 @@ void findings_add(GPtrArray *findings, FindingVerdict verdict, const char *id, c
 /* Moves those of more behind those of findings; more is freed. */
 void findings_take(GPtrArray *findings, GPtrArray *more);
 
+/* The same, with failures as warnings: what is not certain, or not what was asked about. */
+void findings_take_as_warnings(GPtrArray *findings, GPtrArray *more);
+
 /* The worst verdict in it; FINDING_PASS if it is empty. */
 FindingVerdict findings_verdict(const GPtrArray *findings);
 

@@ -177,6 +177,31 @@ GArray *capabilities_page_sizes(const char *xml, GError **error)
     return sizes;
 }
 
+GArray *capabilities_cells(const char *xml, GError **error)
+{
+    g_autoptr(xmlDoc) doc = xml_document_parse(xml, "capabilities", error);
+    const xmlNode *topology, *cells;
+    GArray *ids;
+
+    if (!doc)
+        return NULL;
+    ids = g_array_new(FALSE, FALSE, sizeof(int));
+    topology = find_host(doc, "topology");
+    cells = topology ? xml_element(topology->children, "cells") : NULL;
+    for (const xmlNode *cell = cells ? xml_element(cells->children, "cell") : NULL; cell;
+         cell = xml_element(cell->next, "cell")) {
+        g_autofree char *text = (char *)xmlGetNoNsProp(cell, (const xmlChar *)"id");
+        guint64 number;
+
+        if (text && g_ascii_string_to_unsigned(text, 10, 0, G_MAXINT, &number, NULL)) {
+            int id = (int)number;
+
+            g_array_append_val(ids, id);
+        }
+    }
+    return ids;
+}
+
 gboolean domain_xml_qemu_owner(const char *xml, gboolean *ret_found, QemuOwner *ret_owner,
                                GError **error)
 {

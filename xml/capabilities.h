@@ -35,6 +35,10 @@ char *capabilities_host_uuid(const char *xml, GError **error);
  * say. */
 GArray *capabilities_page_sizes(const char *xml, GError **error);
 
+/* host/topology/cells/cell: the ids of the NUMA nodes (int elements), which need not follow each
+ * other; empty if it does not say. */
+GArray *capabilities_cells(const char *xml, GError **error);
+
 /* A domain's own owner, if its XML sets one: seclabel[model='dac'] with type 'static' and a label.
  * Otherwise (none, type 'dynamic' or 'none') ret_found is FALSE, owner untouched, and QEMU runs
  * as the host's default. */

@@ -223,9 +223,26 @@ static void the_name_of_a_domain_is_found(void **state)
     }
 }
 
+static void test_cells_need_not_follow_each_other(void **state)
+{
+    g_autoptr(GArray) cells = capabilities_cells(
+        "<capabilities><host><topology><cells num='4'><cell id='0'/><cell id='8'/><cell id='x'/>"
+        "<cell/><cell id='252'/></cells></topology></host></capabilities>",
+        NULL);
+    g_autoptr(GArray) none = capabilities_cells("<capabilities><host/></capabilities>", NULL);
+
+    assert_int_equal(cells->len, 3);
+    assert_int_equal(g_array_index(cells, int, 0), 0);
+    assert_int_equal(g_array_index(cells, int, 1), 8);
+    assert_int_equal(g_array_index(cells, int, 2), 252);
+    assert_int_equal(none->len, 0);
+    assert_null(capabilities_cells("<domain/>", NULL));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cells_need_not_follow_each_other),
         cmocka_unit_test(the_dac_label_for_kvm_comes_first),
         cmocka_unit_test(bad_capabilities_are_refused_by_name_and_change_nothing),
         cmocka_unit_test(every_truncation_is_refused),

@@ -93,6 +93,23 @@ static void test_taking_keeps_the_order(void **state)
     }
 }
 
+static void test_failures_are_taken_as_warnings(void **state)
+{
+    static const FindingVerdict expected[] = { FINDING_FAIL, FINDING_PASS, FINDING_WARN,
+                                               FINDING_WARN };
+    g_autoptr(GPtrArray) findings = findings_new();
+    GPtrArray *more = findings_new();
+
+    findings_add(findings, FINDING_FAIL, "a", "A", "x", "y");
+    findings_add(more, FINDING_PASS, "b", "B", NULL, NULL);
+    findings_add(more, FINDING_FAIL, "c", "C", "x", "y");
+    findings_add(more, FINDING_WARN, "d", "D", "x", "y");
+    findings_take_as_warnings(findings, more);
+    assert_int_equal(findings->len, G_N_ELEMENTS(expected));
+    for (guint i = 0; i < findings->len; i++)
+        assert_int_equal(((Finding *)g_ptr_array_index(findings, i))->verdict, expected[i]);
+}
+
 static void test_verdicts_have_names(void **state)
 {
     assert_string_equal(finding_verdict_name(FINDING_PASS), "pass");
@@ -109,6 +126,7 @@ int main(void)
         cmocka_unit_test(test_warnings_are_no_error),
         cmocka_unit_test(test_the_first_failure_has_the_words),
         cmocka_unit_test(test_taking_keeps_the_order),
+        cmocka_unit_test(test_failures_are_taken_as_warnings),
         cmocka_unit_test(test_verdicts_have_names),
     };
 
