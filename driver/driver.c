@@ -163,6 +163,13 @@ static void on_notice(Migration *migration, MigrationNotice notice, const char *
     driver_events_notice(driver->events, migration, notice, detail, reason);
 }
 
+static void on_forgotten(MigrationSide side, const char *domain, gpointer data)
+{
+    Driver *driver = data;
+
+    migration_accounts_give_up(driver->accounts, side, domain);
+}
+
 Driver *driver_new(const Settings *settings, GError **error)
 {
     g_autoptr(Driver) driver = g_new0(Driver, 1);
@@ -179,6 +186,7 @@ Driver *driver_new(const Settings *settings, GError **error)
     driver->accounts = migration_accounts_new();
     driver->stats = driver_stats_new(driver->accounts);
     migration_set_on_notice(driver->set, on_notice, driver);
+    migration_set_on_forgotten(driver->set, on_forgotten, driver);
     driver->recoveries = recovery_set_new(driver);
     driver->port = session_port_new(driver->set, on_port_call, driver, error);
     if (!driver->port)
@@ -196,8 +204,10 @@ void driver_free(Driver *driver)
     session_port_free(driver->port);
     recovery_clients_close(driver);
     recovery_set_free(driver->recoveries);
-    if (driver->set)
+    if (driver->set) {
         migration_set_on_notice(driver->set, NULL, NULL);
+        migration_set_on_forgotten(driver->set, NULL, NULL);
+    }
     driver_events_free(driver->events);
     driver_stats_free(driver->stats);
     migration_accounts_free(driver->accounts);

@@ -7,6 +7,7 @@
 #include <libvirt/virterror.h>
 
 #include "driver/driver_priv.h"
+#include "driver/migration_account.h"
 #include "driver/p2p.h"
 #include "driver/rpc_error.h"
 #include "util/log.h"
@@ -54,8 +55,22 @@ gboolean driver_job_is_ours(const DriverJob *job)
     return (migrate_call_flags(job->call) & (VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_TUNNELLED)) != 0;
 }
 
+/* What is told of the last migration would else be told of this one. */
+static void forget_the_last(const DriverJob *job)
+{
+    MigratePhase phase = migrate_call_phase(job->call);
+    g_autofree char *domain = NULL;
+
+    if (phase != MIGRATE_PHASE_PREPARE && phase != MIGRATE_PHASE_PERFORM)
+        return;
+    domain = driver_call_domain(job->call, NULL);
+    if (domain)
+        migration_accounts_forget(job->driver->accounts, domain);
+}
+
 void driver_job_pass(DriverJob *job)
 {
+    forget_the_last(job);
     proxy_forward(job->proxy, g_steal_pointer(&job->frame));
     driver_job_free(job);
 }

@@ -118,7 +118,9 @@ static gboolean answer(Ask *ask, const RpcHeader *call, const RpcFrame *reply)
     JobAnswer ours = { NULL, FALSE };
 
     if (migration_accounts_figures(stats->accounts, ask->domain, &figures)) {
-        if (ask->sample_of == figures.begun_us && figures.outcome == JOB_OUTCOME_NONE)
+        /* libvirt's numbers count from an earlier time than ours: they must not fall at the end. */
+        if (ask->sample_of == figures.begun_us && (figures.outcome == JOB_OUTCOME_NONE ||
+                                                   figures.outcome == JOB_OUTCOME_COMPLETED))
             question.sample = ask->sample;
         ours = job_answer(&question);
     }

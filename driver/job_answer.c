@@ -181,9 +181,12 @@ static RpcFrame *answer_stats(const JobQuestion *q)
 {
     RPC_XDR_AUTO(remote_job_stats_ret, stats) = { 0 };
 
+    /* What runs later is another job. */
+    if (!is_live(q->figures))
+        return NULL;
     if (!q->reply)
-        return is_live(q->figures) ? with_sample(q) : NULL;
-    if (refuses_at_destination(q) && is_live(q->figures))
+        return with_sample(q);
+    if (refuses_at_destination(q))
         return own_stats(&q->call, live_type(q->figures), q->figures);
     if (!decode_stats(q->reply, &stats) || stats.type == VIR_DOMAIN_JOB_NONE ||
         is_other_operation(&stats.params, q->figures->side))
@@ -277,7 +280,8 @@ RpcFrame *job_completed_event(RpcFrame *event, const JobFigures *figures)
     g_auto(JobParams) params = { 0 };
     remote_job_completed ours;
 
-    if (!decode_event(event, &args) || is_other_operation(&args.params, figures->side))
+    if (!is_live(figures) || !decode_event(event, &args) ||
+        is_other_operation(&args.params, figures->side))
         return event;
     job_params_add_theirs(&params, &args.params);
     job_params_add_postcopy(&params, figures);

@@ -29,7 +29,7 @@ JobAnswer job_answer(const JobQuestion *question);
 gboolean job_reply_is_sample(const RpcFrame *reply, MigrationSide side);
 
 /* The job-completed event of a domain that left: event is taken, what is returned has postcopy.*
- * in it; one that is not understood, or is of another job, comes back as it is. */
+ * in it; one that is not understood, or is of another job or a later one, comes back as it is. */
 RpcFrame *job_completed_event(RpcFrame *event, const JobFigures *figures);
 /* The domain's name in it; NULL if it is not understood. */
 char *job_completed_domain(const RpcFrame *event);

@@ -105,6 +105,11 @@ typedef struct {
 } MigrationChannel;
 void migration_channel(const Migration *migration, const char *kind, MigrationChannel *ret);
 
+/* Calls func when nothing is left that a session of that domain on that side could be recovered
+ * from. */
+typedef void (*MigrationForgottenFunc)(MigrationSide side, const char *domain, gpointer data);
+void migration_set_on_forgotten(MigrationSet *set, MigrationForgottenFunc func, gpointer data);
+
 /* The names of the domains that migrate, or could be recovered. */
 GPtrArray *migration_set_domains(MigrationSet *set);
 

@@ -333,7 +333,8 @@ static guint64 current_rate(Account *a, const JobCounters *c, gint64 now_us)
 
 static void copy_words(const Account *a, JobFigures *ret)
 {
-    gboolean died = a->broken && g_strcmp0(a->said.state, "active") == 0;
+    gboolean died = (a->broken || a->outcome == JOB_OUTCOME_FAILED) &&
+                    g_strcmp0(a->said.state, "active") == 0;
 
     ret->state = g_strdup(died ? "failed" : a->said.state);
     ret->phase = g_strdup(a->said.phase);
@@ -388,4 +389,13 @@ void migration_accounts_forget(MigrationAccounts *accounts, const char *domain)
 
     if (a && !a->migration && !a->broken)
         g_ptr_array_remove(accounts->all, a);
+}
+
+void migration_accounts_give_up(MigrationAccounts *accounts, MigrationSide side,
+                                const char *domain)
+{
+    Account *a = find(accounts, domain);
+
+    if (a && a->side == side && a->broken && !a->migration)
+        end(a, JOB_OUTCOME_FAILED);
 }

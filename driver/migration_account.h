@@ -30,5 +30,10 @@ gboolean migration_accounts_figures(MigrationAccounts *accounts, const char *dom
 
 /* Its completed statistics are not to be told again. */
 void migration_accounts_clear(MigrationAccounts *accounts, const char *domain);
-/* The domain is gone from this host. */
+/* libvirt migrates the domain by itself: nothing more is told of the last migration here, if that
+ * is over. */
 void migration_accounts_forget(MigrationAccounts *accounts, const char *domain);
+/* What has broken on that side will not be recovered any more: a MigrationForgottenFunc's
+ * arguments. */
+void migration_accounts_give_up(MigrationAccounts *accounts, MigrationSide side,
+                                const char *domain);

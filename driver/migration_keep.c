@@ -127,12 +127,17 @@ gboolean migration_phase_is_postcopy(const Migration *migration, const char *pha
 
 /* ---- broken ones ---- */
 
+/* Tells it, where that was the last one. */
 static void drop_broken(MigrationSet *set, guint index)
 {
     const JobRecord *record = g_ptr_array_index(set->broken, index);
+    g_autofree char *domain = g_strdup(record->domain);
+    MigrationSide side = record->side;
 
     job_record_remove(set->run_dir, record->uri.session);
     g_ptr_array_remove_index(set->broken, index);
+    if (set->forgotten_func && !migration_set_find_broken(set, side, domain))
+        set->forgotten_func(side, domain, set->forgotten_data);
 }
 
 void migration_set_forget(MigrationSet *set, MigrationSide side, const char *domain)
@@ -325,6 +330,12 @@ void migration_set_on_broken(MigrationSet *set, MigrationBrokenFunc func, gpoint
 {
     set->broken_func = func;
     set->broken_data = data;
+}
+
+void migration_set_on_forgotten(MigrationSet *set, MigrationForgottenFunc func, gpointer data)
+{
+    set->forgotten_func = func;
+    set->forgotten_data = data;
 }
 
 char *migration_set_newest_broken(MigrationSet *set, MigrationSide side, const char *domain)

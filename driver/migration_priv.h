@@ -21,6 +21,8 @@ struct MigrationSet {
     GPtrArray *broken;     /* JobRecord, oldest first: ended in post-copy, may be recovered */
     MigrationBrokenFunc broken_func;
     gpointer broken_data;
+    MigrationForgottenFunc forgotten_func;
+    gpointer forgotten_data;
     MigrationNoticeFunc notice_func;
     gpointer notice_data;
     guint adopting; /* migrations whose helpers have not answered yet */

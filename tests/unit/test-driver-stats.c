@@ -402,6 +402,22 @@ static void an_old_sample_is_told_of_no_other_job(void **state)
     assert_non_null(find(&second.params, "memory_total"));
 }
 
+/* libvirt ends its job a little after the helper has ended. */
+static void the_last_sample_stands_until_libvirts_job_ends(void **state)
+{
+    Fixture *f = *state;
+    RPC_XDR_AUTO(remote_job_stats_ret, ret) = { 0 };
+
+    migrates(f, MIGRATION_SIDE_SOURCE);
+    ask_stats(f, 0);
+    answers(f, 0, VIR_DOMAIN_JOB_UNBOUNDED, 1, 4711);
+    assert_true(rpc_test_until_frames(f->client, 1));
+    completes(f);
+    ask_stats(f, 0);
+    read_stats(f, 1, &ret);
+    assert_int_equal(number(&ret.params, "memory_processed"), 4711);
+}
+
 static void a_sample_goes_with_the_job(void **state)
 {
     Fixture *f = *state;
@@ -707,6 +723,34 @@ static void read_event(Fixture *f, guint i, remote_job_completed *ret)
                                "the event", NULL));
 }
 
+/* Long after its end what runs is libvirt's own. */
+static void later_jobs_are_left_alone(void **state)
+{
+    remote_job_completed event = { .dom = { .name = (char *)DOMAIN, .id = -1 } };
+    g_autoptr(GByteArray) payload =
+        rpc_xdr_encode((xdrproc_t)xdr_remote_job_completed, &event, "an event", NULL);
+    const RpcHeader header = { RPC_PROGRAM_REMOTE, 1, 363, RPC_TYPE_MESSAGE, 1, 0 };
+    const RpcHeader call = { RPC_PROGRAM_REMOTE, 1, JOB_PROC_STATS, RPC_TYPE_CALL, 1, 0 };
+    remote_job_stats_ret running = { .type = VIR_DOMAIN_JOB_UNBOUNDED };
+    g_autoptr(RpcFrame) reply =
+        rpc_xdr_reply(&call, (xdrproc_t)xdr_remote_job_stats_ret, &running, NULL);
+    JobFigures figures = { .outcome = JOB_OUTCOME_FAILED };
+    const JobQuestion question = { call, 0, reply, NULL, &figures };
+
+    for (guint i = 0; i < 2; i++) {
+        RpcFrame *theirs = rpc_frame_new(&header, payload->data, payload->len);
+        g_autoptr(RpcFrame) told = NULL;
+        g_autoptr(RpcFrame) answer = NULL;
+        gboolean later = i == 1;
+
+        figures.ended_us = (gint64)(later ? 3600 : 1) * G_USEC_PER_SEC;
+        told = job_completed_event(theirs, &figures);
+        answer = job_answer(&question).frame;
+        assert_int_equal(told == theirs, later);
+        assert_int_equal(answer == NULL, later);
+    }
+}
+
 static void the_event_is_completed(void **state)
 {
     Fixture *f = *state;
@@ -745,6 +789,7 @@ int main(void)
         TEST(another_operation_is_left_alone),
         TEST(nobody_waits_for_libvirtd),
         TEST(an_old_sample_is_told_of_no_other_job),
+        TEST(the_last_sample_stands_until_libvirts_job_ends),
         TEST(a_sample_goes_with_the_job),
         TEST(another_domain_of_that_name_is_asked_for_anew),
         TEST(one_reply_answers_all_who_wait),
@@ -761,6 +806,7 @@ int main(void)
         TEST(late_completed_statistics_are_waited_for),
         TEST(nothing_is_completed_while_it_goes_on),
         TEST(the_event_is_completed),
+        cmocka_unit_test(later_jobs_are_left_alone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

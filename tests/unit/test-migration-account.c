@@ -212,6 +212,38 @@ static void a_failure_before_the_switch_is_the_end(void **state)
     }
 }
 
+static void what_will_not_be_recovered_has_failed(void **state)
+{
+    g_autoptr(MigrationAccounts) accounts = migration_accounts_new();
+    g_autoptr(Migration) migration = session(MIGRATION_SIDE_SOURCE, DOMAIN, 1, FALSE);
+
+    migration->record->postcopy = TRUE;
+    says(accounts, migration, "active");
+    migration_accounts_give_up(accounts, MIGRATION_SIDE_SOURCE, DOMAIN); /* it lives */
+    {
+        g_auto(JobFigures) f = figures_of(accounts, DOMAIN);
+
+        assert_true(f.outcome == JOB_OUTCOME_NONE && f.connected);
+    }
+    ends(accounts, migration);
+    migration_accounts_give_up(accounts, MIGRATION_SIDE_DESTINATION, DOMAIN);
+    migration_accounts_forget(accounts, DOMAIN); /* it may still be recovered */
+    {
+        g_auto(JobFigures) f = figures_of(accounts, DOMAIN);
+
+        assert_true(f.outcome == JOB_OUTCOME_NONE && f.link_lost);
+    }
+    migration_accounts_give_up(accounts, MIGRATION_SIDE_SOURCE, DOMAIN);
+    {
+        g_auto(JobFigures) f = figures_of(accounts, DOMAIN);
+
+        assert_int_equal(f.outcome, JOB_OUTCOME_FAILED);
+        assert_true(!f.link_lost && f.ended_us > 0 && !f.kept);
+    }
+    migration_accounts_forget(accounts, DOMAIN);
+    assert_false(is_known(accounts, DOMAIN));
+}
+
 static void the_newest_of_a_domain_counts(void **state)
 {
     g_autoptr(MigrationAccounts) accounts = migration_accounts_new();
@@ -263,6 +295,7 @@ int main(void)
         cmocka_unit_test(a_recovery_goes_on_with_the_account),
         cmocka_unit_test(a_daemon_that_comes_later_goes_on_counting),
         cmocka_unit_test(a_failure_before_the_switch_is_the_end),
+        cmocka_unit_test(what_will_not_be_recovered_has_failed),
         cmocka_unit_test(the_newest_of_a_domain_counts),
         cmocka_unit_test(no_more_than_64_are_kept),
     };

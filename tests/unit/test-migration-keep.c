@@ -215,17 +215,31 @@ static void broken_ones_are_dropped_with_time_and_with_number(void **state)
     left_settle(f);
 }
 
+static void count_forgotten(MigrationSide side, const char *domain, gpointer data)
+{
+    guint *count = data;
+
+    assert_int_equal(side, MIGRATION_SIDE_DESTINATION);
+    assert_string_equal(domain, DOMAIN_NAME);
+    ++*count;
+}
+
 static void forgotten_ones_are_gone(void **state)
 {
     Left *f = *state;
     JobRecord *record = left_make_record(MIGRATION_SIDE_DESTINATION, 1);
+    guint told = 0;
 
     record->broken = g_get_real_time() / G_USEC_PER_SEC;
     left_save(f, record);
     left_start(f);
+    migration_set_on_forgotten(f->set, count_forgotten, &told);
     migration_set_forget(f->set, MIGRATION_SIDE_SOURCE, DOMAIN_NAME);
+    assert_int_equal(told, 0);
     assert_non_null(left_find(f, MIGRATION_SIDE_DESTINATION, 1));
     migration_set_forget(f->set, MIGRATION_SIDE_DESTINATION, DOMAIN_NAME);
+    assert_int_equal(told, 1);
+    migration_set_on_forgotten(f->set, NULL, NULL);
     assert_null(left_find(f, MIGRATION_SIDE_DESTINATION, 1));
     assert_false(left_has_files(f));
     left_settle(f);
