@@ -209,37 +209,86 @@ static void on_dialled(GObject *source, GAsyncResult *result, gpointer data)
     g_main_loop_quit(dialled->loop);
 }
 
-static void judge_port(Check *check, const char *host, guint16 port)
+static void dialled_clear(Dialled *dialled)
 {
-    Dialled dialled = { .loop = g_main_loop_new(NULL, FALSE) };
-    PeerPortFacts facts = { .host = host, .port = port };
+    check_answer_clear(&dialled->answer);
+    g_clear_error(&dialled->error);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Dialled, dialled_clear)
 
-    check_dial(check->settings, host, port, on_dialled, &dialled);
-    g_main_loop_run(dialled.loop);
-    g_main_loop_unref(dialled.loop);
-    if (dialled.good) {
-        facts.version = dialled.answer.version;
-        facts.clock_ms = dialled.answer.time_ms - g_get_real_time() / 1000;
-    } else {
-        facts.error = dialled.error->message;
-    }
-    facts.connected = dialled.good || dialled.error->domain != SESSION_DIAL_ERROR;
-    peer_judge_port(check->findings, &facts);
-    check_answer_clear(&dialled.answer);
-    g_clear_error(&dialled.error);
+static void dial(Check *check, const char *host, guint16 port, Dialled *ret_dialled)
+{
+    ret_dialled->loop = g_main_loop_new(NULL, FALSE);
+    check_dial(check->settings, host, port, on_dialled, ret_dialled);
+    g_main_loop_run(ret_dialled->loop);
+    g_main_loop_unref(ret_dialled->loop);
 }
 
-/* The name and port that the other daemon would give the source, as far as it can be known. */
-static void check_migration_port(Check *check, const char *migrate_uri)
+static void judge_dialled(Check *check, const char *host, guint16 port, const Dialled *dialled)
 {
+    PeerPortFacts facts = { .host = host, .port = port };
+
+    if (dialled->good) {
+        facts.version = dialled->answer.version;
+        facts.clock_ms = dialled->answer.time_ms - g_get_real_time() / 1000;
+    } else {
+        facts.error = dialled->error->message;
+    }
+    facts.connected = dialled->good || dialled->error->domain != SESSION_DIAL_ERROR;
+    peer_judge_port(check->findings, &facts);
+}
+
+static void judge_port(Check *check, const char *host, guint16 port)
+{
+    g_auto(Dialled) dialled = { NULL };
+
+    dial(check, host, port, &dialled);
+    judge_dialled(check, host, port, &dialled);
+}
+
+/* The other daemon says where it has migrations come in; to hear that, it is called by the name that
+ * libvirt has for that host, or by the one that has led there. */
+static void judge_own_port(Check *check, const char *called)
+{
+    const char *names[] = { check->peer_name, called };
+    guint16 port = check->settings->migration_port;
+
+    for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_auto(Dialled) dialled = { NULL };
+        const char *host = NULL;
+        guint16 told;
+
+        if (!names[i] || (i > 0 && g_strcmp0(names[i], names[0]) == 0))
+            continue;
+        dial(check, names[i], port, &dialled);
+        if (!dialled.good)
+            continue;
+        host = dialled.answer.host ? dialled.answer.host : names[i];
+        told = dialled.answer.port ? dialled.answer.port : port;
+        if (g_str_equal(host, names[i]) && told == port)
+            judge_dialled(check, host, port, &dialled);
+        else
+            judge_port(check, host, told);
+        return;
+    }
+    if (names[0] || names[1])
+        judge_port(check, names[0] ? names[0] : names[1], port);
+}
+
+/* The name and port that the other daemon would give the source. */
+static void check_migration_port(Check *check, const char *text, const char *migrate_uri)
+{
+    g_auto(ConnectUri) connect_uri = { 0 };
     g_auto(PeerUri) uri = { NULL };
 
     check->peer_name = connection_host(check->peer);
     if (migrate_uri)
         peer_uri_parse(migrate_uri, &uri, NULL); /* it was parsed before */
-    if (uri.host || check->peer_name)
+    if (uri.host || (uri.port && check->peer_name))
         judge_port(check, uri.host ? uri.host : check->peer_name,
                    uri.port ? uri.port : check->settings->migration_port);
+    else if (connect_uri_parse(text, &connect_uri, NULL))
+        judge_own_port(check, connect_uri.host);
 }
 
 void check_peer(Check *check, const char *uri, const char *migrate_uri)
@@ -249,5 +298,5 @@ void check_peer(Check *check, const char *uri, const char *migrate_uri)
         return;
     judge_versions(check);
     judge_host(check);
-    check_migration_port(check, migrate_uri);
+    check_migration_port(check, uri, migrate_uri);
 }

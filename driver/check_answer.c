@@ -9,20 +9,31 @@
 
 #define VERSION_NAME "version "
 #define TIME_NAME "time-ms "
+#define HOST_NAME "host "
+#define PORT_NAME "port "
 #define VERSION_TEXT_MAX 64
+#define HOST_TEXT_MAX 255
 
 void check_answer_clear(CheckAnswer *answer)
 {
     g_clear_pointer(&answer->version, g_free);
+    g_clear_pointer(&answer->host, g_free);
 }
 
 char *check_answer_encode(const CheckAnswer *answer)
 {
-    return g_strdup_printf(VERSION_NAME "%s\n" TIME_NAME "%" PRId64 "\n", answer->version,
+    GString *text = g_string_new(NULL);
+
+    g_string_append_printf(text, VERSION_NAME "%s\n" TIME_NAME "%" PRId64 "\n", answer->version,
                            answer->time_ms);
+    if (answer->host)
+        g_string_append_printf(text, HOST_NAME "%s\n", answer->host);
+    if (answer->port)
+        g_string_append_printf(text, PORT_NAME "%u\n", answer->port);
+    return g_string_free(text, FALSE);
 }
 
-static gboolean is_version(const char *text)
+static gboolean is_word(const char *text, gsize max)
 {
     gsize len = strlen(text);
 
@@ -30,19 +41,31 @@ static gboolean is_version(const char *text)
         if (!g_ascii_isgraph(text[i]))
             return FALSE;
     }
-    return len > 0 && len <= VERSION_TEXT_MAX;
+    return len > 0 && len <= max;
+}
+
+static gboolean take_word(const char *value, gsize max, char **word)
+{
+    if (!is_word(value, max))
+        return FALSE;
+    g_free(*word);
+    *word = g_strdup(value);
+    return TRUE;
 }
 
 /* FALSE: a value of ours that makes no sense. */
 static gboolean decode_line(const char *line, CheckAnswer *answer, gboolean *ret_has_time)
 {
-    if (g_str_has_prefix(line, VERSION_NAME)) {
-        const char *value = line + strlen(VERSION_NAME);
+    guint64 port;
 
-        if (!is_version(value))
+    if (g_str_has_prefix(line, VERSION_NAME))
+        return take_word(line + strlen(VERSION_NAME), VERSION_TEXT_MAX, &answer->version);
+    if (g_str_has_prefix(line, HOST_NAME))
+        return take_word(line + strlen(HOST_NAME), HOST_TEXT_MAX, &answer->host);
+    if (g_str_has_prefix(line, PORT_NAME)) {
+        if (!g_ascii_string_to_unsigned(line + strlen(PORT_NAME), 10, 1, G_MAXUINT16, &port, NULL))
             return FALSE;
-        g_free(answer->version);
-        answer->version = g_strdup(value);
+        answer->port = (guint16)port;
     } else if (g_str_has_prefix(line, TIME_NAME)) {
         const char *value = line + strlen(TIME_NAME);
 
@@ -74,5 +97,6 @@ gboolean check_answer_decode(const char *text, gsize len, CheckAnswer *ret_answe
     }
     *ret_answer = answer;
     answer.version = NULL;
+    answer.host = NULL;
     return TRUE;
 }

@@ -11,6 +11,8 @@
 typedef struct {
     char *version;  /* of the daemon; printable ASCII */
     gint64 time_ms; /* its clock, since 1970 */
+    char *host;     /* where it has migrations come in; NULL: it does not say */
+    guint16 port;   /* 0: it does not say */
 } CheckAnswer;
 
 void check_answer_clear(CheckAnswer *answer);

@@ -19,6 +19,8 @@ typedef struct {
     Driver *driver; /* valid while its cancellable is not cancelled */
     GCancellable *stopped;
     char *address;
+    char *host; /* what is told of this one */
+    guint16 port;
     gboolean handshaken;
     char *answer; /* NULL until the caller has proved itself */
     gsize sent;
@@ -30,6 +32,7 @@ static void caller_free(Caller *caller)
         caller->driver->check_callers--;
     g_object_unref(caller->stopped);
     g_free(caller->address);
+    g_free(caller->host);
     g_free(caller->answer);
     g_free(caller);
 }
@@ -43,7 +46,12 @@ static gboolean tell(TlsChannel *channel, gpointer data, GError **error)
         return FALSE;
     caller->handshaken = TRUE;
     if (!caller->answer) {
-        CheckAnswer answer = { (char *)PACKAGE_VERSION, g_get_real_time() / 1000 };
+        CheckAnswer answer = {
+            .version = (char *)PACKAGE_VERSION,
+            .time_ms = g_get_real_time() / 1000,
+            .host = caller->host,
+            .port = caller->port,
+        };
 
         caller->answer = check_answer_encode(&answer);
     }
@@ -92,6 +100,7 @@ static TlsChannel *open_channel(const Settings *settings, int fd, GError **error
 
 void check_port_take(Driver *driver, int fd, const char *address)
 {
+    const Settings *settings = driver->settings;
     g_autoptr(Caller) caller = NULL;
     g_autoptr(GError) error = NULL;
     TlsChannel *channel;
@@ -105,6 +114,8 @@ void check_port_take(Driver *driver, int fd, const char *address)
     caller->driver = driver;
     caller->stopped = g_object_ref(driver->stopped);
     caller->address = g_strdup(address);
+    caller->host = g_strdup(settings->host_name ? settings->host_name : g_get_host_name());
+    caller->port = (guint16)settings->migration_port;
     driver->check_callers++;
     channel = open_channel(driver->settings, fd, &error);
     if (!channel) {

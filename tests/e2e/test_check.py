@@ -684,6 +684,22 @@ def test_the_other_host(rig):
               "peer-rpc-driver", "peer-rpc-failed", "peer-port-tls", "peer-uuid-equal")
 
 
+@own_rig
+def test_the_name_that_migrations_are_given_is_the_one_that_is_tried(rig):
+    """Not the name that libvirt has for the other host."""
+    rig.b.restart_daemon(host_name="elsewhere.test")
+    try:
+        status, findings = check(rig.a, "--to", rig.b.uri("tls"))
+        assert status == 1, findings
+        closed = next(f for f in findings if f["id"] == "peer-port-closed")
+        assert "elsewhere.test" in closed["detail"], closed
+        assert check(rig.a, "--to", rig.b.uri("tls"), "--migrateuri", f"tcp://{rig.b.name}")[0] == 0
+        note(closed["detail"])
+    finally:
+        rig.b.restart_daemon(host_name=None)
+    assert check(rig.a, "--to", rig.b.uri("tls"))[0] == 0
+
+
 # -- domains ------------------------------------------------------------------------------
 
 @case("domain-hugepages-missing", r"set at least (\d+) more of them aside on hostb.test")

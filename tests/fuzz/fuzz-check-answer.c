@@ -24,5 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     g_assert(check_answer_decode(text, strlen(text), &again, NULL));
     g_assert_cmpstr(again.version, ==, answer.version);
     g_assert(again.time_ms == answer.time_ms);
+    g_assert_cmpstr(again.host, ==, answer.host);
+    g_assert(again.port == answer.port);
     return 0;
 }

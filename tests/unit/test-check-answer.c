@@ -14,13 +14,15 @@
 
 static void test_what_is_said_is_understood(void **state)
 {
-    CheckAnswer said = { (char *)"1.2.3", 1795000000123 };
+    CheckAnswer said = { (char *)"1.2.3", 1795000000123, (char *)"hostb.test", 16515 };
     g_auto(CheckAnswer) heard = { NULL };
     g_autofree char *text = check_answer_encode(&said);
 
     assert_true(check_answer_decode(text, strlen(text), &heard, NULL));
     assert_string_equal(heard.version, said.version);
     assert_int_equal(heard.time_ms, said.time_ms);
+    assert_string_equal(heard.host, said.host);
+    assert_int_equal(heard.port, said.port);
 }
 
 static void test_what_later_versions_add_is_skipped(void **state)
@@ -30,6 +32,8 @@ static void test_what_later_versions_add_is_skipped(void **state)
 
     assert_true(check_answer_decode(text, strlen(text), &heard, NULL));
     assert_string_equal(heard.version, "2");
+    assert_null(heard.host); /* nor did the first version say it */
+    assert_int_equal(heard.port, 0);
 }
 
 static void test_nonsense_is_refused(void **state)
@@ -43,6 +47,10 @@ static void test_nonsense_is_refused(void **state)
         "version \x1b[2J\ntime-ms 1\n",
         "version \xc3\xa4\ntime-ms 1\n",
         "version 1\ntime-ms -1\n",
+        "version 1\ntime-ms 1\nhost \n",
+        "version 1\ntime-ms 1\nhost a b\n",
+        "version 1\ntime-ms 1\nport 0\n",
+        "version 1\ntime-ms 1\nport 65536\n",
         "version 1\ntime-ms 99999999999999999999\n",
         "version 1\ntime-ms 1x\n",
         "version 11111111111111111111111111111111111111111111111111111111111111111\ntime-ms 1\n",

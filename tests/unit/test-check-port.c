@@ -181,6 +181,8 @@ static void test_version_and_clock_are_told(void **state)
     if (f->error)
         fail_msg("%s", f->error->message);
     assert_string_equal(f->answer.version, PACKAGE_VERSION);
+    assert_string_equal(f->answer.host, g_get_host_name());
+    assert_int_equal(f->answer.port, f->port);
     assert_in_range(f->answer.time_ms, before, g_get_real_time() / 1000);
 }
 
