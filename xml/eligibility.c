@@ -16,6 +16,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(xmlXPathObject, xmlXPathFreeObject)
 
 #define ORDINARY_PAGE 4096
 
+/* Of one rule: to count a device looks at all before it, and nobody reads more. */
+#define FINDINGS_MAX 64
+
 /* What is said for a group of rules if nothing of it was found. */
 static const struct {
     const char *id, *what;
@@ -55,7 +58,7 @@ static void apply(const EligibilityRule *rule, xmlXPathContext *context, const x
 {
     g_autoptr(xmlXPathObject) found = evaluate(context, root, rule->elements);
 
-    for (int i = 0; found->nodesetval && i < found->nodesetval->nodeNr; i++) {
+    for (int i = 0; found->nodesetval && i < MIN(found->nodesetval->nodeNr, FINDINGS_MAX); i++) {
         const xmlNode *element = found->nodesetval->nodeTab[i];
         g_autofree char *about = text_of(context, element, rule->about);
         g_autofree char *name = xml_element_describe(element, about);

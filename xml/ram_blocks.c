@@ -10,6 +10,12 @@
 #include "xml/document.h"
 #include "xml/element.h"
 
+/* One <page>: which cells it is for is read once, not for each of them. */
+typedef struct {
+    const xmlNode *node;
+    guint8 *cells; /* RAM_BLOCKS_MAX of them; NULL: it does not say */
+} Page;
+
 /* What the domain says of all of its memory: <memoryBacking>, and whether there are cells. */
 typedef struct {
     const xmlNode *root;
@@ -18,6 +24,7 @@ typedef struct {
     const char *source;     /* "anonymous", "file", "memfd" */
     char access[16];        /* "shared", "private" or "" */
     guint64 host_page;
+    GArray *pages;          /* Page elements; NULL: no <hugepages> */
     GPtrArray *blocks;
 } Reader;
 
@@ -90,23 +97,60 @@ static gboolean read_size(const xmlNode *node, guint64 *ret_bytes, GError **erro
     return scaled(number, unit, (const char *)node->name, ret_bytes, error);
 }
 
-/* "0-3,^2,5" */
-static gboolean nodeset_has(const char *nodeset, int node)
+/* "0-3,^2,5"; without cells of such numbers in the domain the rest means nothing. */
+static guint8 *parse_nodeset(const char *nodeset)
 {
-    g_auto(GStrv) parts = g_strsplit(nodeset, ",", -1);
-    gboolean found = FALSE;
+    guint8 *cells = g_new0(guint8, RAM_BLOCKS_MAX);
 
-    for (char **part = parts; *part; part++) {
-        const char *text = g_strstrip(*part);
+    while (*nodeset) {
+        gsize len = strcspn(nodeset, ",");
+        g_autofree char *part = g_strndup(nodeset, len);
+        const char *text = g_strstrip(part);
         gboolean minus = text[0] == '^';
         const char *dash = strchr(text, '-');
         guint64 first = g_ascii_strtoull(text + minus, NULL, 10);
         guint64 last = dash ? g_ascii_strtoull(dash + 1, NULL, 10) : first;
 
-        if (first <= (guint64)node && (guint64)node <= last)
-            found = !minus;
+        last = MIN(last, RAM_BLOCKS_MAX - 1);
+        if (first <= last)
+            memset(cells + first, !minus, last - first + 1);
+        nodeset += len + (nodeset[len] == ',');
     }
-    return found;
+    return cells;
+}
+
+static void page_clear(gpointer data)
+{
+    g_free(((Page *)data)->cells);
+}
+
+static gboolean read_pages(Reader *reader, GError **error)
+{
+    const xmlNode *pages = reader->backing
+                               ? xml_element(reader->backing->children, "hugepages") : NULL;
+
+    if (!pages)
+        return TRUE;
+    reader->pages = g_array_new(FALSE, FALSE, sizeof(Page));
+    g_array_set_clear_func(reader->pages, page_clear);
+    for (const xmlNode *node = xml_element(pages->children, "page"); node;
+         node = xml_element(node->next, "page")) {
+        g_autofree char *nodeset = xml_attribute(node, "nodeset");
+        Page page = { node, nodeset ? parse_nodeset(nodeset) : NULL };
+
+        g_array_append_val(reader->pages, page);
+        if (reader->pages->len > RAM_PAGES_MAX) {
+            g_set_error(error, XML_ERROR, XML_ERROR_VALUE,
+                        _("domain XML: more than %d sizes of huge pages"), RAM_PAGES_MAX);
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+static gboolean is_for(const Page *page, int node)
+{
+    return node >= 0 && node < RAM_BLOCKS_MAX && page->cells[node];
 }
 
 /* ---- what holds a block ---- */
@@ -124,24 +168,22 @@ static void set_page(const Reader *reader, RamBlock *block, guint64 size)
  * that for all of them; none at all means the default size. */
 static gboolean find_page(const Reader *reader, RamBlock *block, GError **error)
 {
-    const xmlNode *pages = reader->backing
-                               ? xml_element(reader->backing->children, "hugepages") : NULL;
-    const xmlNode *chosen = NULL, *page = pages ? xml_element(pages->children, "page") : NULL;
+    const xmlNode *chosen = NULL;
     guint64 size = 0;
 
-    if (!pages)
+    if (!reader->pages)
         return TRUE;
-    if (!page) {
+    if (reader->pages->len == 0) {
         set_page(reader, block, 0);
         return TRUE;
     }
-    for (; page; page = xml_element(page->next, "page")) {
-        g_autofree char *nodeset = xml_attribute(page, "nodeset");
+    for (guint i = 0; i < reader->pages->len; i++) {
+        const Page *page = &g_array_index(reader->pages, Page, i);
 
         /* without cells libvirt takes the first, whatever it is for */
-        if (nodeset && reader->numa ? nodeset_has(nodeset, block->node) : !chosen)
-            chosen = page;
-        if (chosen == page && nodeset)
+        if (page->cells && reader->numa ? is_for(page, block->node) : !chosen)
+            chosen = page->node;
+        if (chosen == page->node && page->cells)
             break;
     }
     if (chosen) {
@@ -426,17 +468,26 @@ static void read_root(Reader *reader, xmlDoc *doc)
     g_strlcpy(reader->access, mode ? mode : "", sizeof reader->access);
 }
 
+static gboolean read_blocks(Reader *reader, GError **error)
+{
+    return read_pages(reader, error) &&
+           (reader->numa ? add_cells(reader, error) : add_memory(reader, error)) &&
+           add_devices(reader, error);
+}
+
 GPtrArray *ram_blocks_expected(const char *domain_xml, guint64 page_size, GError **error)
 {
     g_autoptr(xmlDoc) doc = xml_document_parse(domain_xml, "domain", error);
     g_autoptr(GPtrArray) blocks = g_ptr_array_new_with_free_func(ram_block_free);
     Reader reader = { .host_page = page_size, .blocks = blocks };
+    gboolean good;
 
     if (!doc)
         return NULL;
     read_root(&reader, doc);
-    if (!(reader.numa ? add_cells(&reader, error) : add_memory(&reader, error)) ||
-        !add_devices(&reader, error))
+    good = read_blocks(&reader, error);
+    g_clear_pointer(&reader.pages, g_array_unref);
+    if (!good)
         return NULL;
     if (blocks->len > 0)
         subtract_devices(blocks);

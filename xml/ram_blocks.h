@@ -40,6 +40,7 @@ typedef struct {
 } RamBlock;
 
 #define RAM_BLOCKS_MAX 4096 /* cells and memory devices of a domain */
+#define RAM_PAGES_MAX 64    /* sizes of huge pages, each for some cells */
 
 /* RamBlock pointers: cells or the whole memory first, then devices in the order of the document.
  * page_size is that of the host's ordinary pages, which <page size=…> may ask for as well. Errors

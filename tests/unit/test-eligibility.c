@@ -457,6 +457,37 @@ static void more_cells_than_there_can_be_are_an_error(void **state)
     assert_true(g_error_matches(error, XML_ERROR, XML_ERROR_VALUE));
 }
 
+static void more_sizes_of_pages_than_there_can_be_are_an_error(void **state)
+{
+    for (int n = RAM_PAGES_MAX; n <= RAM_PAGES_MAX + 1; n++) {
+        g_autoptr(GString) xml = g_string_new("<domain><memoryBacking><hugepages>");
+        g_autoptr(GPtrArray) blocks = NULL;
+        g_autoptr(GError) error = NULL;
+
+        for (int i = 0; i < n; i++)
+            g_string_append_printf(xml, "<page size='2048' nodeset='%d'/>", i);
+        g_string_append(xml, "</hugepages></memoryBacking><memory>1</memory></domain>");
+        blocks = ram_blocks_expected(xml->str, 4096, &error);
+        if (n <= RAM_PAGES_MAX)
+            assert_non_null(blocks);
+        else
+            assert_true(g_error_matches(error, XML_ERROR, XML_ERROR_VALUE));
+    }
+}
+
+static void of_many_devices_some_are_named(void **state)
+{
+    g_autoptr(GString) xml = g_string_new("<domain><memory>1</memory><devices>");
+    g_autoptr(GPtrArray) findings = NULL;
+
+    for (int i = 0; i < 20000; i++)
+        g_string_append(xml, "<hostdev type='pci'/>");
+    g_string_append(xml, "</devices></domain>");
+    findings = check(xml->str, NULL);
+    assert_int_equal(findings_verdict(findings), FINDING_FAIL);
+    assert_true(findings->len < 100);
+}
+
 static void cells_take_the_pages_that_are_for_them(void **state)
 {
     static const struct {
@@ -466,6 +497,7 @@ static void cells_take_the_pages_that_are_for_them(void **state)
         { "0", TRUE, FALSE },   { "1", FALSE, TRUE },     { "0-1", TRUE, TRUE },
         { "0,1", TRUE, TRUE },  { "0-3,^1", TRUE, FALSE }, { " 0 , 7-9", TRUE, FALSE },
         { "2", FALSE, FALSE },  { "^0", FALSE, FALSE },
+        { "0-99999999999", TRUE, TRUE }, { "5-1", FALSE, FALSE }, { "4096,1", FALSE, TRUE },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -500,6 +532,8 @@ int main(void)
         cmocka_unit_test(a_page_of_the_hosts_ordinary_size_is_not_huge),
         cmocka_unit_test(a_document_that_is_wrong_is_an_error),
         cmocka_unit_test(more_cells_than_there_can_be_are_an_error),
+        cmocka_unit_test(more_sizes_of_pages_than_there_can_be_are_an_error),
+        cmocka_unit_test(of_many_devices_some_are_named),
         cmocka_unit_test(cells_take_the_pages_that_are_for_them),
     };
 
