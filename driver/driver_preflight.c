@@ -8,6 +8,7 @@
 #include <glib/gi18n.h>
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
+#include <unistd.h>
 
 #include "driver/host_look.h"
 #include "driver/preflight_config.h"
@@ -15,12 +16,21 @@
 #include "preflight/domain_memory.h"
 #include "util/log.h"
 #include "xml/eligibility.h"
+#include "xml/ram_blocks.h"
+
+/* A file system whose server is gone never answers, and takes a thread with it. */
+#define LOOK_SECONDS 10
+#define LOOKS_MAX 4
 
 #define PROC_DOMAIN_GET_XML_DESC 14
 #define XML_OF_NOW 0 /* no VIR_DOMAIN_XML_ flag: as it runs, and without secrets */
 
 /* What a thread needs of a job, and what it brings back. */
 typedef struct {
+    Driver *driver;
+    DriverJob *job;    /* NULL: it has gone on without the look */
+    guint timer;
+    guint64 ram;       /* bytes of what the destination is to run */
     char *running;     /* the domain's XML on this host, or NULL */
     char *destination; /* what the destination is to run, or NULL */
     gboolean here;     /* it is to run on this host */
@@ -70,6 +80,16 @@ static void add_hugepages(GPtrArray *findings, const char *xml)
         hugepages_judge_domain(findings, pools, needs, g_get_host_name());
 }
 
+static guint64 expected_ram(const char *xml)
+{
+    g_autoptr(GPtrArray) blocks = ram_blocks_expected(xml, (guint64)sysconf(_SC_PAGESIZE), NULL);
+    guint64 bytes = 0;
+
+    for (guint i = 0; blocks && i < blocks->len; i++)
+        bytes += ((const RamBlock *)g_ptr_array_index(blocks, i))->size;
+    return bytes;
+}
+
 /* In the thread. A destination's file systems can be looked at there alone. */
 static void run_checks(GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
 {
@@ -83,8 +103,10 @@ static void run_checks(GTask *task, gpointer source, gpointer data, GCancellable
     facts.destination = look->here || look->alone;
     if (add_eligibility(findings, look->running, &facts, &error) &&
         add_eligibility(findings, look->destination, look->here ? &facts : NULL, &error)) {
-        if (look->here && look->destination)
+        if (look->here && look->destination) {
             add_hugepages(findings, look->destination);
+            look->ram = expected_ram(look->destination);
+        }
         g_task_return_pointer(task, g_steal_pointer(&findings), (GDestroyNotify)g_ptr_array_unref);
     } else {
         g_task_return_error(task, error);
@@ -134,44 +156,123 @@ static char *words_of(const DriverJob *job, const GPtrArray *findings)
     return words ? g_strdup_printf("%s: %s", config.host_name, words) : NULL;
 }
 
-static void on_checked(GObject *source, GAsyncResult *result, gpointer data)
+static void judge(DriverJob *job, const Look *look, const GPtrArray *findings, const char *error)
 {
-    DriverJob *job = data;
-    const Look *look = g_task_get_task_data(G_TASK(result));
-    g_autoptr(GError) error = NULL;
-    g_autoptr(GPtrArray) findings = g_task_propagate_pointer(G_TASK(result), &error);
     g_autofree char *problem = NULL;
     LogContext log = log_context(job);
 
-    if (proxy_is_closed(job->proxy)) {
-        driver_job_free(job);
-        return;
-    }
     if (look->warning)
         log_warning(&log, "%s", look->warning);
     if (findings) {
         log_findings(job, findings);
         problem = words_of(job, findings);
     } else {
-        log_warning(&log, _("the domain was not looked at: %s"), error->message);
+        log_warning(&log, _("the domain was not looked at: %s"), error);
     }
+    job->expected_ram = look->ram;
     if (problem)
         driver_job_refuse(job, VIR_ERR_OPERATION_UNSUPPORTED, problem);
     else
         job->next(job);
 }
 
+/* ---- looks, a few at a time ---- */
+
+static void start(Look *look);
+
+/* The thread is done with it; the job may have gone on long ago. */
+static void on_checked(GObject *source, GAsyncResult *result, gpointer data)
+{
+    Look *look = data;
+    Driver *driver = look->driver;
+    DriverJob *job = g_steal_pointer(&look->job);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) findings = g_task_propagate_pointer(G_TASK(result), &error);
+    Look *next = g_queue_pop_head(&driver->looks_waiting);
+
+    driver->looks--;
+    if (next)
+        start(next);
+    if (!job)
+        return;
+    g_source_remove(look->timer);
+    if (proxy_is_closed(job->proxy))
+        driver_job_free(job);
+    else
+        judge(job, look, findings, error ? error->message : NULL);
+}
+
+static void start(Look *look)
+{
+    g_autoptr(GTask) task = g_task_new(NULL, NULL, on_checked, look);
+
+    look->driver->looks++;
+    g_task_set_task_data(task, look, look_free);
+    g_task_run_in_thread(task, run_checks);
+}
+
+/* The destination's QEMU would have to find a tmpfs where nobody could look for one. */
+static gboolean is_in_files(const char *xml)
+{
+    g_autoptr(GPtrArray) blocks =
+        xml ? ram_blocks_expected(xml, (guint64)sysconf(_SC_PAGESIZE), NULL) : NULL;
+
+    for (guint i = 0; blocks && i < blocks->len; i++) {
+        const RamBlock *block = g_ptr_array_index(blocks, i);
+
+        if (block->backing == RAM_BACKING_FILE || block->backing == RAM_BACKING_PATH)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+static void go_on_without(DriverJob *job, gboolean in_files)
+{
+    g_autofree char *words =
+        g_strdup_printf(_("the domain was not looked at: a file system has not answered for %u s"),
+                        LOOK_SECONDS);
+    LogContext log = log_context(job);
+
+    if (in_files) {
+        driver_job_refuse(job, VIR_ERR_OPERATION_FAILED, words);
+        return;
+    }
+    log_warning(&log, "%s", words);
+    job->next(job);
+}
+
+static gboolean on_too_long(gpointer data)
+{
+    Look *look = data;
+    DriverJob *job = g_steal_pointer(&look->job);
+    gboolean in_files = look->here && is_in_files(look->destination);
+
+    look->timer = 0;
+    if (g_queue_remove(&look->driver->looks_waiting, look)) /* else its thread has it */
+        look_free(look);
+    if (proxy_is_closed(job->proxy)) {
+        driver_job_free(job);
+    } else {
+        go_on_without(job, in_files);
+    }
+    return G_SOURCE_REMOVE;
+}
+
 static void check(DriverJob *job, char *running)
 {
-    g_autoptr(GTask) task = g_task_new(NULL, NULL, on_checked, job);
     Look *look = g_new0(Look, 1);
 
+    look->driver = job->driver;
+    look->job = job;
     look->running = running;
     look->destination = g_strdup(migrate_call_text(job->call, MIGRATE_TEXT_DOMAIN_XML));
     look->here = migrate_call_phase(job->call) == MIGRATE_PHASE_PREPARE;
     look->alone = job->driver->settings->allow_plain_destination;
-    g_task_set_task_data(task, look, look_free);
-    g_task_run_in_thread(task, run_checks);
+    look->timer = g_timeout_add_seconds(LOOK_SECONDS, on_too_long, look);
+    if (job->driver->looks < LOOKS_MAX)
+        start(look);
+    else
+        g_queue_push_tail(&job->driver->looks_waiting, look);
 }
 
 /* ---- the domain as it runs ---- */

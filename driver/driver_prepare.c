@@ -6,14 +6,12 @@
 #include <glib/gi18n.h>
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
-#include <unistd.h>
 
 #include "driver/driver_preflight.h"
 #include "driver/driver_priv.h"
 #include "driver/job_record.h"
 #include "driver/rpc_xdr.h"
 #include "util/log.h"
-#include "xml/ram_blocks.h"
 
 #define PROC_CONNECT_GET_CAPABILITIES 7
 
@@ -123,19 +121,15 @@ static gboolean find_place(const DriverJob *job, const char *domain, SessionPlac
     return TRUE;
 }
 
-/* For who asks how far it is, before QEMU's stream says it. */
-static guint64 expected_ram(const char *domain_xml)
+/* For who asks how far it is, before QEMU's stream says it. A resume is not looked at. */
+static guint64 expected_ram(const DriverJob *job, const char *domain)
 {
-    g_autoptr(GPtrArray) blocks =
-        ram_blocks_expected(domain_xml, (guint64)sysconf(_SC_PAGESIZE), NULL);
-    guint64 bytes = 0;
+    const JobRecord *broken;
 
-    for (guint i = 0; blocks && i < blocks->len; i++) {
-        const RamBlock *block = g_ptr_array_index(blocks, i);
-
-        bytes += block->size;
-    }
-    return bytes;
+    if (!driver_job_is_resume(job))
+        return job->expected_ram;
+    broken = migration_set_find_broken(job->driver->set, MIGRATION_SIDE_DESTINATION, domain);
+    return broken ? broken->expected_ram : 0;
 }
 
 static Migration *make_migration(const DriverJob *job, const char *capabilities, GError **error)
@@ -164,7 +158,7 @@ static Migration *make_migration(const DriverJob *job, const char *capabilities,
         (driver_disks_are_ours(job->call) && !migration_serve_disks(migration, &owner, error)))
         return NULL;
     migration_set_place(migration, &place);
-    migration_set_expected_ram(migration, expected_ram(xml));
+    migration_set_expected_ram(migration, expected_ram(job, name));
     return g_steal_pointer(&migration);
 }
 

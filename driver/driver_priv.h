@@ -18,6 +18,8 @@ struct Driver {
     GPtrArray *recovery_clients;    /* driver/recovery_client.h */
     guint recovery_callers;         /* driver/recovery_port.h: not let in yet */
     guint check_callers;            /* driver/check_port.h */
+    guint looks;                    /* driver/driver_preflight.c: under way, */
+    GQueue looks_waiting;           /* and those that are not */
     GCancellable *stopped;          /* cancelled when it goes */
 };
 
@@ -42,6 +44,7 @@ typedef struct DriverJob {
     ProxyReplyFunc again;
     void (*next)(struct DriverJob *job); /* of driver_resume_after(), driver_preflight()... */
     void (*failed)(struct DriverJob *job, const char *reason); /* see driver_disks_find_owner() */
+    guint64 expected_ram;  /* Prepare: of the domain, in bytes; 0: not known */
     gboolean relays_disks; /* and owner is known */
     QemuOwner owner;       /* who runs the domain's QEMU on this host */
 } DriverJob;

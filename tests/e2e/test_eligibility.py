@@ -2,6 +2,7 @@
 """Domains that post-copy would fail for, or lose, are refused while nothing has happened yet; those that
 look like them and are none migrate."""
 import contextlib
+import os
 
 from backing import (FILE, FILE_SHARED, MEMFD, MEMFD_SHARED, MEMORY, NVDIMM, PLACE, SHARED, disk, place,
                      shared_cell)
@@ -157,6 +158,21 @@ def test_a_recovery_is_never_held_up(rig):
         # and a guest that begins now is refused by the new qemu.conf
         other = Guest(rig, MEMORY, memory_backing=FILE).start(rig.a)
         refused(rig, other, f"{rig.b.name}: <memory>", path, by=rig.b, phase="prepare")
+
+
+@own_rig
+@deadline(180)
+def test_a_look_that_hangs_does_not_hold_a_migration_up(rig):
+    """As on a file system whose server is gone: a guest that has no memory in files goes on without it."""
+    conf = rig.b.path("/etc/libvirt/qemu.conf")
+    conf.unlink()
+    os.mkfifo(conf)                                 # nobody ever writes
+    since = len(rig.b.log("virtpostcopyd.out"))
+    migrates(rig, Guest(rig, MEMORY, rate=0))
+    assert daemon_says(rig.b, since, "warning", "phase=prepare", "the domain was not looked at: a file system")
+    with place(rig.a):
+        refused_and_stayed(rig, Guest(rig, MEMORY, memory_backing=FILE), "the domain was not looked at",
+                           by=rig.b, phase="prepare")
 
 
 @own_rig
