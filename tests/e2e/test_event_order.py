@@ -6,6 +6,7 @@ import itertools
 from cuts import cut
 from guest import Guest
 from harness import deadline, note, own_rig
+from host import CommandFailed
 from losses import kill_qemu
 from migrating import POSTCOPY
 from wait import wait_for
@@ -225,12 +226,28 @@ def cut_and_recovered(way):
     way.wait_recovered()
 
 
+def with_libvirt_alone(rig, scenario):
+    """The events of a run to compare with. A resume of libvirt's own fails at times, more often on a busy
+    machine: its Finish comes to the destination before the destination's QEMU has seen the new connection. That
+    is no run to compare with, so there is another one."""
+    for last in (False, False, False, False, True):
+        alone = Way(rig, native=True)
+        try:
+            scenario(alone)
+            return alone.end()
+        except CommandFailed as failure:
+            if last or "failed in post-copy phase" not in str(failure):
+                raise
+            note(f"libvirt alone, once more: {failure}")
+            alone.end()
+    return None
+
+
 def both_ways(rig, scenario):
     """Runs it with libvirt alone and with this driver: libvirt's events must be the same. Returns ours, a
     list for each host."""
-    alone, with_ours = Way(rig, native=True), Way(rig, native=False)
-    scenario(alone)
-    expected, none = alone.end()
+    expected, none = with_libvirt_alone(rig, scenario)
+    with_ours = Way(rig, native=False)
     scenario(with_ours)
     came, own = with_ours.end()
     assert none == [[], []], none
