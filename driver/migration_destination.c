@@ -122,6 +122,8 @@ static void on_connected_to_qemu(GObject *source, GAsyncResult *result, gpointer
         return;
     if (connection)
         fd = connection_dup_fd(connection);
+    if (fd >= 0 && !run_dir_check_server(fd, migration->record->socket_path, &error))
+        autofd_clear(&fd);
     if (fd < 0) {
         refuse_qemu(migration, error ? error->message : _("out of file descriptors"));
         return;

@@ -115,6 +115,8 @@ static void on_connected_to_server(GObject *source, GAsyncResult *result, gpoint
         return;
     if (connection)
         fd = connection_dup_fd(connection);
+    if (fd >= 0 && !run_dir_check_server(fd, wanted->migration->record->disks_path, &error))
+        autofd_clear(&fd);
     if (fd >= 0) {
         helper_process_attach_disks(wanted->migration->helper, autofd_steal(&fd), wanted->number);
         return;

@@ -161,6 +161,29 @@ char *run_dir_make_for_qemu(const char *path, const QemuOwner *owner, GError **e
     return g_build_filename(dir, QEMU_SOCKET, NULL);
 }
 
+gboolean run_dir_check_server(int fd, const char *socket_path, GError **error)
+{
+    g_autofree char *dir = g_path_get_dirname(socket_path);
+    struct ucred peer;
+    socklen_t len = sizeof peer;
+    struct stat owner;
+
+    if (lstat(dir, &owner) < 0) {
+        fail_errno(error, errno, _("cannot look at the directory"), dir);
+        return FALSE;
+    }
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0) {
+        fail_errno(error, errno, _("cannot tell who listens at"), socket_path);
+        return FALSE;
+    }
+    if (peer.uid == owner.st_uid)
+        return TRUE;
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_PERMISSION_DENIED,
+                _("user %u listens at %s, and not QEMU's user, %u"), (guint)peer.uid, socket_path,
+                (guint)owner.st_uid);
+    return FALSE;
+}
+
 void run_dir_remove(const char *path, const char *socket_path)
 {
     g_autofree char *dir = g_path_get_dirname(socket_path);

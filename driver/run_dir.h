@@ -38,6 +38,10 @@ char *run_dir_dead_uri(const char *path);
 /* Makes PATH/in-xxxx for QEMU's user alone and gives the path of the socket to be bound in it. */
 char *run_dir_make_for_qemu(const char *path, const QemuOwner *owner, GError **error);
 
+/* FALSE: the peer of fd, connected to that path, is not of the user that its directory was made
+ * for. That user can put a link there to where only root may connect. */
+gboolean run_dir_check_server(int fd, const char *socket_path, GError **error);
+
 /* Removes a socket made by either of the above, and its directory if it had its own. */
 void run_dir_remove(const char *path, const char *socket_path);
 

@@ -10,7 +10,9 @@
 
 #include <cmocka.h>
 #include <glib/gstdio.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "driver/run_dir.h"
@@ -110,6 +112,42 @@ static void test_socket_for_qemu_is_its_users_alone(void **state)
     assert_non_null(error);
     assert_int_equal(access(path, F_OK), 0);
     run_dir_remove(*state, path);
+}
+
+/* A connection to path; what the check says of it. */
+static gboolean server_passes(const char *path, GError **error)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    autofd fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0 && strlen(path) < sizeof address.sun_path);
+    memcpy(address.sun_path, path, strlen(path));
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    return run_dir_check_server(fd, path, error);
+}
+
+static void test_only_the_directorys_user_may_listen_in_it(void **state)
+{
+    const QemuOwner self = { .uid = getuid(), .gid = getgid() };
+    const QemuOwner other = { .uid = 4711, .gid = 4712 };
+    g_autofree char *ours = NULL;
+    g_autofree char *theirs = NULL;
+    g_autoptr(GError) error = NULL;
+    autofd fd = -1;
+
+    assert_true(run_dir_prepare(*state, NULL));
+    ours = run_dir_make_for_qemu(*state, &self, NULL);
+    fd = run_dir_listen(ours, NULL);
+    assert_true(fd >= 0);
+    assert_true(server_passes(ours, NULL));
+    if (getuid() == 0) { /* another user links from its own directory to a socket of root's */
+        theirs = run_dir_make_for_qemu(*state, &other, NULL);
+        assert_int_equal(symlink(ours, theirs), 0);
+        assert_false(server_passes(theirs, &error));
+        assert_non_null(strstr(error->message, "user 0 listens"));
+        run_dir_remove(*state, theirs);
+    }
+    run_dir_remove(*state, ours);
 }
 
 /* A socket in the directory, and what is to be kept. */
@@ -268,6 +306,7 @@ int main(void)
         WITH_DIR(test_qemu_gets_a_directory_of_its_own),
         WITH_DIR(test_socket_is_private_and_removable),
         WITH_DIR(test_socket_for_qemu_is_its_users_alone),
+        WITH_DIR(test_only_the_directorys_user_may_listen_in_it),
         WITH_DIR(test_leftovers_are_swept_and_others_kept),
         WITH_DIR(test_sockets_that_are_needed_are_kept),
         WITH_DIR(test_files_of_a_session_are_kept_while_it_has_a_record),
