@@ -125,7 +125,8 @@ static void on_answer(GObject *source, GAsyncResult *result, gpointer data)
                     "token has been used before"));
     } else if (dial->answer == SESSION_ANSWER_BUSY) {
         fail_text(task, SESSION_DIAL_ERROR_FAILED,
-                  _("it is too busy to take this connection now; try again"));
+                  _("it does not take this connection now: it is too busy, or the session comes in "
+                    "at another of its addresses alone (--listen-address)"));
     } else if (dial->answer != SESSION_ANSWER_GO) {
         fail_text(task, SESSION_DIAL_ERROR_FAILED, _("what answers there is not virtpostcopyd"));
     } else {

@@ -128,6 +128,8 @@ static void log_elsewhere(const Caller *caller, const char *called)
                 caller->address, called);
 }
 
+/* A session that is called at the wrong address lives: its host may have a name of several
+ * addresses, and the caller is to try again, not to give it up. */
 static SessionAnswer find_migration(Caller *caller)
 {
     Migration *migration = migration_set_lookup(caller->port->set, session_of(caller));
@@ -137,7 +139,7 @@ static SessionAnswer find_migration(Caller *caller)
         return SESSION_ANSWER_UNKNOWN;
     if (!migration_listens_at(migration, called)) {
         log_elsewhere(caller, called);
-        return SESSION_ANSWER_UNKNOWN;
+        return SESSION_ANSWER_BUSY;
     }
     /* Its helper is only being taken over: a moment later it can be had. */
     if (!migration_is_reachable(migration))
@@ -157,7 +159,7 @@ static SessionAnswer find_record(const Caller *caller)
     if (job_record_listens_at(record, called))
         return SESSION_ANSWER_GO;
     log_elsewhere(caller, called);
-    return SESSION_ANSWER_UNKNOWN;
+    return SESSION_ANSWER_BUSY;
 }
 
 static SessionAnswer find_target(Caller *caller)
