@@ -252,6 +252,7 @@ void migration_unref(Migration *migration)
     job_record_free(migration->record);
     g_free(migration->recovered_id);
     g_free(migration->error);
+    g_free(migration->disks_error);
     g_free(migration->id);
     g_free(migration);
 }
@@ -326,8 +327,13 @@ const char *migration_id(const Migration *migration)
     return migration->id;
 }
 
+/* libvirt ends a migration whose disks it cannot copy; the helpers then only see a QEMU go, and say
+ * so. A helper's death, and what fails in post-copy, is another failure. */
 const char *migration_error(const Migration *migration)
 {
+    if (migration->disks_error && !migration->record->postcopy &&
+        (!migration->error || migration->ended_by != MIGRATION_ENDED_BY_HELPER))
+        return migration->disks_error;
     return migration->error;
 }
 

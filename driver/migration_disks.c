@@ -169,7 +169,7 @@ void migration_disks_ended(Migration *migration, guint number, const char *reaso
         return;
     }
     log_error(&log, "disk connection %u is lost: %s", number, reason);
-    if (!migration->error && !migration->over && !migration->record->postcopy)
-        migration->error = g_strdup_printf(_("the connection that copies a disk is lost: %s"),
-                                           reason);
+    if (!migration->disks_error && !migration->over && !migration->record->postcopy)
+        migration->disks_error =
+            g_strdup_printf(_("the connection that copies a disk is lost: %s"), reason);
 }

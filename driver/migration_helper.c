@@ -252,9 +252,9 @@ void migration_helper_ended(Migration *migration, gboolean success, const char *
                                            migration_side_name(migration), how);
     if (!was_over)
         migration_notify(migration, MIGRATION_NOTICE_STATE, end_state(migration),
-                         migration->error);
+                         migration_error(migration));
     migration->ended = TRUE;
-    migration_notify(migration, MIGRATION_NOTICE_ENDED, NULL, migration->error);
+    migration_notify(migration, MIGRATION_NOTICE_ENDED, NULL, migration_error(migration));
     stop_serving(migration);
     migration_stop_redialling(migration);
     g_ptr_array_remove(migration->set->migrations, migration);

@@ -61,6 +61,7 @@ struct Migration {
     gboolean own_attempt;
     char *recovered_id; /* NULL before its first channel */
     char *error;
+    char *disks_error; /* why a disk's copying failed; see migration_error() */
     MigrationEndedBy ended_by;
     GPtrArray *waiters;
     LogContext log;
