@@ -11,6 +11,16 @@
 #define PROC_CONNECT_GET_CAPABILITIES 7
 #define PROC_DOMAIN_GET_XML_DESC 14
 
+/* Perform's: the way of the disks, and the URI if it is not there yet. */
+#define PARAMS_ADDED 2u
+
+static gboolean has_room(const MigrateCall *call)
+{
+    gboolean uri = migrate_call_text(call, MIGRATE_TEXT_URI) != NULL;
+
+    return migrate_call_room(call) >= PARAMS_ADDED - (uri ? 1 : 0);
+}
+
 const char *driver_disks_problem(const MigrateCall *call)
 {
     if (!migrate_call_copies_disks(call))
@@ -20,11 +30,23 @@ const char *driver_disks_problem(const MigrateCall *call)
         return _("--disks-port alone is no way for the disks in a migration by this driver: leave "
                  "it out, and they go over TLS with the rest, or give --disks-uri "
                  "tcp://HOST:PORT");
+    if (migrate_call_has_params(call) && driver_disks_are_ours(call) && !has_room(call))
+        return _("the call has so many typed parameters that this driver cannot add the way of the "
+                 "disks to them: leave some out");
     if (migrate_call_has_params(call))
         return NULL;
     return _("disks can be copied along only with typed parameters, in which this driver names "
              "their way to libvirt: let the client call virDomainMigrate3 or "
              "virDomainMigrateToURI3, as virsh does");
+}
+
+gboolean driver_disks_check(const MigrateCall *call, GError **error)
+{
+    const char *problem = driver_disks_problem(call);
+
+    if (problem)
+        g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED, problem);
+    return !problem;
 }
 
 gboolean driver_disks_are_ours(const MigrateCall *call)

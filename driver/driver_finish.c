@@ -54,11 +54,21 @@ static void begin_anew(DriverJob *job)
     driver_job_forward(job, NULL);
 }
 
+/* Refused later, after libvirtd has begun its job, a call has to be failed by libvirtd. Where it is
+ * not known yet whose migration it will be, Prepare and Perform decide. */
+static gboolean check_begin(const DriverJob *job, GError **error)
+{
+    gboolean plain = driver_options_may_be_plain(job);
+
+    return driver_options_check(job, !plain, error) &&
+           (plain || driver_job_is_resume(job) || driver_disks_check(job->call, error));
+}
+
 void driver_migrate_begin3(DriverJob *job)
 {
     g_autoptr(GError) error = NULL;
 
-    if (!driver_options_check(job, TRUE, &error)) {
+    if (!check_begin(job, &error)) {
         driver_job_refuse_error(job, error);
         return;
     }

@@ -33,6 +33,12 @@ gboolean driver_options_check(const DriverJob *job, gboolean given_uri, GError *
     return migrate_options_check(&asked, error) && (!uri || peer_uri_parse(uri, &peer, error));
 }
 
+gboolean driver_options_may_be_plain(const DriverJob *job)
+{
+    return job->driver->settings->allow_plain_destination &&
+           !(migrate_call_flags(job->call) & VIR_MIGRATE_TLS);
+}
+
 void driver_options_wishes(const MigrateCall *call, MigrateWishes *ret)
 {
     g_autofree MigrateParam *params = NULL;

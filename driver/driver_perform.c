@@ -38,7 +38,8 @@ static void fail(DriverJob *job, const char *reason)
     driver_options_strip(job);
     migrate_call_set_text(job->call, MIGRATE_TEXT_URI, dead);
     /* It comes to its disks before it comes to the URI, and would copy them all first. */
-    if (migrate_call_copies_disks(job->call))
+    if (migrate_call_copies_disks(job->call) &&
+        (!driver_disks_are_ours(job->call) || migrate_call_room(job->call) > 0))
         migrate_call_set_text(job->call, MIGRATE_TEXT_DISKS_URI, dead);
     driver_job_forward(job, on_performed);
 }
@@ -117,10 +118,10 @@ static void connect_direct(DriverJob *job)
 static void perform_direct(DriverJob *job)
 {
     const char *text = migrate_call_text(job->call, MIGRATE_TEXT_URI);
-    gboolean tls = (migrate_call_flags(job->call) & VIR_MIGRATE_TLS) != 0;
+    g_autoptr(GError) error = NULL;
 
     if (!text || !migration_uri_is_ours(text)) {
-        if (job->driver->settings->allow_plain_destination && !tls)
+        if (driver_options_may_be_plain(job))
             driver_job_pass(job);
         else
             fail(job, _("the destination was not reached through its virtpostcopyd, so the guest's "
@@ -128,7 +129,10 @@ static void perform_direct(DriverJob *job)
                         "destination"));
         return;
     }
-    driver_disks_find_owner(job, connect_direct, fail);
+    if (driver_disks_check(job->call, &error))
+        driver_disks_find_owner(job, connect_direct, fail);
+    else
+        fail(job, error->message);
 }
 
 /* ---- peer-to-peer ---- */
@@ -264,15 +268,18 @@ static void recover_peer(DriverJob *job)
 static void perform_peer(DriverJob *job)
 {
     const char *dconnuri = migrate_call_text(job->call, MIGRATE_TEXT_DCONNURI);
-    gboolean tls = (migrate_call_flags(job->call) & VIR_MIGRATE_TLS) != 0;
+    g_autoptr(GError) error = NULL;
 
     if (dconnuri && recovery_uri_is(dconnuri)) {
         recover_peer(job);
         return;
     }
-    if (dconnuri && !migration_uri_is_ours(dconnuri) &&
-        job->driver->settings->allow_plain_destination && !tls) {
+    if (dconnuri && !migration_uri_is_ours(dconnuri) && driver_options_may_be_plain(job)) {
         driver_job_pass(job);
+        return;
+    }
+    if (!driver_options_check(job, TRUE, &error) || !driver_disks_check(job->call, &error)) {
+        driver_job_refuse_error(job, error);
         return;
     }
     if (!dconnuri || !migration_uri_is_ours(dconnuri)) {
@@ -291,15 +298,11 @@ void driver_migrate_perform3(DriverJob *job)
 {
     gboolean peer = (migrate_call_flags(job->call) & VIR_MIGRATE_PEER2PEER) != 0;
     g_autoptr(GError) error = NULL;
-    const char *problem;
 
     if (driver_job_is_resume(job))
         migrate_call_forget_disks(job->call);
-    problem = driver_disks_problem(job->call);
-    if (!driver_options_check(job, peer, &error))
-        driver_job_refuse_error(job, error);
-    else if (problem)
-        driver_job_refuse(job, VIR_ERR_ARGUMENT_UNSUPPORTED, problem);
+    if (!driver_options_check(job, FALSE, &error))
+        (peer ? driver_job_refuse_error(job, error) : fail(job, error->message));
     else if (peer)
         perform_peer(job);
     else

@@ -91,6 +91,10 @@ gboolean driver_options_check(const DriverJob *job, gboolean given_uri, GError *
 /* Once for each migration, at its source: what is done otherwise than it was asked for. */
 void driver_options_log(const DriverJob *job);
 
+/* The destination need not be reached through a virtpostcopyd: then the migration is libvirt's own,
+ * and so is what it makes of its URI and its disks. */
+gboolean driver_options_may_be_plain(const DriverJob *job);
+
 /* What the session is to do in libvirtd's place. */
 void driver_options_wishes(const MigrateCall *call, MigrateWishes *ret);
 
@@ -121,6 +125,8 @@ gboolean driver_resume_again(DriverJob *job, RpcFrame *reply, ProxyReplyFunc fun
 
 /* NULL, or why they cannot be relayed with this call: a sentence for the user. */
 const char *driver_disks_problem(const MigrateCall *call);
+/* The same: FALSE, with that in error. */
+gboolean driver_disks_check(const MigrateCall *call, GError **error);
 /* They are to be relayed: the user has named no way for them. */
 gboolean driver_disks_are_ours(const MigrateCall *call);
 /* Who runs the domain's QEMU: what its XML says, else the host's capabilities, as texts. */

@@ -360,6 +360,13 @@ static MigrateParam param_view(const remote_param *param)
     return view;
 }
 
+gsize migrate_call_room(const MigrateCall *call)
+{
+    const remote_params *params = field_at(call, call->procedure->params);
+
+    return params ? REMOTE_PARAMS_MAX - MIN(params->remote_params_len, REMOTE_PARAMS_MAX) : 0;
+}
+
 MigrateParam *migrate_call_params(const MigrateCall *call, gsize *ret_n)
 {
     const remote_params *params = field_at(call, call->procedure->params);

@@ -74,6 +74,8 @@ gboolean migrate_call_set_text(MigrateCall *call, MigrateText text, const char *
 /* All typed parameters, in their order; the array is the caller's (g_free()), what is in it the call's
  * and as it is until that changes. */
 MigrateParam *migrate_call_params(const MigrateCall *call, gsize *ret_n);
+/* How many more there may be. */
+gsize migrate_call_room(const MigrateCall *call);
 /* What stands at that place among them. */
 void migrate_call_remove_param(MigrateCall *call, gsize index);
 

@@ -362,6 +362,10 @@ static void test_disks_to_be_copied_are_seen(void **state)
     assert_null(migrate_call_text(of_list, MIGRATE_TEXT_DISKS_URI));
     assert_true(migrate_call_copies_disks(of_way));
     assert_false(migrate_call_has_disks_port(of_way));
+    assert_int_equal(migrate_call_room(of_old), 0);
+    assert_int_equal(migrate_call_room(of_way), 64 - 4);
+    assert_true(migrate_call_set_text(of_way, MIGRATE_TEXT_URI, "unix:///run/x"));
+    assert_int_equal(migrate_call_room(of_way), 64 - 5);
     assert_string_equal(migrate_call_text(of_way, MIGRATE_TEXT_DISKS_URI), "tcp://b:1");
 }
 
