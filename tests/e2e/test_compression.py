@@ -7,9 +7,9 @@ from migrating import POSTCOPY, arrived, begin_in_postcopy, begun_postcopy, summ
 from wait import wait_for
 
 # So slow that the guest always has written to pages again when a round is through.
-XBZRLE = ("--compressed", "--comp-methods", "xbzrle", "--comp-xbzrle-cache", str(64 << 20), "--bandwidth", "8")
-ROUNDS = 4
-DELTAS = 2000                           # pages
+XBZRLE = ("--compressed", "--comp-methods", "xbzrle", "--comp-xbzrle-cache", str(64 << 20), "--bandwidth", "4")
+ROUNDS = 3
+DELTAS = 1000                           # pages
 
 
 def pages_sent_as_differences(host, guest):
