@@ -130,12 +130,15 @@ static void log_findings(const DriverJob *job, const GPtrArray *findings)
 gboolean driver_preflight_host(const DriverJob *job, const QemuOwner *owner, GError **error)
 {
     PreflightConfig config = preflight_config(job->driver->settings);
-    g_autoptr(GPtrArray) findings =
-        owner ? preflight_destination(&config, owner, /* qemu_version= */ 0)
-              : preflight_source(&config);
-    g_autofree char *problem = findings_error(findings);
+    g_autoptr(GPtrArray) findings = NULL;
+    g_autofree char *problem = NULL;
     LogContext log = log_context(job);
 
+    /* Without that user the daemon would not have started; helpers get its numbers. */
+    config.helper_user_known = TRUE;
+    findings = owner ? preflight_destination(&config, owner, /* qemu_version= */ 0)
+                     : preflight_source(&config);
+    problem = findings_error(findings);
     log_findings(job, findings);
     /* What goes to a plain destination goes without helpers. */
     if (problem && !owner && job->driver->settings->allow_plain_destination)

@@ -67,11 +67,18 @@ void run_dir_judge(GPtrArray *findings, const RunDirFacts *facts)
 
 /* ---- the helper ---- */
 
-void helper_look(const char *root, const char *path, const char *user, HelperFacts *ret_facts)
+static gboolean has_user(const char *user)
 {
-    g_autofree char *full = g_strconcat(root, path, NULL);
     g_autofree char *buffer = g_malloc(16384);
     struct passwd entry, *found = NULL;
+
+    return getpwnam_r(user, &entry, buffer, 16384, &found) == 0 && found != NULL;
+}
+
+void helper_look(const char *root, const char *path, const char *user, gboolean user_known,
+                 HelperFacts *ret_facts)
+{
+    g_autofree char *full = g_strconcat(root, path, NULL);
     struct stat st;
 
     *ret_facts = (HelperFacts){ .path = path, .user = user };
@@ -80,7 +87,7 @@ void helper_look(const char *root, const char *path, const char *user, HelperFac
         ret_facts->is_file = S_ISREG(st.st_mode);
         ret_facts->mode = st.st_mode & 07777;
     }
-    ret_facts->user_exists = getpwnam_r(user, &entry, buffer, 16384, &found) == 0 && found != NULL;
+    ret_facts->user_exists = user_known || has_user(user);
 }
 
 static void judge_program(GPtrArray *findings, const HelperFacts *facts)

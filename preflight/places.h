@@ -32,7 +32,8 @@ typedef struct {
     gboolean user_exists;
 } HelperFacts;
 
-/* May ask the user database, which is asked for each helper as well. */
-void helper_look(const char *root, const char *path, const char *user, HelperFacts *ret_facts);
+/* user_known: it was found before. Else the user database is asked, which may take long. */
+void helper_look(const char *root, const char *path, const char *user, gboolean user_known,
+                 HelperFacts *ret_facts);
 /* Pure. */
 void helper_judge(GPtrArray *findings, const HelperFacts *facts);

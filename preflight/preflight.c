@@ -33,7 +33,8 @@ void preflight_helper(GPtrArray *findings, const PreflightConfig *config)
 {
     HelperFacts facts;
 
-    helper_look(config->root, config->helper_path, config->helper_user, &facts);
+    helper_look(config->root, config->helper_path, config->helper_user,
+                config->helper_user_known, &facts);
     helper_judge(findings, &facts);
 }
 

@@ -22,6 +22,7 @@ typedef struct {
     const char *host_name; /* what other hosts call this one, or NULL: not looked at */
     const char *helper_path;
     const char *helper_user;
+    gboolean helper_user_known; /* it was found before: nobody is asked for it */
     const char *run_dir;
 } PreflightConfig;
 

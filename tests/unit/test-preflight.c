@@ -393,7 +393,7 @@ static GPtrArray *look_at_helper(const char *root, const char *user)
     GPtrArray *findings = findings_new();
     HelperFacts facts;
 
-    helper_look(root, "/usr/libexec/helper", user, &facts);
+    helper_look(root, "/usr/libexec/helper", user, FALSE, &facts);
     helper_judge(findings, &facts);
     return findings;
 }
@@ -435,6 +435,17 @@ static void test_helper_user_must_exist(void **state)
 
     helper_judge(findings, &facts);
     assert_problem(findings, PROBLEM_HELPER_USER, "nobody-has-this-name", "useradd --system");
+}
+
+static void test_helper_user_that_is_known_is_not_looked_for(void **state)
+{
+    const char *root = *state;
+    HelperFacts facts;
+
+    helper_look(root, "/usr/libexec/helper", "nobody-has-this-name", FALSE, &facts);
+    assert_false(facts.user_exists);
+    helper_look(root, "/usr/libexec/helper", "nobody-has-this-name", TRUE, &facts);
+    assert_true(facts.user_exists);
 }
 
 /* ---- AppArmor and SELinux ---- */
@@ -625,6 +636,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_run_dir_must_be_a_directory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_helper_must_be_a_program, setup, teardown),
         cmocka_unit_test(test_helper_user_must_exist),
+        cmocka_unit_test_setup_teardown(test_helper_user_that_is_known_is_not_looked_for, setup, teardown),
         cmocka_unit_test_setup_teardown(test_apparmor_needs_both_rules, setup, teardown),
         cmocka_unit_test_setup_teardown(test_apparmor_remedy_helps, setup, teardown),
         cmocka_unit_test_setup_teardown(test_apparmor_rules_may_stand_in_other_files, setup, teardown),
