@@ -11,8 +11,8 @@
 /* libvirtd's events have this serial, not the 0 of the protocol's description. */
 #define EVENT_SERIAL 1
 
-/* For a client's regular expression: matching it is done by the main loop. Of several such settings,
- * which can only stand at the beginning, PCRE takes the last. */
+/* For a client's regular expression: matching it is done by the main loop. Of several such
+ * settings, which can only stand at the beginning, PCRE takes the last. */
 #define MATCH_LIMIT "(*LIMIT_MATCH=10000)"
 
 /* In the order of MonitorEventKind; the fields in the order in which the details have them. */

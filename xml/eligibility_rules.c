@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A row fails what the versions of libvirt and QEMU that it was written for (libvirt 8.5 to 10, QEMU
- * 6.2 to 8) refuse, whatever the guest does, and what would lose the guest: others may have learned
- * to migrate some of it since. It warns where that depends on the version, on the guest's state or
+/* A row fails what the versions of libvirt and QEMU that it was written for (libvirt 8.5 to 10,
+ * QEMU 6.2 to 8) refuse, whatever the guest does, and what would lose the guest: others may have
+ * learned to migrate some of it since. It warns where that depends on the version, on the guest's state or
  * on somebody else's program. */
 #include "config.h"
 

@@ -57,8 +57,8 @@ gboolean peer_uri_parse(const char *text, PeerUri *ret_uri, GError **error)
         g_set_error(error, MIGRATION_URI_ERROR, MIGRATION_URI_ERROR_SYNTAX,
                     _("the migration URI \"%.200s\" is none for this driver: it may be "
                       "tcp://HOST[:PORT] or postcopy://HOST[:PORT], and says which name and port "
-                      "of the destination the source connects to; without --migrateuri it is the name "
-                      "that the destination's virtpostcopyd.conf has as host_name"),
+                      "of the destination the source connects to; without --migrateuri it is the "
+                      "name that the destination's virtpostcopyd.conf has as host_name"),
                     shown);
         return FALSE;
     }
