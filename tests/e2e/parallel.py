@@ -10,7 +10,13 @@ import sys
 
 from harness import Interrupted
 
+ORDINARY = 30                           # seconds that a test without a deadline of its own is taken for
 OUTCOMES = ("ok", "FAIL", "skip")
+
+
+def length(tests):
+    """Of a file's tests, as far as it can be guessed: long ones have deadlines of their own."""
+    return sum(getattr(function, "deadline", ORDINARY) for _, _, function in tests)
 
 
 def by_file(tests):
@@ -18,7 +24,7 @@ def by_file(tests):
     files = {}
     for test in tests:
         files.setdefault(test[1].__name__, []).append(test)
-    groups = sorted(files.values(), key=len, reverse=True)
+    groups = sorted(files.values(), key=length, reverse=True)
     return ([g for g in groups if not getattr(g[0][1], "ALONE", False)],
             [g for g in groups if getattr(g[0][1], "ALONE", False)])
 

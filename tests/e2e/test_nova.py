@@ -82,7 +82,6 @@ def was_post_copy(rig, guest, nova):
     assert "Postcopy started" in names, names
     saved = [s["changes"] for s in nova.all("saved", object="Migration")]
     assert [s["status"] for s in saved if "status" in s] == ["running (post-copy)"], saved
-    assert any(int(s.get("memory_total", 0)) >= guest.memory * MIB for s in saved), saved
     # as Nova's flags ask for: it has moved for good
     assert guest.name in rig.b.virsh("list", "--all", "--name", "--persistent").stdout.split()
     assert guest.name not in rig.a.virsh("list", "--all", "--name").stdout.split()
@@ -110,7 +109,11 @@ def test_nova_forces_what_takes_too_long(rig):
     """By itself, when live_migration_completion_timeout is over; and to the address that the destination is
     reached at for migrations (live_migration_inbound_addr), for which Nova gives the URI tcp://HOST."""
     guest = guest_of_nova(rig)
-    was_post_copy(rig, guest, migration(rig, guest, timeout_action="force_complete", inbound_addr=rig.b.name))
+    nova = migration(rig, guest, timeout_action="force_complete", inbound_addr=rig.b.name)
+    was_post_copy(rig, guest, nova)
+    # Nova notes how far it is at every tenth look: a migration that is forced soon has only the first of them
+    saved = [s["changes"] for s in nova.all("saved", object="Migration")]
+    assert any(int(s.get("memory_total", 0)) >= guest.memory * MIB for s in saved), saved
 
 
 @deadline(120)
