@@ -4,8 +4,8 @@
 #include "cli/check_view.h"
 
 #include <glib/gi18n.h>
-#include <json-glib/json-glib.h>
 
+#include "cli/json.h"
 #include "cli/text.h"
 
 #define COLUMN_MAX 60
@@ -51,43 +51,28 @@ char *check_view_table(const GPtrArray *findings)
     return g_string_free(out, FALSE);
 }
 
-static void add_text(JsonBuilder *builder, const char *name, const char *text)
-{
-    g_autofree char *valid = text ? g_utf8_make_valid(text, -1) : NULL;
-
-    json_builder_set_member_name(builder, name);
-    if (valid)
-        json_builder_add_string_value(builder, valid);
-    else
-        json_builder_add_null_value(builder);
-}
-
 static void add_finding(JsonBuilder *builder, const Finding *finding)
 {
     json_builder_begin_object(builder);
-    add_text(builder, "verdict", finding_verdict_name(finding->verdict));
-    add_text(builder, "id", finding->id);
-    add_text(builder, "what", finding->what);
-    add_text(builder, "detail", finding->detail);
-    add_text(builder, "remedy", finding->remedy);
+    json_add_text(builder, "verdict", finding_verdict_name(finding->verdict));
+    json_add_text(builder, "id", finding->id);
+    json_add_text(builder, "what", finding->what);
+    json_add_text(builder, "detail", finding->detail);
+    json_add_text(builder, "remedy", finding->remedy);
     json_builder_end_object(builder);
 }
 
 char *check_view_json(const GPtrArray *findings)
 {
     g_autoptr(JsonBuilder) builder = json_builder_new();
-    g_autoptr(JsonNode) root = NULL;
-    g_autofree char *text = NULL;
 
     json_builder_begin_object(builder);
-    add_text(builder, "verdict", finding_verdict_name(findings_verdict(findings)));
+    json_add_text(builder, "verdict", finding_verdict_name(findings_verdict(findings)));
     json_builder_set_member_name(builder, "findings");
     json_builder_begin_array(builder);
     for (guint i = 0; i < findings->len; i++)
         add_finding(builder, g_ptr_array_index(findings, i));
     json_builder_end_array(builder);
     json_builder_end_object(builder);
-    root = json_builder_get_root(builder);
-    text = json_to_string(root, TRUE);
-    return g_strconcat(text, "\n", NULL);
+    return json_text(builder);
 }

@@ -2,20 +2,8 @@
 /* The JSON form of `virt-postcopy list`. */
 #include "config.h"
 
-#include <json-glib/json-glib.h>
-
+#include "cli/json.h"
 #include "cli/list_view.h"
-
-static void add_text(JsonBuilder *builder, const char *name, const char *text)
-{
-    g_autofree char *valid = text ? g_utf8_make_valid(text, -1) : NULL;
-
-    json_builder_set_member_name(builder, name);
-    if (valid)
-        json_builder_add_string_value(builder, valid);
-    else
-        json_builder_add_null_value(builder);
-}
 
 static void add_unsigned(JsonBuilder *builder, guint64 number)
 {
@@ -28,7 +16,7 @@ static void add_unsigned(JsonBuilder *builder, guint64 number)
 static void add_param(JsonBuilder *builder, const virTypedParameter *param)
 {
     if (param->type == VIR_TYPED_PARAM_STRING) {
-        add_text(builder, param->field, param->value.s);
+        json_add_text(builder, param->field, param->value.s);
         return;
     }
     json_builder_set_member_name(builder, param->field);
@@ -89,10 +77,10 @@ static void add_eta(JsonBuilder *builder, const Job *job)
 static void add_job(JsonBuilder *builder, const Job *job)
 {
     json_builder_begin_object(builder);
-    add_text(builder, "domain", job->domain);
-    add_text(builder, "uuid", job->uuid);
-    add_text(builder, "side", job_side_name(job_side(job)));
-    add_text(builder, "job", job_type_name(job->type));
+    json_add_text(builder, "domain", job->domain);
+    json_add_text(builder, "uuid", job->uuid);
+    json_add_text(builder, "side", job_side_name(job_side(job)));
+    json_add_text(builder, "job", job_type_name(job->type));
     json_builder_set_member_name(builder, "progress");
     json_builder_add_double_value(builder, job_progress(job));
     add_eta(builder, job);
@@ -108,19 +96,15 @@ static void add_job(JsonBuilder *builder, const Job *job)
 char *list_view_json(const char *uri, const char *host, const GPtrArray *jobs)
 {
     g_autoptr(JsonBuilder) builder = json_builder_new();
-    g_autoptr(JsonNode) root = NULL;
-    g_autofree char *text = NULL;
 
     json_builder_begin_object(builder);
-    add_text(builder, "uri", uri);
-    add_text(builder, "host", host);
+    json_add_text(builder, "uri", uri);
+    json_add_text(builder, "host", host);
     json_builder_set_member_name(builder, "migrations");
     json_builder_begin_array(builder);
     for (guint i = 0; i < jobs->len; i++)
         add_job(builder, jobs->pdata[i]);
     json_builder_end_array(builder);
     json_builder_end_object(builder);
-    root = json_builder_get_root(builder);
-    text = json_to_string(root, TRUE);
-    return g_strconcat(text, "\n", NULL);
+    return json_text(builder);
 }

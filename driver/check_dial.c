@@ -4,7 +4,6 @@
 #include "driver/check_dial.h"
 
 #include <string.h>
-#include <unistd.h>
 
 #include "driver/recovery_tls.h"
 #include "driver/session_dial.h"
@@ -79,13 +78,6 @@ static void on_connected(GObject *source, GAsyncResult *result, gpointer data)
     g_autoptr(GTask) task = data;
     Dial *dial = g_task_get_task_data(task);
     const Settings *settings = dial->settings;
-    TlsChannelConfig config = {
-        .endpoint = TLS_ENDPOINT_CLIENT,
-        .hostname = settings->migration_auth == MIGRATION_AUTH_PSK ? NULL : dial->host,
-        .alpn = CHECK_ALPN,
-        .allowed_dns = (const char *const *)settings->migration_allowed_dn_list,
-    };
-    g_autoptr(TlsCredentials) creds = NULL;
     TlsChannel *channel;
     GError *error = NULL;
     int fd = session_dial_finish(result, &error);
@@ -94,10 +86,8 @@ static void on_connected(GObject *source, GAsyncResult *result, gpointer data)
         g_task_return_error(task, error);
         return;
     }
-    creds = recovery_credentials(settings, TLS_ENDPOINT_CLIENT, &error);
-    if (!creds)
-        close(fd);
-    channel = creds ? tls_channel_new(fd, creds, &config, &error) : NULL;
+    channel = recovery_channel_new(settings, TLS_ENDPOINT_CLIENT, fd, dial->host,
+                                   CHECK_ALPN, &error);
     if (channel)
         tls_steps(channel, listen_to, dial, NULL, settings->connect_timeout, NULL, on_listened,
                   g_steal_pointer(&task));

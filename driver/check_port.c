@@ -81,23 +81,6 @@ static void on_told(GObject *source, GAsyncResult *result, gpointer data)
              tls_channel_peer_name(channel));
 }
 
-/* Takes fd. */
-static TlsChannel *open_channel(const Settings *settings, int fd, GError **error)
-{
-    TlsChannelConfig config = {
-        .endpoint = TLS_ENDPOINT_SERVER,
-        .alpn = CHECK_ALPN,
-        .allowed_dns = (const char *const *)settings->migration_allowed_dn_list,
-    };
-    g_autoptr(TlsCredentials) creds = recovery_credentials(settings, TLS_ENDPOINT_SERVER, error);
-
-    if (!creds) {
-        close(fd);
-        return NULL;
-    }
-    return tls_channel_new(fd, creds, &config, error);
-}
-
 void check_port_take(Driver *driver, int fd, const char *address)
 {
     const Settings *settings = driver->settings;
@@ -114,10 +97,11 @@ void check_port_take(Driver *driver, int fd, const char *address)
     caller->driver = driver;
     caller->stopped = g_object_ref(driver->stopped);
     caller->address = g_strdup(address);
-    caller->host = g_strdup(settings->host_name ? settings->host_name : g_get_host_name());
+    caller->host = g_strdup(settings_host_name(settings));
     caller->port = (guint16)settings->migration_port;
     driver->check_callers++;
-    channel = open_channel(driver->settings, fd, &error);
+    channel = recovery_channel_new(driver->settings, TLS_ENDPOINT_SERVER, fd, NULL,
+                                   CHECK_ALPN, &error);
     if (!channel) {
         log_error(NULL, "migration port: %s checks it: %s", address, error->message);
         return;

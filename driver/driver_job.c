@@ -126,17 +126,6 @@ char *driver_call_domain(const MigrateCall *call, GError **error)
     return NULL;
 }
 
-int driver_error_code(const RpcFrame *reply)
-{
-    g_auto(RpcError) error = { 0 };
-    gsize len;
-    const guint8 *payload = rpc_frame_payload(reply, &len);
-
-    if (reply->header.status != RPC_STATUS_ERROR || !rpc_error_decode(payload, len, &error, NULL))
-        return 0;
-    return error.code;
-}
-
 /* An abort that the user asked for needs no explanation. Otherwise the reason that this driver
  * knows comes first: libvirtd only saw a socket close. */
 static RpcFrame *explain_error(RpcFrame *reply, const DriverJob *job)

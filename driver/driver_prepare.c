@@ -10,6 +10,7 @@
 #include "driver/driver_preflight.h"
 #include "driver/driver_priv.h"
 #include "driver/job_record.h"
+#include "driver/rpc_error.h"
 #include "driver/rpc_xdr.h"
 #include "util/log.h"
 
@@ -84,7 +85,7 @@ static void on_replied(Proxy *proxy, RpcFrame *reply, gpointer data)
         return;
     }
     if (theirs->header.status != RPC_STATUS_OK) {
-        if (driver_job_is_resume(job) && driver_error_code(theirs) == VIR_ERR_NO_DOMAIN)
+        if (driver_job_is_resume(job) && rpc_error_code(theirs) == VIR_ERR_NO_DOMAIN)
             migration_set_forget(job->driver->set, MIGRATION_SIDE_DESTINATION,
                                  migration_domain(job->migration));
         migration_cancel(job->migration, _("libvirt refused to prepare the domain"));

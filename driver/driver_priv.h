@@ -142,9 +142,6 @@ void driver_client_add(Proxy *proxy, Migration *migration);
 /* The newest one of that side and domain, or NULL; not referenced. */
 Migration *driver_client_find(Proxy *proxy, MigrationSide side, const char *domain);
 
-/* libvirt's code (virErrorNumber) in a reply, 0 if it is none of an error. */
-int driver_error_code(const RpcFrame *reply);
-
 /* Answers the call with libvirtd's reply; takes both. An error is held until the helper has said
  * why (or a moment has passed), and gets the reason that this driver knows put in front. */
 void driver_job_answer(DriverJob *job, RpcFrame *reply);

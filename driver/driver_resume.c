@@ -8,6 +8,7 @@
 
 #include "driver/driver_priv.h"
 #include "driver/recovery.h"
+#include "driver/rpc_error.h"
 
 /* QEMU tells of the end of its stream within a few tenths of a second. */
 #define AGAIN_MS 200
@@ -40,7 +41,7 @@ void driver_resume_after(DriverJob *job, MigrationSide side, const char *domain,
  * phase" and "is being monitored by another thread". */
 static gboolean is_too_early(const RpcFrame *reply)
 {
-    return driver_error_code(reply) == VIR_ERR_OPERATION_INVALID;
+    return rpc_error_code(reply) == VIR_ERR_OPERATION_INVALID;
 }
 
 static gboolean on_again(gpointer data)

@@ -158,16 +158,6 @@ static void answer_all(Ask *ask, const RpcFrame *reply)
     }
 }
 
-static gboolean is_error(const RpcFrame *reply, int code)
-{
-    g_auto(RpcError) error = { 0 };
-    gsize len;
-    const guint8 *payload = rpc_frame_payload(reply, &len);
-
-    return reply->header.status == RPC_STATUS_ERROR &&
-           rpc_error_decode(payload, len, &error, NULL) && error.code == code;
-}
-
 /* ---- calls ---- */
 
 static void on_reply(Proxy *proxy, RpcFrame *reply, gpointer data);
@@ -228,7 +218,7 @@ static void keep_sample(Ask *ask, RpcFrame *reply)
 static void hear(Ask *ask, RpcFrame *reply)
 {
     answer_all(ask, reply);
-    ask->refused = is_error(reply, VIR_ERR_OPERATION_UNSUPPORTED);
+    ask->refused = rpc_error_code(reply) == VIR_ERR_OPERATION_UNSUPPORTED;
     keep_sample(ask, reply);
 }
 

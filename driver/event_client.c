@@ -152,16 +152,6 @@ static void deliver_gone(EventClient *client, const Item *item)
     deliver(client, item, &dom);
 }
 
-static gboolean says_no_domain(const RpcFrame *reply)
-{
-    g_auto(RpcError) error = { 0 };
-    gsize len;
-    const guint8 *payload = rpc_frame_payload(reply, &len);
-
-    return reply->header.status == RPC_STATUS_ERROR &&
-           rpc_error_decode(payload, len, &error, NULL) && error.code == VIR_ERR_NO_DOMAIN;
-}
-
 /* A client that may not see the domain is told nothing of it. */
 static void take_answer(EventClient *client, const Item *item, const RpcFrame *reply)
 {
@@ -171,7 +161,7 @@ static void take_answer(EventClient *client, const Item *item, const RpcFrame *r
     gsize len;
     const guint8 *payload = rpc_frame_payload(reply, &len);
 
-    if (says_no_domain(reply)) {
+    if (rpc_error_code(reply) == VIR_ERR_NO_DOMAIN) {
         deliver_gone(client, item);
     } else if (reply->header.status != RPC_STATUS_OK) {
         log_debug(&log, "no event of domain %s: libvirt does not let the client see it",

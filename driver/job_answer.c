@@ -38,17 +38,6 @@ static gboolean decode_info(const RpcFrame *reply, remote_job_info *ret)
                           "DOMAIN_GET_JOB_INFO's answer", NULL);
 }
 
-static int error_code(const RpcFrame *reply)
-{
-    g_auto(RpcError) error = { 0 };
-    gsize len;
-    const guint8 *payload = rpc_frame_payload(reply, &len);
-
-    if (reply->header.status != RPC_STATUS_ERROR || !rpc_error_decode(payload, len, &error, NULL))
-        return 0;
-    return error.code;
-}
-
 static gboolean is_running(int type)
 {
     return type == VIR_DOMAIN_JOB_BOUNDED || type == VIR_DOMAIN_JOB_UNBOUNDED;
@@ -163,7 +152,7 @@ static int live_type(const JobFigures *f)
 static gboolean refuses_at_destination(const JobQuestion *q)
 {
     return q->figures->side == MIGRATION_SIDE_DESTINATION && q->reply &&
-           error_code(q->reply) == VIR_ERR_OPERATION_UNSUPPORTED;
+           rpc_error_code(q->reply) == VIR_ERR_OPERATION_UNSUPPORTED;
 }
 
 /* ---- a job that runs ---- */
@@ -214,7 +203,7 @@ static RpcFrame *answer_info(const JobQuestion *q)
 /* libvirt forgets the source's with the domain, and has none of the destination's. */
 static gboolean has_none(const RpcFrame *reply, const remote_job_stats_ret *stats)
 {
-    return error_code(reply) == VIR_ERR_NO_DOMAIN ||
+    return rpc_error_code(reply) == VIR_ERR_NO_DOMAIN ||
            (reply->header.status == RPC_STATUS_OK && stats->type == VIR_DOMAIN_JOB_NONE);
 }
 
@@ -228,7 +217,7 @@ static RpcFrame *answer_completed(const JobQuestion *q)
     if (q->reply->header.status == RPC_STATUS_OK && !decode_stats(q->reply, &stats))
         return NULL;
     /* At the destination no domain is an end of the matter. */
-    if (error_code(q->reply) == VIR_ERR_NO_DOMAIN &&
+    if (rpc_error_code(q->reply) == VIR_ERR_NO_DOMAIN &&
         q->figures->side == MIGRATION_SIDE_DESTINATION)
         return NULL;
     if (has_none(q->reply, &stats))

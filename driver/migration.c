@@ -123,7 +123,7 @@ MigrationSet *migration_set_new(const Settings *settings, GError **error)
     set->settings = settings;
     set->helper_user =
         g_strdup_printf("%lu:%lu", (gulong)user->pw_uid, (gulong)user->pw_gid);
-    set->host_name = g_strdup(settings->host_name ? settings->host_name : g_get_host_name());
+    set->host_name = g_strdup(settings_host_name(settings));
     set->run_dir = g_strdup(settings->run_dir);
     set->migrations = g_ptr_array_new_with_free_func((GDestroyNotify)migration_unref);
     set->broken = g_ptr_array_new_with_free_func((GDestroyNotify)job_record_free);

@@ -17,7 +17,7 @@ PreflightConfig preflight_config(const Settings *settings)
         .key_file = settings->key_file,
         .client_cert_file = settings->client_cert_file,
         .client_key_file = settings->client_key_file,
-        .host_name = settings->host_name ? settings->host_name : g_get_host_name(),
+        .host_name = settings_host_name(settings),
         .helper_path = settings->helper_path,
         .helper_user = settings->helper_user,
         .run_dir = settings->run_dir,

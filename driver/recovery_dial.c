@@ -5,7 +5,6 @@
 
 #include <glib/gi18n.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "driver/recovery_tls.h"
 #include "driver/session_dial.h"
@@ -92,13 +91,6 @@ static void on_connected(GObject *source, GAsyncResult *result, gpointer data)
     g_autoptr(GTask) task = data;
     Dial *dial = g_task_get_task_data(task);
     const Settings *settings = dial->settings;
-    TlsChannelConfig config = {
-        .endpoint = TLS_ENDPOINT_CLIENT,
-        .hostname = settings->migration_auth == MIGRATION_AUTH_PSK ? NULL : dial->tls_name,
-        .alpn = RECOVERY_ALPN,
-        .allowed_dns = (const char *const *)settings->migration_allowed_dn_list,
-    };
-    g_autoptr(TlsCredentials) creds = NULL;
     TlsChannel *channel;
     GError *error = NULL;
     int fd = session_dial_finish(result, &error);
@@ -107,10 +99,8 @@ static void on_connected(GObject *source, GAsyncResult *result, gpointer data)
         g_task_return_error(task, error); /* names the peer itself */
         return;
     }
-    creds = recovery_credentials(settings, TLS_ENDPOINT_CLIENT, &error);
-    if (!creds)
-        close(fd);
-    channel = creds ? tls_channel_new(fd, creds, &config, &error) : NULL;
+    channel = recovery_channel_new(settings, TLS_ENDPOINT_CLIENT, fd, dial->tls_name,
+                                   RECOVERY_ALPN, &error);
     if (channel)
         tls_steps(channel, prove, dial, NULL, settings->connect_timeout, NULL, on_proven,
                   g_steal_pointer(&task));

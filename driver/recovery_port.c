@@ -167,23 +167,6 @@ static void on_proven(GObject *source, GAsyncResult *result, gpointer data)
     g_steal_pointer(&caller);
 }
 
-/* Takes fd. */
-static TlsChannel *open_channel(const Settings *settings, int fd, GError **error)
-{
-    TlsChannelConfig config = {
-        .endpoint = TLS_ENDPOINT_SERVER,
-        .alpn = RECOVERY_ALPN,
-        .allowed_dns = (const char *const *)settings->migration_allowed_dn_list,
-    };
-    g_autoptr(TlsCredentials) creds = recovery_credentials(settings, TLS_ENDPOINT_SERVER, error);
-
-    if (!creds) {
-        close(fd);
-        return NULL;
-    }
-    return tls_channel_new(fd, creds, &config, error);
-}
-
 void recovery_port_take(Driver *driver, int fd, const char *address,
                         const guint8 session[MIGRATION_SESSION_LEN])
 {
@@ -209,7 +192,8 @@ void recovery_port_take(Driver *driver, int fd, const char *address,
     memcpy(caller->session, session, sizeof caller->session);
     memcpy(caller->token, record->uri.token, sizeof caller->token);
     driver->recovery_callers++;
-    channel = open_channel(driver->settings, fd, &error);
+    channel = recovery_channel_new(driver->settings, TLS_ENDPOINT_SERVER, fd, NULL,
+                                   RECOVERY_ALPN, &error);
     if (!channel) {
         log_error(NULL, "migration port: %s: %s", address, error->message);
         return;

@@ -6,10 +6,11 @@
 #include <glib/gi18n.h>
 #include <gnutls/crypto.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "driver/migration_files.h"
 
-TlsCredentials *recovery_credentials(const Settings *s, TlsEndpoint endpoint, GError **error)
+static TlsCredentials *credentials_new(const Settings *s, TlsEndpoint endpoint, GError **error)
 {
     g_auto(TlsFiles) files = TLS_FILES_INIT;
 
@@ -18,6 +19,24 @@ TlsCredentials *recovery_credentials(const Settings *s, TlsEndpoint endpoint, GE
     if (s->migration_auth == MIGRATION_AUTH_PSK)
         return tls_credentials_new_psk(endpoint, &files, s->migration_psk_identity, error);
     return tls_credentials_new_x509(endpoint, &files, error);
+}
+
+TlsChannel *recovery_channel_new(const Settings *settings, TlsEndpoint endpoint, int fd,
+                                 const char *hostname, const char *alpn, GError **error)
+{
+    TlsChannelConfig config = {
+        .endpoint = endpoint,
+        .hostname = settings->migration_auth == MIGRATION_AUTH_PSK ? NULL : hostname,
+        .alpn = alpn,
+        .allowed_dns = (const char *const *)settings->migration_allowed_dn_list,
+    };
+    g_autoptr(TlsCredentials) creds = credentials_new(settings, endpoint, error);
+
+    if (!creds) {
+        close(fd);
+        return NULL;
+    }
+    return tls_channel_new(fd, creds, &config, error);
 }
 
 gboolean recovery_proof(TlsChannel *channel, const guint8 token[MIGRATION_TOKEN_LEN],

@@ -13,9 +13,11 @@
 /* The other side's answer to a good proof. */
 #define RECOVERY_WELCOME 1
 
-/* Those that a helper of that end would use. */
-TlsCredentials *recovery_credentials(const Settings *settings, TlsEndpoint endpoint,
-                                     GError **error);
+/* TLS on a connection of the migration port that the daemon keeps to itself, with the credentials that
+ * a helper of that end would use. Takes fd, also when it fails. hostname: a client's, which the
+ * certificate must be for; means nothing with a pre-shared key. */
+TlsChannel *recovery_channel_new(const Settings *settings, TlsEndpoint endpoint, int fd,
+                                 const char *hostname, const char *alpn, GError **error);
 
 /* The channel's handshake is done. The same on both ends, and on no other connection. Fails with
  * TLS_ERROR. */

@@ -98,6 +98,17 @@ gboolean rpc_error_decode(const void *payload, gsize len, RpcError *ret_error, G
     return take_error(&r, ret_error, error);
 }
 
+int rpc_error_code(const RpcFrame *reply)
+{
+    g_auto(RpcError) error = { 0 };
+    gsize len;
+    const guint8 *payload = rpc_frame_payload(reply, &len);
+
+    if (reply->header.status != RPC_STATUS_ERROR || !rpc_error_decode(payload, len, &error, NULL))
+        return 0;
+    return error.code;
+}
+
 RpcFrame *rpc_error_reply(const RpcHeader *call, int code, int domain, const char *message)
 {
     g_autoptr(GByteArray) payload = rpc_error_encode(code, domain, message);

@@ -24,6 +24,9 @@ GByteArray *rpc_error_encode(int code, int domain, const char *message);
 /* Reads the first three fields; the others are of no use to anybody here. */
 gboolean rpc_error_decode(const void *payload, gsize len, RpcError *ret_error, GError **error);
 
+/* libvirt's code (virErrorNumber) in a reply; 0: it is no error, or not to be read. */
+int rpc_error_code(const RpcFrame *reply);
+
 /* The reply with status error to that call. */
 RpcFrame *rpc_error_reply(const RpcHeader *call, int code, int domain, const char *message);
 

@@ -77,7 +77,7 @@ static gboolean parse_listen_address(const char *text, const Settings *settings,
                                      GError **error)
 {
     g_autoptr(GInetAddress) address = g_inet_address_new_from_string(text);
-    const char *host = settings->host_name ? settings->host_name : g_get_host_name();
+    const char *host = settings_host_name(settings);
 
     if (!address)
         return fail(error, _("--listen-address %s is no address: give one of the destination's, or "

@@ -31,6 +31,11 @@ static void *field_of(Settings *settings, const SettingRow *row)
     return G_STRUCT_MEMBER_P(settings, row->offset);
 }
 
+const char *settings_host_name(const Settings *settings)
+{
+    return settings->host_name ? settings->host_name : g_get_host_name();
+}
+
 void settings_free(Settings *settings)
 {
     if (!settings)

@@ -92,5 +92,8 @@ Settings *settings_load(const char *path, GError **error);
 /* The same for text that is there already; filename is for messages. Pure. */
 Settings *settings_parse(const char *text, gsize len, const char *filename, GError **error);
 
+/* What this host is called: as configured, else as the system says. The settings' or static. */
+const char *settings_host_name(const Settings *settings);
+
 void settings_free(Settings *settings);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Settings, settings_free)
