@@ -79,7 +79,7 @@ static void sink_place(RamSink *base, const QemuPage *page)
     sink->n_pages++;
 }
 
-static const RamSinkOps ops = { sink_room, sink_place, sink_is_empty };
+static const RamSinkOps ops = { sink_room, sink_place, sink_is_empty, NULL };
 
 /* ---- life ---- */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Where an incoming machine puts its pages: today into the stream of a QEMU (ram/qemu_sink.h); memory
- * behind a userfaultfd is to follow.
+/* Where an incoming machine puts its pages: into the stream of a QEMU (ram/qemu_sink.h), or into memory
+ * behind a userfaultfd (ram/uffd/sink.h).
  *
  * Pages arrive exactly once, and those of one host page together and in order. */
 #pragma once
@@ -17,6 +17,9 @@ typedef struct {
     void (*place)(RamSink *sink, const QemuPage *page);
     /* Nothing that was placed still refers to its data. */
     gboolean (*is_empty)(const RamSink *sink);
+    /* What was placed and is held back for longer runs goes out now. NULL: nothing is. FALSE: it cannot be
+     * placed. */
+    gboolean (*flush)(RamSink *sink, GError **error);
 } RamSinkOps;
 
 struct RamSink {

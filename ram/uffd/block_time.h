@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* How long the guest's threads wait for pages: each one, all of them at once, and any of them. Thread ids are the
+ * kernel's, as faults name them. Pure; one thread. */
+#pragma once
+
+#include "ram/histogram.h"
+
+#define BLOCK_TIME_THREADS_MAX 4096
+
+typedef struct BlockTime BlockTime;
+
+BlockTime *block_time_new(void);
+void block_time_free(BlockTime *times);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(BlockTime, block_time_free)
+
+/* The vCPUs' threads, if they are known: "all" means these. Without it, every thread that has waited. */
+void block_time_set_vcpus(BlockTime *times, const guint32 *threads, guint n);
+
+/* thread begins to wait for a host page. Again for the same one: no change; for another one: it was woken
+ * without the page, and waits for this one from now on. thread 0 (not known) counts as one thread. */
+void block_time_begin(BlockTime *times, guint32 thread, guint block, guint64 offset,
+                      gint64 now_us);
+/* The page is there: every thread that waits for it goes on. How many these were. */
+guint block_time_end(BlockTime *times, guint block, guint64 offset, gint64 now_us);
+/* The same for all of [offset, offset + length). */
+guint block_time_end_range(BlockTime *times, guint block, guint64 offset, guint64 length,
+                           gint64 now_us);
+
+typedef struct {
+    guint threads;       /* that have waited so far, or are vCPUs */
+    guint waiting;       /* now */
+    guint64 total_us;    /* sum over the threads */
+    guint64 all_us;      /* all of them at the same time */
+    guint64 any_us;      /* at least one */
+    Histogram latency;   /* of single waits */
+} BlockTimeStats;
+
+void block_time_get_stats(const BlockTime *times, gint64 now_us, BlockTimeStats *ret_stats);
+/* What a thread has waited in all, with the wait under way. 0 if it is not known. */
+guint64 block_time_of(const BlockTime *times, guint32 thread, gint64 now_us);
+/* The threads there are, in order; *ret_n of them. Free with g_free(). */
+guint32 *block_time_threads(const BlockTime *times, guint *ret_n);

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Memory behind a userfaultfd as a RAM sink: pages that follow each other, in the block as in the buffer
+ * they lie in, go to the kernel as one run (UFFDIO_COPY up to UFFD_RUN_MAX bytes; zero pages by
+ * UFFDIO_ZEROPAGE in runs without limit).
+ *
+ * A host page of several target pages is put together first (each sink has a buffer of one) and placed as a
+ * whole; its target pages come in order, with no other page in between, else flush() says so. A page that
+ * is there already (EEXIST) is left as it is, who waits for it is woken, and it is reported as such: that
+ * is a duplicate and never an error.
+ *
+ * Each channel has a sink of its own; they may share descriptor and map. One thread each. */
+#pragma once
+
+#include "ram/ram_sink.h"
+#include "ram/uffd/map.h"
+
+#define UFFD_RUN_MAX (256 * 1024)
+
+typedef struct UffdSink UffdSink;
+
+/* Called when [offset, offset + length) of a block, whole host pages, is in place and who waited for it
+ * awake: the time to set received bits and to end requests. existed: it was there before. */
+typedef void (*UffdPlacedFunc)(guint block, guint64 offset, guint64 length, gboolean existed,
+                               gpointer data);
+
+/* All but func and data are borrowed. uffd: non-blocking, of the process that map describes. */
+UffdSink *uffd_sink_new(int uffd, const UffdMap *map, const RamBlocks *blocks, UffdPlacedFunc func,
+                        gpointer data);
+void uffd_sink_free(UffdSink *sink);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(UffdSink, uffd_sink_free)
+
+/* place() takes pages (kinds RAW, ZERO, COMPRESSED) of blocks the map has; flush() places what is left of
+ * runs. is_empty() after flush(): FALSE means UFFD_AGAIN; read the owner's events, and flush() again.
+ * Errors (RAM_ERROR_PROTOCOL: pages out of order; UFFD_ERROR_*) are flush()'s, and final. */
+RamSink *uffd_sink_base(UffdSink *sink);
+
+/* A host page has begun and is not complete. */
+gboolean uffd_sink_in_host_page(const UffdSink *sink);
+/* Drops what has begun: its channel was lost, and its first target page comes again. */
+void uffd_sink_drop_host_page(UffdSink *sink);
+
+typedef struct {
+    guint64 copies;    /* calls of UFFDIO_COPY */
+    guint64 zeropages; /* and of UFFDIO_ZEROPAGE */
+    guint64 bytes;     /* placed, zero or not */
+    guint64 existed;   /* bytes that were there already */
+    guint64 again;     /* times the kernel could not go on at once */
+} UffdSinkStats;
+
+void uffd_sink_get_stats(const UffdSink *sink, UffdSinkStats *ret_stats);
