@@ -116,6 +116,12 @@ static gboolean take_recovers(GVariant *value, JobOptions *o, GError **error)
     return TRUE;
 }
 
+static gboolean take_memory(GVariant *value, JobOptions *o, GError **error)
+{
+    o->memory = g_variant_get_boolean(value);
+    return TRUE;
+}
+
 static gboolean take_paced(GVariant *value, JobOptions *o, GError **error)
 {
     o->paced = g_variant_get_boolean(value);
@@ -247,6 +253,7 @@ static const struct {
     { "heartbeat-interval", "u", FALSE, take_heartbeat_interval },
     { "heartbeat-count", "u", FALSE, take_heartbeat_count },
     { "recovers", "b", FALSE, take_recovers },
+    { "memory", "b", FALSE, take_memory },
     { "rekey-records", "u", FALSE, take_rekey_records },
 };
 
@@ -295,6 +302,18 @@ static void settle_compression(JobOptions *o)
     o->session.features = (o->session.features & ~SESSION_FEATURES_PACK) | methods;
 }
 
+/* A session is between two QEMUs or between two memory clients. The latter have no disks. */
+static void settle_memory(JobOptions *o)
+{
+    if (!o->memory) {
+        o->session.features &= ~(SESSION_FEATURE_MAPPED | SESSION_FEATURE_XBZRLE |
+                                 SESSION_FEATURE_COLO);
+        return;
+    }
+    o->session.features &= ~SESSION_FEATURE_DISKS;
+    o->session.required = SESSION_FEATURE_RAM | SESSION_FEATURE_MAPPED;
+}
+
 gboolean job_options_parse(const char *side, GVariant *dict, JobOptions *ret_options,
                            GError **error)
 {
@@ -327,6 +346,7 @@ gboolean job_options_parse(const char *side, GVariant *dict, JobOptions *ret_opt
             return invalid(error, _("option \"%s\" is missing"), known[i].name);
     }
     settle_compression(&o);
+    settle_memory(&o);
     *ret_options = o;
     o = (JobOptions){ 0 };
     return TRUE;

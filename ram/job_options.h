@@ -15,6 +15,7 @@ typedef struct {
     gboolean psk;
     gboolean paced;
     gboolean recovers;
+    gboolean memory; /* a memory client's, not a QEMU's: the session's features say so as well */
     guint64 stage;
     RelayCompression compression; /* off: the session's features are without any method */
     guint64 methods;              /* features: those asked for; 0: none was named */

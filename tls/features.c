@@ -9,7 +9,9 @@ static const struct {
 } known[] = {
     { SESSION_FEATURE_RAM, "ram" },       { SESSION_FEATURE_ZSTD, "zstd" },
     { SESSION_FEATURE_RESUME, "resume" }, { SESSION_FEATURE_ZLIB, "zlib" },
-    { SESSION_FEATURE_DISKS, "disks" },
+    { SESSION_FEATURE_DISKS, "disks" },   { SESSION_FEATURE_RUNS, "runs" },
+    { SESSION_FEATURE_BULK, "bulk" },     { SESSION_FEATURE_MAPPED, "mapped" },
+    { SESSION_FEATURE_XBZRLE, "xbzrle" }, { SESSION_FEATURE_COLO, "colo" },
 };
 
 const char **session_feature_names(guint64 features)

@@ -10,14 +10,21 @@
 #define SESSION_FEATURE_ZLIB (G_GUINT64_CONSTANT(1) << 3)   /* as ZSTD */
 #define SESSION_FEATURE_DISKS (G_GUINT64_CONSTANT(1) << 4)  /* channels that carry disks */
 
+#define SESSION_FEATURE_RUNS (G_GUINT64_CONSTANT(1) << 5)   /* records of several pages in PAGES */
+#define SESSION_FEATURE_BULK (G_GUINT64_CONSTANT(1) << 6)   /* bulk channels */
+#define SESSION_FEATURE_MAPPED (G_GUINT64_CONSTANT(1) << 7) /* between memory clients, not QEMUs */
+#define SESSION_FEATURE_XBZRLE (G_GUINT64_CONSTANT(1) << 8) /* mapped: changes of pages in PAGES */
+#define SESSION_FEATURE_COLO (G_GUINT64_CONSTANT(1) << 9)   /* mapped: checkpoints */
+
 /* What PAGES may be compressed with. */
 #define SESSION_FEATURES_PACK (SESSION_FEATURE_ZSTD | SESSION_FEATURE_ZLIB)
 /* What this version can do. */
 #define SESSION_FEATURES_ALL \
-    (SESSION_FEATURE_RAM | SESSION_FEATURES_PACK | SESSION_FEATURE_RESUME | SESSION_FEATURE_DISKS)
+    (SESSION_FEATURE_RAM | SESSION_FEATURES_PACK | SESSION_FEATURE_RESUME | \
+     SESSION_FEATURE_DISKS | SESSION_FEATURE_MAPPED)
 
-/* The names of those that are known, by their bits: "ram", "zstd", "resume", "zlib", "disks". The array
- * is the caller's, with a NULL at its end; the names are static. */
+/* The names of those that are known, by their bits: "ram", "zstd", "resume", "zlib", "disks"... The
+ * array is the caller's, with a NULL at its end; the names are static. */
 const char **session_feature_names(guint64 features);
 /* 0: there is none of that name. */
 guint64 session_feature_from_name(const char *name);

@@ -104,6 +104,7 @@ typedef struct {
     guint8 token[HELLO_TOKEN_LEN];
     guint64 window; /* HELLO_WINDOW_MIN to HELLO_WINDOW_MAX */
     guint64 features; /* offered (source) or accepted (destination): SESSION_FEATURE_* */
+    guint64 required; /* of them: without these there is no session */
 } SessionConfig;
 
 typedef struct Session Session;

@@ -86,6 +86,21 @@ static void note_rejoined(Session *s)
     s->actions |= SESSION_DO_REJOINED;
 }
 
+/* What one side cannot do without. The names are the protocol's. */
+static gboolean check_required(const Session *s, const char *frame, guint64 features,
+                               GError **error)
+{
+    guint64 missing = s->config.required & ~features;
+    g_autofree const char **names = session_feature_names(missing);
+    g_autofree char *text = g_strjoinv(", ", (char **)names);
+
+    if (!missing)
+        return TRUE;
+    g_set_error(error, HELLO_ERROR, HELLO_ERROR_PROTOCOL,
+                _("%s without what this side needs: %s"), frame, text);
+    return FALSE;
+}
+
 static gboolean judge_ack(const Session *s, const Frame *frame, gboolean resume,
                           HelloAckBody *ret_ack, GError **error)
 {
@@ -106,7 +121,8 @@ gboolean act_take_hello_ack(Session *s, const SessionInput *in, GError **error)
 {
     HelloAckBody ack;
 
-    if (!judge_ack(s, in->frame, FALSE, &ack, error))
+    if (!judge_ack(s, in->frame, FALSE, &ack, error) ||
+        !check_required(s, "HELLO_ACK", ack.features, error))
         return FALSE;
     s->out.window = MIN(s->config.window, ack.window);
     s->features = ack.features;
@@ -246,7 +262,8 @@ static gboolean judge_place(const Session *s, const HelloBody *hello, GError **e
     SessionEvent event = event_of_hello(s, hello);
 
     if (event == SESSION_EV_HELLO)
-        return TRUE;
+        return check_required(s, "HELLO", hello->features & session_own_features(s, hello->window),
+                              error);
     if (s->state == SESSION_FAILED || s->state == SESSION_CANCELLED || s->is_through)
         return refuse_over(s, error);
     if (!session_find_row(s->config.side, s->state, event) ||

@@ -369,7 +369,9 @@ static void every_feature_has_its_bit_and_its_name(void **state)
     static const struct {
         guint64 bit; /* part of the protocol */
         const char *name;
-    } rows[] = { { 1, "ram" }, { 2, "zstd" }, { 4, "resume" }, { 8, "zlib" }, { 16, "disks" } };
+    } rows[] = { { 1, "ram" },     { 2, "zstd" },     { 4, "resume" },  { 8, "zlib" },
+                 { 16, "disks" },  { 32, "runs" },    { 64, "bulk" },   { 128, "mapped" },
+                 { 256, "xbzrle" }, { 512, "colo" } };
     g_autofree const char **all = session_feature_names(G_MAXUINT64);
     g_autofree const char **none = session_feature_names(0);
 
