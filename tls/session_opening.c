@@ -13,7 +13,7 @@ guint64 session_own_features(const Session *s, guint64 peer_window)
 {
     /* A full PAGES must fit. */
     if (MIN(s->config.window, peer_window) < FRAME_PAGES_MAX)
-        return s->config.features & ~(SESSION_FEATURE_RAM | SESSION_FEATURES_PACK);
+        return s->config.features & ~SESSION_FEATURES_OF_RAM;
     return s->config.features;
 }
 

@@ -13,7 +13,7 @@ xgettext --keyword=_ --keyword=N_ --from-code=UTF-8 --directory="$srcdir" \
     --files-from="$srcdir/po/POTFILES.in" --output="$dir/all.pot" || exit 99
 
 # A message in a file that POTFILES.in does not name would never be translated.
-(cd "$srcdir" && grep -lE '(^|[^A-Za-z_])N?_\("' ./*/*.c | sed 's|^\./||' | grep -v '^tests/' | sort) >"$dir/uses"
+(cd "$srcdir" && grep -lE '(^|[^A-Za-z_])N?_\("' ./*/*.c ./*/*/*.c | sed 's|^\./||' | grep -v '^tests/' | sort) >"$dir/uses"
 grep '\.c$' "$srcdir/po/POTFILES.in" | sort >"$dir/named"
 if ! comm -23 "$dir/uses" "$dir/named" >"$dir/lost" || [ -s "$dir/lost" ]; then
     echo "not in po/POTFILES.in: $(tr '\n' ' ' <"$dir/lost")"
