@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
+#include "ram/mapped/guest_memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <gio/gio.h>
+#include <glib/gi18n.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct GuestMemory {
+    const MemoryLayout *layout;
+    RamBlocks *blocks;
+    guint8 **mapped; /* by block: of a file that cannot be written otherwise; NULL: not needed yet */
+    guint8 *buf;     /* what was peeked at */
+};
+
+/* ---- making ---- */
+
+static gboolean refuse(GError **error, const MemoryRegion *region, const char *what)
+{
+    g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID, _("memory region \"%s\": %s"), region->name,
+                what);
+    return FALSE;
+}
+
+/* Whoever could make the file shorter could make every use of it fail in the midst of a migration. */
+static gboolean check_file(const MemoryRegion *region, GError **error)
+{
+    int seals = fcntl(region->fd, F_GET_SEALS);
+    struct stat st;
+
+    if (seals < 0)
+        return refuse(error, region, _("its descriptor is not a memfd"));
+    if (!(seals & F_SEAL_SHRINK))
+        return refuse(error, region, _("its memfd is not sealed against shrinking (F_SEAL_SHRINK)"));
+    if (fstat(region->fd, &st) < 0)
+        return refuse(error, region, g_strerror(errno));
+    if (region->fd_offset > (guint64)st.st_size ||
+        region->length > (guint64)st.st_size - region->fd_offset)
+        return refuse(error, region, _("its memfd is shorter than the region"));
+    return TRUE;
+}
+
+static gboolean check_region(const MemoryLayout *layout, const MemoryRegion *region, GError **error)
+{
+    if (region->fd >= 0)
+        return check_file(region, error);
+    if (layout->mem_fd < 0 && !(region->flags & MEMORY_IGNORED))
+        return refuse(error, region, _("it is private, and no /proc/self/mem came with it"));
+    return TRUE;
+}
+
+static gboolean add_regions(GuestMemory *memory, GError **error)
+{
+    const MemoryLayout *layout = memory->layout;
+
+    if (!ram_blocks_set_target_page(memory->blocks, layout->target_page, error))
+        return FALSE;
+    for (guint i = 0; i < layout->n_regions; i++) {
+        const MemoryRegion *region = &layout->regions[i];
+        guint index;
+
+        if (region->length == 0)
+            return refuse(error, region, _("it is empty"));
+        if (!check_region(layout, region, error) ||
+            !ram_blocks_add(memory->blocks, (const guint8 *)region->name, strlen(region->name),
+                            region->length, region->page_size, &index, error))
+            return FALSE;
+        if (index != i)
+            return refuse(error, region, _("there are two of that name"));
+    }
+    return TRUE;
+}
+
+GuestMemory *guest_memory_new(const MemoryLayout *layout, GError **error)
+{
+    g_autoptr(GuestMemory) memory = g_new0(GuestMemory, 1);
+
+    memory->layout = layout;
+    memory->blocks = ram_blocks_new();
+    memory->mapped = g_new0(guint8 *, layout->n_regions);
+    memory->buf = g_malloc(GUEST_MEMORY_PEEK_MAX);
+    return add_regions(memory, error) ? g_steal_pointer(&memory) : NULL;
+}
+
+void guest_memory_free(GuestMemory *memory)
+{
+    if (!memory)
+        return;
+    for (guint i = 0; i < memory->layout->n_regions; i++) {
+        if (memory->mapped[i])
+            munmap(memory->mapped[i], memory->layout->regions[i].length);
+    }
+    g_free(memory->mapped);
+    g_free(memory->buf);
+    ram_blocks_free(memory->blocks);
+    g_free(memory);
+}
+
+/* ---- asking ---- */
+
+const RamBlocks *guest_memory_blocks(const GuestMemory *memory)
+{
+    return memory->blocks;
+}
+
+const MemoryRegion *guest_memory_region(const GuestMemory *memory, guint block)
+{
+    return &memory->layout->regions[block];
+}
+
+const MemoryLayout *guest_memory_layout(const GuestMemory *memory)
+{
+    return memory->layout;
+}
+
+gboolean guest_memory_find(const GuestMemory *memory, guint64 address, guint *ret_block,
+                           guint64 *ret_offset)
+{
+    for (guint i = 0; i < memory->layout->n_regions; i++) {
+        const MemoryRegion *region = &memory->layout->regions[i];
+
+        if (address < region->address || address - region->address >= region->length)
+            continue;
+        *ret_block = i;
+        *ret_offset = address - region->address;
+        return TRUE;
+    }
+    return FALSE;
+}
+
+/* ---- reading and writing ---- */
+
+/* Where it is: a descriptor and an offset in it. */
+static int place_of(const GuestMemory *memory, guint block, guint64 offset, off_t *ret_at)
+{
+    const MemoryRegion *region = &memory->layout->regions[block];
+
+    if (region->fd >= 0) {
+        *ret_at = (off_t)(region->fd_offset + offset);
+        return region->fd;
+    }
+    *ret_at = (off_t)(region->address + offset);
+    return memory->layout->mem_fd;
+}
+
+/* done: what pread() or pwrite() gave, which was too little. */
+static gboolean failed(const GuestMemory *memory, guint block, guint64 offset, ssize_t done,
+                       const char *what, GError **error)
+{
+    int code = done < 0 ? errno : EIO;
+
+    g_set_error(error, G_IO_ERROR, (gint)g_io_error_from_errno(code),
+                _("memory region \"%s\", offset %" PRIu64 ": %s: %s"),
+                memory->layout->regions[block].name, offset, what,
+                done < 0 ? g_strerror(code) : _("it ends there"));
+    return FALSE;
+}
+
+gboolean guest_memory_peek(GuestMemory *memory, guint block, guint64 offset, gsize len,
+                           const guint8 **ret_bytes, GError **error)
+{
+    off_t at;
+    int fd = place_of(memory, block, offset, &at);
+    gsize have = 0;
+
+    g_return_val_if_fail(len <= GUEST_MEMORY_PEEK_MAX, FALSE);
+    while (have < len) {
+        ssize_t n = pread(fd, memory->buf + have, len - have, at + (off_t)have);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return failed(memory, block, offset + have, n, _("cannot be read"), error);
+        have += (gsize)n;
+    }
+    *ret_bytes = memory->buf;
+    return TRUE;
+}
+
+guint64 guest_memory_hole(GuestMemory *memory, guint block, guint64 offset)
+{
+    const MemoryRegion *region = &memory->layout->regions[block];
+    guint64 left = region->length - offset;
+    off_t begin;
+    off_t data;
+
+    if (region->fd < 0)
+        return 0;
+    begin = (off_t)(region->fd_offset + offset);
+    data = lseek(region->fd, begin, SEEK_DATA);
+    if (data < 0)
+        return errno == ENXIO ? left : 0; /* a hole to the end; or a kind of file that does not know */
+    return MIN((guint64)(data - begin), left);
+}
+
+/* The files of huge pages take no write(). Mapping them reserves all their pages, so that touching one does
+ * not fail for want of it. */
+static gboolean write_mapped(GuestMemory *memory, guint block, guint64 offset, const guint8 *bytes,
+                             gsize len, GError **error)
+{
+    const MemoryRegion *region = &memory->layout->regions[block];
+    guint8 **mapped = &memory->mapped[block];
+
+    if (!*mapped) {
+        void *at = mmap(NULL, region->length, PROT_READ | PROT_WRITE, MAP_SHARED, region->fd,
+                        (off_t)region->fd_offset);
+
+        if (at == MAP_FAILED)
+            return failed(memory, block, offset, -1, _("cannot be mapped"), error);
+        *mapped = at;
+    }
+    memcpy(*mapped + offset, bytes, len);
+    return TRUE;
+}
+
+gboolean guest_memory_write(GuestMemory *memory, guint block, guint64 offset, const guint8 *bytes,
+                            gsize len, GError **error)
+{
+    off_t at;
+    int fd = place_of(memory, block, offset, &at);
+    gsize done = 0;
+
+    if (memory->mapped[block])
+        return write_mapped(memory, block, offset, bytes, len, error);
+    while (done < len) {
+        ssize_t n = pwrite(fd, bytes + done, len - done, at + (off_t)done);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EINVAL && memory->layout->regions[block].fd >= 0)
+            return write_mapped(memory, block, offset, bytes, len, error);
+        if (n <= 0)
+            return failed(memory, block, offset + done, n, _("cannot be written"), error);
+        done += (gsize)n;
+    }
+    return TRUE;
+}
+
+gboolean guest_memory_can_discard(const GuestMemory *memory, guint block)
+{
+    return memory->layout->regions[block].fd >= 0;
+}
+
+gboolean guest_memory_discard(GuestMemory *memory, guint block, guint64 start, guint64 length,
+                              GError **error)
+{
+    off_t at;
+    int fd = place_of(memory, block, start, &at);
+
+    g_return_val_if_fail(guest_memory_can_discard(memory, block), FALSE);
+    if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, (off_t)length) == 0)
+        return TRUE;
+    return failed(memory, block, start, -1, _("cannot be given back"), error);
+}
