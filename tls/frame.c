@@ -34,6 +34,8 @@ static const struct {
     [FRAME_RAM_END] = { "RAM_END", 16, 64, TRUE },
     [FRAME_QEMU_CHANNEL] = { "QEMU_CHANNEL", 1, 64, TRUE },
     [FRAME_REQUEST] = { "REQUEST", 16, 64, TRUE },
+    [FRAME_DISCARD] = { "DISCARD", 20, 256, TRUE },
+    [FRAME_RECEIVED] = { "RECEIVED", 13, FRAME_PAGES_MAX, TRUE },
 };
 
 static gboolean type_is_known(guint type)

@@ -45,6 +45,9 @@ typedef enum {
     FRAME_RAM_END = 14,      /* main, from the source: no PAGES follow */
     FRAME_QEMU_CHANNEL = 15, /* main, from the source: about QEMU's own second connection */
     FRAME_REQUEST = 16,      /* preempt, from the destination: a page the guest waits for */
+    /* with SESSION_FEATURE_MAPPED; bodies are ram/mapped/frames.h's business */
+    FRAME_DISCARD = 17,  /* main, from the source: pages that the destination is to forget */
+    FRAME_RECEIVED = 18, /* main, from the destination: pages that it has */
     FRAME_TYPE_MAX,
 } FrameType;
 

@@ -205,7 +205,7 @@ gboolean session_on_qemu_eof(Session *session, GError **error);
 /* QEMU's socket gave an error, in either direction. */
 gboolean session_on_qemu_broken(Session *session, const char *reason, GError **error);
 
-/* ---- frames that are carried: DATA, and with SESSION_FEATURE_RAM PHASE to QEMU_CHANNEL ---- */
+/* ---- frames that are carried: DATA, and with SESSION_FEATURE_RAM PHASE to QEMU_CHANNEL; RECEIVED ---- */
 
 /* Those both sides have; 0 before HELLO (destination) or HELLO_ACK (source), and if a window is too
  * small for a full PAGES. */

@@ -37,13 +37,26 @@ gboolean act_refuse_qemu(Session *s, const SessionInput *in, GError **error)
 
 /* ---- QEMU's end ---- */
 
+/* Of frames of the main channel that are not DATA. */
+static SessionSide sender_of(FrameType type)
+{
+    return type == FRAME_RECEIVED ? SESSION_DESTINATION : SESSION_SOURCE;
+}
+
+static gboolean agreed_on(const Session *s, FrameType type)
+{
+    gboolean mapped = type == FRAME_DISCARD || type == FRAME_RECEIVED;
+
+    return (s->features & (mapped ? SESSION_FEATURE_MAPPED : SESSION_FEATURE_RAM)) != 0;
+}
+
 gboolean act_send(Session *s, const SessionInput *in, GError **error)
 {
     FrameType type = in->type_to_send;
 
     g_assert(type == FRAME_DATA ||
              (frame_type_is_sequenced(type) && type != FRAME_REQUEST &&
-              (s->features & SESSION_FEATURE_RAM) && s->config.side == SESSION_SOURCE));
+              agreed_on(s, type) && s->config.side == sender_of(type)));
     outbox_send(&s->out, type, in->buf, in->body_len);
     return TRUE;
 }
@@ -89,7 +102,7 @@ gboolean act_consume(Session *s, const SessionInput *in, GError **error)
 
 /* ---- frames ---- */
 
-/* DATA goes both ways; the others were agreed on, and come from the source. */
+/* DATA goes both ways; the others were agreed on, and come from one side. */
 static gboolean check_carried(const Session *s, FrameType type, GError **error)
 {
     const char *why;
@@ -98,10 +111,11 @@ static gboolean check_carried(const Session *s, FrameType type, GError **error)
         return TRUE;
     if (type == FRAME_REQUEST)
         why = _("does not belong on the main channel");
-    else if (!(s->features & SESSION_FEATURE_RAM))
+    else if (!agreed_on(s, type))
         why = _("needs a feature that was not agreed on");
-    else if (s->config.side == SESSION_SOURCE)
-        why = _("goes from the source to the destination only");
+    else if (s->config.side == sender_of(type))
+        why = type == FRAME_RECEIVED ? _("goes from the destination to the source only")
+                                     : _("goes from the source to the destination only");
     else
         return TRUE;
     g_set_error(error, SESSION_ERROR, SESSION_ERROR_PROTOCOL, "%s %s", frame_type_name(type),

@@ -133,7 +133,7 @@ static const struct {
     const char *names;
 } bad_headers[] = {
     { 16, 0, 0, 0, 0, "unknown frame type 0" },
-    { 16, 17, 0, 0, 0, "unknown frame type 17" },
+    { 16, 19, 0, 0, 0, "unknown frame type 19" },
     { 16, 255, 0, 0, 0, "unknown frame type 255" },
     { 0, FRAME_DATA, 0, 0, 0, "frame length 0" },
     { 15, FRAME_BYE, 0, 0, 0, "frame length 15" },
@@ -164,6 +164,9 @@ static const struct {
     { 81, FRAME_QEMU_CHANNEL, 0, 0, 0, "QEMU_CHANNEL (17 to 80)" },
     { 31, FRAME_REQUEST, 0, 0, 0, "REQUEST (32 to 80)" },
     { 81, FRAME_REQUEST, 0, 0, 0, "REQUEST (32 to 80)" },
+    { 35, FRAME_DISCARD, 0, 0, 0, "DISCARD (36 to 272)" },
+    { 273, FRAME_DISCARD, 0, 0, 0, "DISCARD (36 to 272)" },
+    { 28, FRAME_RECEIVED, 0, 0, 0, "RECEIVED (29 to 67600)" },
     { 17, FRAME_PAGES, 2, 0, 7, "frame flags of PAGES are 0x02" },
     { 17, FRAME_DATA, 1, 0, 0, "frame flags of DATA are 0x01" },
     { 17, FRAME_DATA, 0, 0x8000, 0, "frame reserved field of DATA is 0x8000" },
@@ -220,6 +223,10 @@ static void limits_themselves_are_accepted(void **state)
         { FRAME_QEMU_CHANNEL, 64 },
         { FRAME_REQUEST, 16 },
         { FRAME_REQUEST, 64 },
+        { FRAME_DISCARD, 20 },
+        { FRAME_DISCARD, 256 },
+        { FRAME_RECEIVED, 13 },
+        { FRAME_RECEIVED, FRAME_PAGES_MAX },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -309,7 +316,7 @@ static void frames_of_the_stream_and_of_ram_are_sequenced(void **state)
 {
     for (guint type = 0; type < FRAME_TYPE_MAX + 3; type++) {
         gboolean expected = type == FRAME_DATA || type == FRAME_EOF || type == FRAME_RESET ||
-                            (type >= FRAME_PHASE && type <= FRAME_REQUEST);
+                            (type >= FRAME_PHASE && type <= FRAME_RECEIVED);
 
         assert_int_equal(frame_type_is_sequenced(type), expected);
     }

@@ -307,11 +307,11 @@ static void nothing_may_follow_eof_in_its_direction(void **state)
 static void carried_frame_in_the_wrong_place_is_refused_by_name(void **state)
 {
     static const FrameType ram_types[] = { FRAME_PHASE, FRAME_BLOCKS, FRAME_PAGES, FRAME_RAM_END,
-                                           FRAME_QEMU_CHANNEL };
+                                           FRAME_QEMU_CHANNEL, FRAME_DISCARD };
     static const PairFeatures none = { 0, 0 };
-    static const guint8 zeros[16];
+    static const guint8 zeros[20];
 
-    for (guint type = FRAME_PHASE; type <= FRAME_REQUEST; type++) {
+    for (guint type = FRAME_PHASE; type <= FRAME_RECEIVED; type++) {
         for (int to_source = 0; to_source < 2; to_source++) {
             for (int agreed = 0; agreed < 2; agreed++) {
                 g_auto(SessionPair) pair;
@@ -320,9 +320,10 @@ static void carried_frame_in_the_wrong_place_is_refused_by_name(void **state)
 
                 session_pair_begin(&pair, WINDOW, agreed ? all_features : none);
                 at = to_source ? &pair.source : &pair.destination;
-                pair_inject(at, frame_new(type, 0, zeros, sizeof zeros));
+                pair_inject(at, frame_new(type, 0, zeros, type == FRAME_DISCARD ? 20 : 16));
                 while (pair_receive(&pair, at, ALL))
                     ;
+                fine = agreed && to_source && type == FRAME_RECEIVED;
                 for (gsize i = 0; i < G_N_ELEMENTS(ram_types); i++)
                     fine |= agreed && !to_source && type == ram_types[i];
                 assert_state(at, fine ? SESSION_ACTIVE : SESSION_FAILED);
@@ -344,6 +345,8 @@ static void reason_says_what_is_wrong_with_a_carried_frame(void **state)
         { FRAME_PAGES, FALSE, FALSE, "PAGES needs a feature that was not agreed on" },
         { FRAME_PAGES, TRUE, TRUE, "PAGES goes from the source to the destination only" },
         { FRAME_REQUEST, TRUE, TRUE, "REQUEST does not belong on the main channel" },
+        { FRAME_RECEIVED, FALSE, TRUE, "RECEIVED needs a feature that was not agreed on" },
+        { FRAME_RECEIVED, TRUE, FALSE, "RECEIVED goes from the destination to the source only" },
     };
     static const guint8 zeros[16];
 

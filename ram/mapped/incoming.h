@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The destination's machine of a mapped session: takes what comes on the channels into the memory of a
+ * memory client.
+ *
+ * Before the switch-over pages are written straight into place, as often as they come. From the first
+ * DISCARD on what is missing is missing to the guest as well: its faults become REQUESTs, and each page is
+ * placed once, whole host pages at a time, by the client's userfaultfd. The received bitmaps, which the client
+ * keeps, say what is in place: they decide what is a duplicate, and what a recovery has to bring.
+ *
+ * Frames come by way of the session and the lanes (the caller's); the client is asked by MemoryClientOps and
+ * answers by events; time is an argument. Memory is touched and userfaultfds are read by calls that do not
+ * wait. Every (state, event) pair is a row of one table or an error that names both. One thread.
+ * Memory: the windows, and for each channel one host page of blocks that have large ones. */
+#pragma once
+
+#include "ram/mapped/memory_client.h"
+#include "ram/ram_stats.h"
+#include "tls/lane.h"
+
+/* QEMU's words for the destination (PostcopyState), and what is between them. */
+typedef enum {
+    MAPPED_INCOMING_NONE,
+    MAPPED_INCOMING_SETUP,     /* BLOCKS have come */
+    MAPPED_INCOMING_ADVISE,    /* pages come, as often as they change */
+    MAPPED_INCOMING_DISCARD,   /* the source's guest has stopped: the rest comes by post-copy */
+    MAPPED_INCOMING_LISTENING, /* faults become requests */
+    MAPPED_INCOMING_RUNNING,   /* the guest runs */
+    MAPPED_INCOMING_END,       /* all its memory is here */
+    MAPPED_INCOMING_STATE_MAX,
+} MappedIncomingState;
+
+const char *mapped_incoming_state_name(MappedIncomingState state);
+
+typedef enum {
+    MAPPED_INCOMING_EV_BLOCKS,
+    MAPPED_INCOMING_EV_RECOVERY, /* BLOCKS of one */
+    MAPPED_INCOMING_EV_ADVISE,
+    MAPPED_INCOMING_EV_PAGES,    /* on the main channel or a bulk channel */
+    MAPPED_INCOMING_EV_URGENT_PAGES, /* on the preempt channel */
+    MAPPED_INCOMING_EV_PHASE_DISCARD,
+    MAPPED_INCOMING_EV_DISCARD,
+    MAPPED_INCOMING_EV_LISTENING, /* the client listens */
+    MAPPED_INCOMING_EV_DATA,     /* device state */
+    MAPPED_INCOMING_EV_RUNNING,
+    MAPPED_INCOMING_EV_RAM_END,
+    MAPPED_INCOMING_EVENT_MAX,
+} MappedIncomingEvent;
+
+const char *mapped_incoming_event_name(MappedIncomingEvent event);
+gboolean mapped_incoming_has_row(MappedIncomingState state, MappedIncomingEvent event,
+                                 MappedIncomingState *ret_next);
+
+typedef struct MappedIncoming MappedIncoming;
+
+MappedIncoming *mapped_incoming_new(Session *session);
+/* The client is told nothing. */
+void mapped_incoming_free(MappedIncoming *in);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MappedIncoming, mapped_incoming_free)
+
+/* ---- what it works with ---- */
+
+/* The client has handed its memory over: once. Takes layout; client must outlive the machine. FALSE: what it
+ * handed over is of no use, the error says why (then the session is to be told by
+ * session_on_qemu_refused()). Until then nothing is done about frames. */
+gboolean mapped_incoming_attach(MappedIncoming *in, MemoryLayout *layout, MemoryClient *client,
+                                GError **error);
+/* The preempt channel; before it there are no BLOCKS. */
+void mapped_incoming_set_lane(MappedIncoming *in, Lane *lane);
+/* One more bulk channel. */
+void mapped_incoming_add_bulk(MappedIncoming *in, Lane *lane);
+
+/* ---- events ---- */
+
+/* What the client says. FALSE: it cannot go on; the session is to be told by session_on_qemu_broken(), or, if
+ * the client has cancelled (G_IO_ERROR_CANCELLED), by session_on_cancel(). */
+gboolean mapped_incoming_on_client(MappedIncoming *in, MemoryEvent *event, gint64 now_us,
+                                   GError **error);
+
+/* Descriptors to poll for POLLIN: userfaultfds. Returns how many there are; at most max are stored. They
+ * change with client events and mapped_incoming_run(). */
+guint mapped_incoming_poll_fds(const MappedIncoming *in, int *fds, guint max);
+/* One of them is readable, or has an error. FALSE: as mapped_incoming_on_client(). */
+gboolean mapped_incoming_on_readable(MappedIncoming *in, int fd, gint64 now_us, GError **error);
+
+/* Moves on what can be: call it after frames and events. FALSE: the peer broke a rule, or (RAM_ERROR_STATE)
+ * the memory cannot be written. */
+gboolean mapped_incoming_run(MappedIncoming *in, gint64 now_us, GError **error);
+/* It has to be run again by then, whatever happens; monotonic, G_MAXINT64: no. */
+gint64 mapped_incoming_due(const MappedIncoming *in);
+
+/* The session has ended: tells the client. After a switch-over that is not through the memory stays as it is,
+ * for a recovery. reason: for people, or NULL. */
+void mapped_incoming_on_session_end(MappedIncoming *in, SessionState state, const char *reason);
+
+/* ---- asking ---- */
+
+MappedIncomingState mapped_incoming_state(const MappedIncoming *in);
+/* A page has come. */
+gboolean mapped_incoming_has_pages(const MappedIncoming *in);
+/* In a session that recovers: RECEIVED is not out, or PHASE running has not come. */
+gboolean mapped_incoming_is_recovering(const MappedIncoming *in);
+void mapped_incoming_get_stats(const MappedIncoming *in, gint64 now_us, RamStats *ret_stats);
