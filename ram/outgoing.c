@@ -193,7 +193,11 @@ gboolean outgoing_event(Outgoing *o, OutgoingEvent event, const OutgoingInput *i
 Outgoing *outgoing_new(const OutgoingConfig *config, RamBlocks *blocks, RamSource *source,
                        Session *session)
 {
-    FlowConfig flow = { .max = config->window };
+    PageSenderConfig sender = {
+        .window = config->window,
+        .compress = config->compress,
+        .worker = config->worker,
+    };
     Outgoing *o = g_new0(Outgoing, 1);
 
     o->config = *config;
@@ -201,11 +205,11 @@ Outgoing *outgoing_new(const OutgoingConfig *config, RamBlocks *blocks, RamSourc
     o->source = source;
     o->session = session;
     o->transparent = TRUE; /* until there is a lane */
-    o->flow = flow_new(&flow);
+    outgoing_supply_init(&o->supply, o);
+    o->sender = page_sender_new(&sender, &o->supply.base, blocks, session);
     o->wanted = page_set_new();
     g_queue_init(&o->urgent);
     frame_queue_init(&o->queue);
-    compress_policy_init(&o->policy);
     source_rate_init(&o->source_rate);
     return o;
 }
@@ -217,13 +221,11 @@ void outgoing_free(Outgoing *o)
     for (guint i = 0; i < o->n_sent; i++)
         bitmap_free(o->sent[i]);
     g_free(o->sent);
-    g_clear_pointer(&o->background.page, staged_page_free);
-    g_clear_pointer(&o->urgent_now.page, staged_page_free);
+    page_sender_free(o->sender);
     g_queue_clear_full(&o->urgent, (GDestroyNotify)staged_page_free);
     stage_free(o->stage);
     page_set_free(o->wanted);
     frame_queue_clear(&o->queue);
-    flow_free(o->flow);
     g_free(o->warning);
     g_free(o->failure);
     g_free(o);
@@ -232,6 +234,7 @@ void outgoing_free(Outgoing *o)
 void outgoing_set_lane(Outgoing *o, Lane *lane)
 {
     o->lane = lane;
+    page_sender_set_lane(o->sender, lane);
     if (o->state == OUTGOING_NONE)
         o->transparent = FALSE;
 }
@@ -288,8 +291,8 @@ gboolean outgoing_source_rate(Outgoing *o, gint64 now_us, guint64 *ret_rate)
 {
     if (o->state != OUTGOING_POSTCOPY_ACTIVE || o->transparent || o->ram_ended)
         return FALSE;
-    if (!source_rate_update(&o->source_rate, now_us, o->stats.plain_bytes, stage_bytes(o->stage),
-                            stage_target(o)))
+    if (!source_rate_update(&o->source_rate, now_us, page_sender_plain_bytes(o->sender),
+                            stage_bytes(o->stage), stage_target(o)))
         return FALSE;
     *ret_rate = o->source_rate.rate;
     return TRUE;
@@ -332,24 +335,20 @@ const char *outgoing_warning(const Outgoing *o)
  * guest has given back. */
 static guint64 remaining_bytes(const Outgoing *o)
 {
-    if (o->ram_end_sent || o->pages_sent > o->owed)
+    guint64 sent = page_sender_pages(o->sender);
+
+    if (o->ram_end_sent || sent > o->owed)
         return 0;
-    return (o->owed - o->pages_sent) * ram_blocks_target_page(o->blocks);
+    return (o->owed - sent) * ram_blocks_target_page(o->blocks);
 }
 
 void outgoing_get_stats(const Outgoing *o, RamStats *ret_stats)
 {
-    FlowStats flow;
-
-    flow_get_stats(o->flow, &flow);
     *ret_stats = o->stats;
+    page_sender_get_stats(o->sender, ret_stats);
     ret_stats->stage_bytes = o->stage ? stage_bytes(o->stage) : 0;
     ret_stats->stage_high_water = o->stage ? stage_high_water(o->stage) : 0;
     ret_stats->requests_outstanding = page_set_size(o->wanted);
     ret_stats->ram_bytes = ram_blocks_bytes(o->blocks);
     ret_stats->ram_remaining_bytes = remaining_bytes(o);
-    ret_stats->rate = flow.rate;
-    ret_stats->rtt_us = flow.rtt_us;
-    ret_stats->rtt_min_us = flow.rtt_min_us;
-    ret_stats->in_flight_limit = flow.limit;
 }

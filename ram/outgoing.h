@@ -16,11 +16,8 @@
  * Memory: the stage's limit, and OUTGOING_EXCESS_MAX beyond it to reach a requested page. */
 #pragma once
 
-#include "ram/compress_worker.h"
-#include "ram/flow.h"
+#include "ram/page_sender.h"
 #include "ram/ram_source.h"
-#include "ram/ram_stats.h"
-#include "tls/lane.h"
 
 #define OUTGOING_EXCESS_MAX (16 * 1024 * 1024)
 /* At least so much of RAM is left with the source until everything before it is sent: a QEMU (of 7.2 at
@@ -93,13 +90,11 @@ typedef struct {
     gint64 now_us;
 } OutgoingInput;
 
-typedef enum { OUTGOING_COMPRESS_AUTO, OUTGOING_COMPRESS_ON, OUTGOING_COMPRESS_OFF } OutgoingCompress;
-
 typedef struct {
     gsize stage;   /* bytes */
     gboolean paced; /* what outgoing_source_rate() says is done: the stage stays small until then */
     guint64 window; /* of the session: most bytes in flight */
-    OutgoingCompress compress; /* with what the session's features allow */
+    PageCompress compress; /* with what the session's features allow */
     CompressWorker *worker; /* or NULL: never compresses. The caller's */
 } OutgoingConfig;
 

@@ -248,10 +248,8 @@ static void put_page(Outgoing *o, const QemuPage *page, gboolean urgent)
         o->taken++;
         break;
     }
-    if (is_wanted(o, staged) || urgent) {
-        stage_take(o->stage, staged);
+    if (is_wanted(o, staged) || urgent)
         outgoing_make_urgent(o, staged);
-    }
 }
 
 /* The row passes the raw bytes on when the page cannot be taken apart. */
@@ -315,34 +313,23 @@ static gboolean check_request(Outgoing *o, const PageRequest *r, GError **error)
     return TRUE;
 }
 
-static gboolean is_in_background(const Outgoing *o, guint block, guint64 offset)
-{
-    return o->background.page && o->background.page->block == block &&
-           o->background.page->offset == offset;
-}
-
 static void request_host_page(Outgoing *o, guint block, guint64 offset, guint64 host, gint64 now)
 {
     StagedPage *staged;
 
     o->stats.requests++;
-    if (outgoing_was_sent(o, block, offset)) {
-        o->stats.requests_late++;
-        /* Its first part is: the rest shall not wait. */
-        if (is_in_background(o, block, offset))
-            o->rush = TRUE;
+    /* Taken for the next batch, and nothing of it is out yet. */
+    if (outgoing_recall(o, block, offset) == PAGE_RECALL_GIVEN) {
+        o->stats.requests_staged++;
         return;
     }
-    /* Taken for the next batch, and nothing of it is out yet. */
-    if (is_in_background(o, block, offset)) {
-        o->stats.requests_staged++;
-        outgoing_make_urgent(o, g_steal_pointer(&o->background.page));
+    if (outgoing_was_sent(o, block, offset)) {
+        o->stats.requests_late++;
         return;
     }
     staged = o->stage ? stage_find(o->stage, block, offset, host) : NULL;
     if (staged && staged->ready) {
         o->stats.requests_staged++;
-        stage_take(o->stage, staged);
         outgoing_make_urgent(o, staged);
         return;
     }

@@ -3,18 +3,18 @@
 #pragma once
 
 #include "ram/bitmap.h"
-#include "ram/compress_policy.h"
 #include "ram/frame_queue.h"
 #include "ram/outgoing.h"
+#include "ram/page_sender.h"
 #include "ram/page_set.h"
 #include "ram/source_rate.h"
 #include "ram/stage.h"
 
-/* A host page on its way: some of its target pages may be out already. */
+/* The stage, as the page sender sees it. */
 typedef struct {
-    StagedPage *page; /* NULL: none */
-    guint next;       /* the record that goes next */
-} Sending;
+    PageSupply base;
+    Outgoing *outgoing;
+} OutgoingSupply;
 
 struct Outgoing {
     OutgoingConfig config;
@@ -37,28 +37,24 @@ struct Outgoing {
     gboolean urgent_eos; /* of QEMU's preempt connection: told after RAM_END */
     gboolean urgent_closed;
 
-    Flow *flow;
+    OutgoingSupply supply;
+    PageSender *sender;
     FrameQueue queue;  /* for the main channel, in order; at a barrier the stage has to go first */
     Stage *stage;      /* from BLOCKS on */
     guint64 owed;      /* target pages that the source still has to hand over, at the switch-over */
     guint64 taken;     /* and how many of them it has */
     guint64 owed_max;  /* recovery: pages in the bitmaps so far */
-    Sending background;
     gboolean has_near; /* where the guest waited last: the background goes on from there */
     guint near_block;
     guint64 near_offset;
-    gboolean rush;     /* the huge page in background is waited for */
     GQueue urgent;     /* of StagedPage: requested, to go on the preempt channel */
-    gsize urgent_bytes; /* in it, and in urgent_now: not in the stage any more */
-    Sending urgent_now;
+    gsize urgent_bytes; /* in it, and of it with the sender: not in the stage any more */
     PageSet *wanted;   /* asked for and not staged completely */
     guint n_sent;      /* entries in sent */
     Bitmap **sent;     /* by block: target pages that the peer has or is being sent */
-    guint64 pages_sent;
     guint one_block;      /* the block of all pages so far, with has_block ... */
     gboolean has_block;
     gboolean many_blocks; /* ... and not this */
-    CompressPolicy policy;
     SourceRate source_rate;
 
     RamStats stats;
@@ -90,11 +86,15 @@ gboolean outgoing_act_request(Outgoing *o, const OutgoingInput *in, GError **err
 /* ram/outgoing_act.c: what the peer is told of QEMU's preempt connection. */
 void outgoing_put_channel_event(Outgoing *o, QemuChannelEvent event);
 
-/* ram/outgoing_send.c */
-void outgoing_mark_sent(Outgoing *o, guint block, guint64 offset);
+/* ram/outgoing_stage.c */
+void outgoing_supply_init(OutgoingSupply *supply, Outgoing *o);
 gboolean outgoing_was_sent(const Outgoing *o, guint block, guint64 offset);
-/* A host page that somebody waits for; ready; out of the stage. */
+/* A host page in the stage that somebody waits for; ready. */
 void outgoing_make_urgent(Outgoing *o, StagedPage *page);
+/* The same of one that the sender may have: as page_sender_recall(). */
+PageRecall outgoing_recall(Outgoing *o, guint block, guint64 offset);
+
+/* ram/outgoing_send.c */
 /* Nothing that was staged waits to be sent. */
 gboolean outgoing_is_drained(const Outgoing *o);
 void outgoing_send_all(Outgoing *o, gint64 now_us);

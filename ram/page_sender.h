@@ -72,6 +72,8 @@ gboolean page_sender_is_acked(const PageSender *sender);
 gboolean page_sender_waits_for_worker(const PageSender *sender);
 /* Target pages sent so far: in frames, or with the compressor. */
 guint64 page_sender_pages(const PageSender *sender);
+/* Bodies of PAGES sent so far, before compression. */
+guint64 page_sender_plain_bytes(const PageSender *sender);
 /* Everything that RAM_END says, if it were sent now. */
 void page_sender_ram_end(const PageSender *sender, RamEnd *ret_end);
 /* Sets what it counts, and leaves the others: pages (normal, zero, background, urgent), plain_bytes,

@@ -61,10 +61,10 @@ static gpointer relay_thread(gpointer data)
 
 static gboolean make_engine(Relay *relay, const RelayConfig *config, GError **error)
 {
-    static const OutgoingCompress compress[RELAY_COMPRESSION_MAX] = {
-        [RELAY_COMPRESSION_AUTO] = OUTGOING_COMPRESS_AUTO,
-        [RELAY_COMPRESSION_ON] = OUTGOING_COMPRESS_ON,
-        [RELAY_COMPRESSION_OFF] = OUTGOING_COMPRESS_OFF,
+    static const PageCompress compress[RELAY_COMPRESSION_MAX] = {
+        [RELAY_COMPRESSION_AUTO] = PAGE_COMPRESS_AUTO,
+        [RELAY_COMPRESSION_ON] = PAGE_COMPRESS_ON,
+        [RELAY_COMPRESSION_OFF] = PAGE_COMPRESS_OFF,
     };
     OutgoingConfig outgoing = {
         .stage = config->stage,

@@ -33,7 +33,7 @@ typedef struct {
 typedef struct {
     guint64 window;
     gsize stage;
-    OutgoingCompress compress;
+    PageCompress compress;
     CompressWorker *worker; /* or NULL */
     guint64 methods; /* features of compression, 0: all */
     ModelPreempt preempt;

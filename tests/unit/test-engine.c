@@ -48,7 +48,7 @@ typedef struct {
     const ModelBlock *blocks;
     guint n_blocks;
     ModelPreempt preempt;
-    OutgoingCompress compress;
+    PageCompress compress;
     CompressWorker *worker;
     guint64 methods;
     guint recoveries;
@@ -288,15 +288,15 @@ static void compressed_background_pages_arrive(void **state)
 {
     g_autoptr(CompressWorker) worker = worker_of(1);
 
-    run_kind(&(Kind){ SMALL, .compress = OUTGOING_COMPRESS_ON, .worker = worker }, "small, zstd",
+    run_kind(&(Kind){ SMALL, .compress = PAGE_COMPRESS_ON, .worker = worker }, "small, zstd",
              seeds(10));
-    run_kind(&(Kind){ SMALL, .compress = OUTGOING_COMPRESS_AUTO, .worker = worker },
+    run_kind(&(Kind){ SMALL, .compress = PAGE_COMPRESS_AUTO, .worker = worker },
              "small, zstd at times", seeds(10));
-    run_kind(&(Kind){ HUGE, .compress = OUTGOING_COMPRESS_ON, .worker = worker }, "huge, zstd",
+    run_kind(&(Kind){ HUGE, .compress = PAGE_COMPRESS_ON, .worker = worker }, "huge, zstd",
              seeds(20));
-    run_kind(&(Kind){ HUGE, .compress = OUTGOING_COMPRESS_AUTO, .worker = worker,
+    run_kind(&(Kind){ HUGE, .compress = PAGE_COMPRESS_AUTO, .worker = worker,
                       .preempt = MODEL_PREEMPT_NEW }, "huge, zstd at times, preempt", seeds(40));
-    run_kind(&(Kind){ SMALL, .compress = OUTGOING_COMPRESS_ON, .worker = worker, .recoveries = 2 },
+    run_kind(&(Kind){ SMALL, .compress = PAGE_COMPRESS_ON, .worker = worker, .recoveries = 2 },
              "small, zstd, recovery", seeds(10));
 }
 
@@ -326,11 +326,11 @@ static void compressed_pages_arrive_whatever_method_and_threads(void **state)
     for (guint i = 0; i < G_N_ELEMENTS(methods) * G_N_ELEMENTS(threads); i++) {
         g_autoptr(CompressWorker) worker = worker_of(threads[i / 2]);
         const Kind kinds[] = {
-            { SMALL, .compress = OUTGOING_COMPRESS_ON, .worker = worker },
-            { HUGE, .compress = OUTGOING_COMPRESS_ON, .worker = worker },
-            { HUGE, .compress = OUTGOING_COMPRESS_AUTO, .worker = worker,
+            { SMALL, .compress = PAGE_COMPRESS_ON, .worker = worker },
+            { HUGE, .compress = PAGE_COMPRESS_ON, .worker = worker },
+            { HUGE, .compress = PAGE_COMPRESS_AUTO, .worker = worker,
               .preempt = MODEL_PREEMPT_OLD },
-            { SMALL, .compress = OUTGOING_COMPRESS_ON, .worker = worker, .cuts = 20 },
+            { SMALL, .compress = PAGE_COMPRESS_ON, .worker = worker, .cuts = 20 },
         };
 
         for (guint k = 0; k < G_N_ELEMENTS(kinds); k++) {
@@ -368,7 +368,7 @@ static void pages_sent_as_differences_before_the_switch_stay_in_order(void **sta
         { HUGE, .delta_percent = 80 },
         { SMALL, .delta_percent = 80, .preempt = MODEL_PREEMPT_OLD },
         { SMALL, .delta_percent = 80, .preempt = MODEL_PREEMPT_NEW, .cuts = 20 },
-        { SMALL, .delta_percent = 80, .compress = OUTGOING_COMPRESS_ON, .worker = worker,
+        { SMALL, .delta_percent = 80, .compress = PAGE_COMPRESS_ON, .worker = worker,
           .methods = SESSION_FEATURE_ZLIB },
         { SMALL, .delta_percent = 80, .no_lane = TRUE },
         { SMALL, .delta_percent = 80, .recoveries = 2 },
@@ -398,7 +398,7 @@ static void cut_connections_lose_no_page_and_place_none_twice(void **state)
         { { SMALL, .cuts = 20, .preempt = MODEL_PREEMPT_OLD }, "small, cuts, 7.2", 4 },
         { { HUGE, .cuts = 20, .preempt = MODEL_PREEMPT_NEW }, "huge, cuts, 8.0", 20 },
         { { SMALL, .cuts = 20, .recoveries = 2 }, "small, cuts, recovery", 4 },
-        { { SMALL, .cuts = 20, .compress = OUTGOING_COMPRESS_ON, .worker = worker },
+        { { SMALL, .cuts = 20, .compress = PAGE_COMPRESS_ON, .worker = worker },
           "small, cuts, zstd", 10 },
         { { SMALL, .cuts = 20, .no_lane = TRUE }, "small, cuts, transparent", 4 },
     };

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The sender's life, what is waited for, and what it can be asked. */
+#include "config.h"
+
+#include "ram/page_sender_priv.h"
+
+PageSender *page_sender_new(const PageSenderConfig *config, PageSupply *supply,
+                            const RamBlocks *blocks, Session *session)
+{
+    FlowConfig flow = { .max = config->window };
+    PageSender *s = g_new0(PageSender, 1);
+
+    s->config = *config;
+    s->supply = supply;
+    s->blocks = blocks;
+    s->session = session;
+    s->main.flow = flow_new(&flow);
+    compress_policy_init(&s->policy);
+    return s;
+}
+
+void page_sender_free(PageSender *s)
+{
+    if (!s)
+        return;
+    page_sender_done(s, &s->main.sending, FALSE);
+    page_sender_done(s, &s->urgent, TRUE);
+    flow_free(s->main.flow);
+    g_free(s);
+}
+
+void page_sender_set_lane(PageSender *s, Lane *lane)
+{
+    s->lane = lane;
+}
+
+/* ---- a host page into a batch ---- */
+
+static void count_record(PageSender *s, const QemuPage *page)
+{
+    s->pages++;
+    if (page->kind == QEMU_PAGE_ZERO)
+        s->stats.pages_zero++;
+    else
+        s->stats.pages_normal++;
+}
+
+gboolean page_sender_add(PageSender *s, PagesBatch *batch, Sending *sending, gsize max)
+{
+    gsize target = ram_blocks_target_page(s->blocks);
+
+    for (; sending->next < sending->page.n_records; sending->next++) {
+        QemuPage page = { 0 };
+
+        if (!s->supply->ops->record(s->supply, &sending->page, sending->next, &page))
+            continue;
+        page.block = sending->page.block;
+        page.offset = sending->page.offset + (guint64)sending->next * target;
+        if (batch->len > 0 && batch->len + page.data_len + PAGES_RECORD_HEAD_LEN > max)
+            return FALSE;
+        if (!pages_batch_add(batch, &page, target))
+            return FALSE;
+        sending->begun = TRUE;
+        count_record(s, &page);
+    }
+    return TRUE;
+}
+
+void page_sender_done(PageSender *s, Sending *sending, gboolean urgent)
+{
+    if (!sending->busy)
+        return;
+    s->supply->ops->done(s->supply, &sending->page, urgent);
+    *sending = (Sending){ 0 };
+}
+
+/* ---- urgent ---- */
+
+static gboolean next_urgent(PageSender *s)
+{
+    if (s->urgent.busy)
+        return TRUE;
+    s->urgent = (Sending){ 0 };
+    s->urgent.busy = s->supply->ops->next_urgent(s->supply, &s->urgent.page);
+    return s->urgent.busy;
+}
+
+static void send_urgent_batch(PageSender *s, PagesBatch *batch)
+{
+    gsize len;
+    guint8 *buf;
+
+    s->stats.pages_urgent += batch->target_pages;
+    buf = pages_batch_finish(batch, &len);
+    s->stats.plain_bytes += len;
+    s->stats.encoded_bytes += len;
+    lane_send(s->lane, FRAME_PAGES, buf, len);
+}
+
+/* One host page to a frame, if it fits: it shall not wait for others. */
+void page_sender_send_urgent(PageSender *s)
+{
+    while (lane_send_room(s->lane) >= PAGES_HEAD_LEN + PAGES_PLAIN_MAX && next_urgent(s)) {
+        g_auto(PagesBatch) batch = { 0 };
+
+        pages_batch_init(&batch, FRAME_HEADER_LEN);
+        if (page_sender_add(s, &batch, &s->urgent, PAGES_PLAIN_MAX))
+            page_sender_done(s, &s->urgent, TRUE);
+        if (batch.len > 0)
+            send_urgent_batch(s, &batch);
+    }
+}
+
+/* ---- what the link says ---- */
+
+void page_sender_update(PageSender *s, gint64 now_us)
+{
+    flow_on_acked(s->main.flow, session_acked_bytes(s->session), now_us);
+}
+
+Flow *page_sender_main_flow(PageSender *s)
+{
+    return s->main.flow;
+}
+
+/* ---- a page that is waited for now ---- */
+
+static gboolean is_sending(const Sending *sending, guint block, guint64 offset)
+{
+    return sending->busy && sending->page.block == block && sending->page.offset == offset;
+}
+
+PageRecall page_sender_recall(PageSender *s, guint block, guint64 offset, SupplyPage *ret_page)
+{
+    Sending *sending = &s->main.sending;
+
+    if (!is_sending(sending, block, offset))
+        return PAGE_RECALL_NONE;
+    if (sending->begun) {
+        s->main.rush = TRUE;
+        return PAGE_RECALL_BEGUN;
+    }
+    *ret_page = sending->page;
+    *sending = (Sending){ 0 };
+    return PAGE_RECALL_GIVEN;
+}
+
+/* ---- asking ---- */
+
+gboolean page_sender_is_idle(const PageSender *s)
+{
+    return !s->main.sending.busy && !s->urgent.busy && page_sender_jobs(s) == 0;
+}
+
+gboolean page_sender_is_acked(const PageSender *s)
+{
+    return session_acked_bytes(s->session) == session_sent_bytes(s->session) &&
+           (!s->lane || lane_acked_bytes(s->lane) == lane_sent_bytes(s->lane));
+}
+
+guint64 page_sender_pages(const PageSender *s)
+{
+    return s->pages;
+}
+
+void page_sender_ram_end(const PageSender *s, RamEnd *ret_end)
+{
+    *ret_end = (RamEnd){ s->pages, lane_next_seq(s->lane) };
+}
+
+guint64 page_sender_plain_bytes(const PageSender *s)
+{
+    return s->stats.plain_bytes;
+}
+
+void page_sender_get_stats(const PageSender *s, RamStats *stats)
+{
+    FlowStats flow;
+
+    flow_get_stats(s->main.flow, &flow);
+    stats->pages_normal = s->stats.pages_normal;
+    stats->pages_zero = s->stats.pages_zero;
+    stats->pages_background = s->stats.pages_background;
+    stats->pages_urgent = s->stats.pages_urgent;
+    stats->plain_bytes = s->stats.plain_bytes;
+    stats->encoded_bytes = s->stats.encoded_bytes;
+    stats->compressed_frames = s->stats.compressed_frames;
+    stats->encoding = s->stats.encoding;
+    stats->rate = flow.rate;
+    stats->rtt_us = flow.rtt_us;
+    stats->rtt_min_us = flow.rtt_min_us;
+    stats->in_flight_limit = flow.limit;
+}
