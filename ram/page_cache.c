@@ -73,20 +73,18 @@ PageCache *page_cache_new(guint64 bytes, gsize page_size, GError **error)
     g_autoptr(PageCache) cache = g_new0(PageCache, 1);
     guint64 pages = bytes / page_size;
 
-    if (pages == 0) {
+    if (pages == 0 || bytes > PAGE_CACHE_BYTES_MAX) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID,
-                    "a page cache of %" G_GUINT64_FORMAT " bytes has no room for a page of %"
-                    G_GSIZE_FORMAT, bytes, page_size);
+                    "a page cache of %" G_GUINT64_FORMAT " bytes: it has from one page of %"
+                    G_GSIZE_FORMAT " to %" G_GUINT64_FORMAT,
+                    bytes, page_size, PAGE_CACHE_BYTES_MAX);
         return NULL;
     }
     cache->page_size = page_size;
     cache->capacity = G_GUINT64_CONSTANT(1) << (63 - __builtin_clzll(pages));
-    /* Neither is touched before there is something to put there, so that this much is taken as it is
-     * needed; what does not even have addresses fails here. */
-    if (cache->capacity <= G_MAXSIZE / MAX(page_size, sizeof(Slot))) {
-        cache->slots = g_try_malloc0_n(cache->capacity, sizeof(Slot));
-        cache->data = g_try_malloc_n(cache->capacity, page_size);
-    }
+    /* Neither is touched before there is something to put there: the memory is taken as it is needed. */
+    cache->slots = g_try_malloc0_n(cache->capacity, sizeof(Slot));
+    cache->data = g_try_malloc_n(cache->capacity, page_size);
     if (!cache->slots || !cache->data) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID,
                     "no memory for a page cache of %" G_GUINT64_FORMAT " bytes", bytes);

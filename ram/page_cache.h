@@ -14,8 +14,11 @@
 
 typedef struct PageCache PageCache;
 
-/* bytes: rounded down to a power of two of pages; RAM_ERROR_INVALID below one page, or more than can be
- * had. page_size: a power of two. The memory is taken as pages come in. */
+/* More than anybody has, and few enough to be counted. */
+#define PAGE_CACHE_BYTES_MAX (G_GUINT64_CONSTANT(1) << 40)
+
+/* bytes: rounded down to a power of two of pages; RAM_ERROR_INVALID below one page, beyond the maximum, or
+ * when there is no memory. page_size: a power of two. The memory is taken as pages come in. */
 PageCache *page_cache_new(guint64 bytes, gsize page_size, GError **error);
 void page_cache_free(PageCache *cache);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PageCache, page_cache_free)
