@@ -6,9 +6,11 @@
  *
  * PAGES       u8 encoding (PagesEncoding), u8 0, be16 0, be32 plain length, then the records,
  *             encoded as a whole
- *   record    be16 block, u8 kind (QemuPageKind), u8 fill, be64 offset in the block, and by kind:
+ *   record    be16 block, u8 kind (QemuPageKind or PAGES_KIND_RUN), u8 fill, be64 offset in the block,
+ *             and by kind:
  *               RAW: target page; ZERO: be32 number of target pages in a row;
- *               COMPRESSED: be32 length, bytes
+ *               XBZRLE, COMPRESSED: be32 length, bytes;
+ *               run: be32 number (at least 2) of target pages in a row, these pages
  * BLOCKS      be32 id of RAM's section, be32 target page, be16 number of blocks, each:
  *             be64 length (0: unknown), be64 host page (0: unknown), u8 n, name
  * PHASE       u8 RamPhase
@@ -22,12 +24,15 @@
 
 #include "ram/qemu_stream.h"
 
-/* Plain bytes of one PAGES: about 15 pages of 4 KiB, and one of the largest target page. */
+/* Plain bytes of one PAGES: 16 pages of 4 KiB, and one of the largest target page. */
 #define PAGES_PLAIN_MAX (RAM_TARGET_PAGE_MAX + 1024)
 /* Target pages of one PAGES: what a few bytes of zero runs may make its receiver do. */
 #define PAGES_TARGET_MAX 16384
 #define PAGES_HEAD_LEN 8
 #define PAGES_RECORD_HEAD_LEN 12
+
+/* A record of several raw pages: with SESSION_FEATURE_RUNS. */
+#define PAGES_KIND_RUN 4
 
 /* Numbers are part of the protocol. */
 typedef enum { PAGES_PLAIN = 0, PAGES_ZSTD = 1, PAGES_ZLIB = 2, PAGES_ENCODING_MAX } PagesEncoding;
@@ -57,15 +62,17 @@ typedef struct {
     gsize len; /* of records */
     guint target_pages;
     /* the batch's own */
-    gsize capacity;     /* of bytes */
-    guint32 zero_count; /* of the last record if that is ZERO, else 0; and what would continue it: */
-    guint zero_block;
-    guint8 zero_fill;
-    guint64 zero_next;
+    gboolean runs;
+    gsize capacity;    /* of bytes */
+    gsize last_at;     /* the last record, from the first one on */
+    guint32 last_count; /* pages of it, if more may follow in it; else 0 */
+    QemuPage last;     /* what would follow in it; without data */
 } PagesBatch;
 
 /* reserve: bytes to leave free in front, for the frame's header. */
 void pages_batch_init(PagesBatch *batch, gsize reserve);
+/* RAW pages that follow each other become runs: if both sides have SESSION_FEATURE_RUNS. */
+void pages_batch_use_runs(PagesBatch *batch);
 void pages_batch_clear(PagesBatch *batch);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(PagesBatch, pages_batch_clear)
 
@@ -92,7 +99,8 @@ guint8 *pages_compress(PagesCompressor *compressor, PagesEncoding encoding,
 
 typedef struct PagesReader PagesReader;
 
-/* Keeps the buffer that compressed bodies are unpacked into. Takes every encoding until it is told which. */
+/* Keeps the buffer that compressed bodies are unpacked into. Takes every encoding, and every kind of record
+ * but XBZRLE, until it is told which. */
 PagesReader *pages_reader_new(gsize target_page);
 void pages_reader_free(PagesReader *reader);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PagesReader, pages_reader_free)
@@ -104,7 +112,7 @@ void pages_reader_set_features(PagesReader *reader, guint64 features);
 gboolean pages_reader_begin(PagesReader *reader, GBytes *body, GError **error);
 /* Of the body begun last: how it was encoded, and the length of the plain body it stands for. */
 PagesEncoding pages_reader_encoding(const PagesReader *reader, gsize *ret_plain_body_len);
-/* The next target page; a run of zero pages comes out one by one. TRUE with *ret_more FALSE: the body
+/* The next target page; the pages of a run come out one by one, their data one behind the other. TRUE with *ret_more FALSE: the body
  * is through. data points into the body or the reader's buffer until the next begin. Blocks and
  * offsets are checked against blocks. */
 gboolean pages_reader_next(PagesReader *reader, const RamBlocks *blocks, QemuPage *ret_page,

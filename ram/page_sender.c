@@ -45,6 +45,13 @@ static void count_record(PageSender *s, const QemuPage *page)
         s->stats.pages_normal++;
 }
 
+void page_sender_begin(const PageSender *s, PagesBatch *batch)
+{
+    pages_batch_init(batch, FRAME_HEADER_LEN);
+    if (session_features(s->session) & SESSION_FEATURE_RUNS)
+        pages_batch_use_runs(batch);
+}
+
 gboolean page_sender_add(PageSender *s, PagesBatch *batch, Sending *sending, gsize max)
 {
     gsize target = ram_blocks_target_page(s->blocks);
@@ -103,7 +110,7 @@ void page_sender_send_urgent(PageSender *s)
     while (lane_send_room(s->lane) >= PAGES_HEAD_LEN + PAGES_PLAIN_MAX && next_urgent(s)) {
         g_auto(PagesBatch) batch = { 0 };
 
-        pages_batch_init(&batch, FRAME_HEADER_LEN);
+        page_sender_begin(s, &batch);
         if (page_sender_add(s, &batch, &s->urgent, PAGES_PLAIN_MAX))
             page_sender_done(s, &s->urgent, TRUE);
         if (batch.len > 0)

@@ -26,7 +26,7 @@ static guint8 *next_batch(PageSender *s, PageChannel *channel, gsize max, gsize 
 {
     g_auto(PagesBatch) batch = { 0 };
 
-    pages_batch_init(&batch, FRAME_HEADER_LEN);
+    page_sender_begin(s, &batch);
     while (next_page(s, channel) && page_sender_add(s, &batch, &channel->sending, max)) {
         page_sender_done(s, &channel->sending, FALSE);
         channel->rush = FALSE;

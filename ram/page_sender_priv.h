@@ -34,6 +34,8 @@ struct PageSender {
     RamStats stats; /* what page_sender_get_stats() says of pages and bytes */
 };
 
+/* An empty batch, as the peer takes it. */
+void page_sender_begin(const PageSender *s, PagesBatch *batch);
 /* Adds what fits of one host page, up to max bytes of records. TRUE: all of it is in. */
 gboolean page_sender_add(PageSender *s, PagesBatch *batch, Sending *sending, gsize max);
 /* All of it is in frames. */

@@ -6,8 +6,8 @@
 
 #include "ram/page_frames.h"
 
-#define COUNT_LEN 4  /* of a ZERO record */
-#define LENGTH_LEN 4 /* of a COMPRESSED one */
+#define COUNT_LEN 4  /* of a ZERO record, and of a run */
+#define LENGTH_LEN 4 /* of an XBZRLE or COMPRESSED one */
 
 G_STATIC_ASSERT(PAGES_PLAIN_MAX >= PAGES_RECORD_HEAD_LEN + RAM_TARGET_PAGE_MAX);
 G_STATIC_ASSERT(RAM_BLOCKS_MAX <= G_MAXUINT16 + 1);
@@ -17,10 +17,20 @@ void pages_batch_init(PagesBatch *batch, gsize reserve)
     *batch = (PagesBatch){ .reserve = reserve };
 }
 
+void pages_batch_use_runs(PagesBatch *batch)
+{
+    batch->runs = TRUE;
+}
+
+static void begin_anew(PagesBatch *batch)
+{
+    *batch = (PagesBatch){ .reserve = batch->reserve, .runs = batch->runs };
+}
+
 void pages_batch_clear(PagesBatch *batch)
 {
     g_free(batch->bytes);
-    pages_batch_init(batch, batch->reserve);
+    begin_anew(batch);
 }
 
 static void put_u16(guint8 *at, guint16 v)
@@ -41,18 +51,19 @@ static void put_u64(guint8 *at, guint64 v)
     memcpy(at, &v, sizeof v);
 }
 
-static gboolean continues_zero_run(const PagesBatch *batch, const QemuPage *page)
+/* The page is the next one after those of the last record, and may be a part of it. */
+static gboolean continues_last(const PagesBatch *batch, const QemuPage *page)
 {
-    return page->kind == QEMU_PAGE_ZERO && batch->zero_count > 0 &&
-           page->block == batch->zero_block && page->fill == batch->zero_fill &&
-           page->offset == batch->zero_next;
+    return batch->last_count > 0 && page->kind == batch->last.kind &&
+           page->block == batch->last.block && page->fill == batch->last.fill &&
+           page->offset == batch->last.offset;
 }
 
 static gsize record_len(const QemuPage *page)
 {
-    gsize extra = page->kind == QEMU_PAGE_ZERO         ? COUNT_LEN
-                  : page->kind == QEMU_PAGE_COMPRESSED ? LENGTH_LEN + page->data_len
-                                                       : page->data_len;
+    gsize extra = page->kind == QEMU_PAGE_ZERO  ? COUNT_LEN
+                  : page->kind == QEMU_PAGE_RAW ? page->data_len
+                                                : LENGTH_LEN + page->data_len;
 
     return PAGES_RECORD_HEAD_LEN + extra;
 }
@@ -86,38 +97,73 @@ static void put_record(guint8 *at, const QemuPage *page)
         put_u32(at, 1);
         return;
     }
-    if (page->kind == QEMU_PAGE_COMPRESSED) {
+    if (page->kind != QEMU_PAGE_RAW) {
         put_u32(at, page->data_len);
         at += LENGTH_LEN;
     }
     memcpy(at, page->data, page->data_len);
 }
 
+static guint8 *last_record(const PagesBatch *batch)
+{
+    return batch->bytes + batch->reserve + PAGES_HEAD_LEN + batch->last_at;
+}
+
+/* A RAW record becomes a run by its second page: there is no count before that. */
+static gboolean add_to_run(PagesBatch *batch, const QemuPage *page)
+{
+    gboolean begins = batch->last_count == 1;
+    guint8 *at = add_room(batch, page->data_len + (begins ? COUNT_LEN : 0));
+    guint8 *record, *data;
+
+    if (!at)
+        return FALSE;
+    record = last_record(batch);
+    data = record + PAGES_RECORD_HEAD_LEN + COUNT_LEN;
+    if (begins) {
+        memmove(data, data - COUNT_LEN, page->data_len);
+        record[2] = PAGES_KIND_RUN;
+    }
+    put_u32(record + PAGES_RECORD_HEAD_LEN, batch->last_count + 1);
+    memcpy(data + batch->last_count * page->data_len, page->data, page->data_len);
+    return TRUE;
+}
+
+static gboolean add_record(PagesBatch *batch, const QemuPage *page)
+{
+    gsize before = batch->len;
+    guint8 *at = add_room(batch, record_len(page));
+
+    if (!at)
+        return FALSE;
+    put_record(at, page);
+    batch->last_at = before;
+    batch->last_count = 0;
+    return TRUE;
+}
+
 gboolean pages_batch_add(PagesBatch *batch, const QemuPage *page, gsize target_page)
 {
-    guint8 *at;
+    gboolean counts = page->kind == QEMU_PAGE_ZERO ||
+                      (page->kind == QEMU_PAGE_RAW && batch->runs);
 
     g_return_val_if_fail(page->block < RAM_BLOCKS_MAX, FALSE);
-    g_return_val_if_fail(page->kind == QEMU_PAGE_ZERO || page->kind == QEMU_PAGE_COMPRESSED ||
-                             (page->kind == QEMU_PAGE_RAW && page->data_len == target_page),
-                         FALSE);
+    g_return_val_if_fail(page->kind < QEMU_PAGE_KIND_MAX, FALSE);
+    g_return_val_if_fail(page->kind != QEMU_PAGE_RAW || page->data_len == target_page, FALSE);
 
     if (batch->target_pages == PAGES_TARGET_MAX)
         return FALSE;
-    if (continues_zero_run(batch, page)) {
-        batch->zero_count++;
-        put_u32(batch->bytes + batch->reserve + PAGES_HEAD_LEN + batch->len - COUNT_LEN,
-                batch->zero_count);
-    } else {
-        at = add_room(batch, record_len(page));
-        if (!at)
+    if (!continues_last(batch, page)) {
+        if (!add_record(batch, page))
             return FALSE;
-        put_record(at, page);
-        batch->zero_count = page->kind == QEMU_PAGE_ZERO;
-        batch->zero_block = page->block;
-        batch->zero_fill = page->fill;
+    } else if (page->kind == QEMU_PAGE_ZERO) {
+        put_u32(last_record(batch) + PAGES_RECORD_HEAD_LEN, batch->last_count + 1);
+    } else if (!add_to_run(batch, page)) {
+        return FALSE;
     }
-    batch->zero_next = page->offset + target_page;
+    batch->last_count = counts ? batch->last_count + 1 : 0;
+    batch->last = *page;
+    batch->last.offset += target_page;
     batch->target_pages++;
     return TRUE;
 }
@@ -136,6 +182,6 @@ guint8 *pages_batch_finish(PagesBatch *batch, gsize *ret_body_len)
     put_u32(head + 4, batch->len);
 
     *ret_body_len = PAGES_HEAD_LEN + batch->len;
-    pages_batch_init(batch, batch->reserve);
+    begin_anew(batch);
     return bytes;
 }

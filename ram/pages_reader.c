@@ -22,8 +22,8 @@ struct PagesReader {
     PagesHead head;     /* of the body */
     GBytes *body;       /* that records may point into */
     ByteReader records; /* not taken yet */
-    QemuPage zero;      /* the next page of a run under way */
-    guint32 zero_left;  /* pages of that run */
+    QemuPage run;       /* the next page of a run under way, zero or raw */
+    guint32 run_left;   /* pages of that run */
     guint pages;        /* of all records taken */
 };
 
@@ -32,7 +32,7 @@ PagesReader *pages_reader_new(gsize target_page)
     PagesReader *reader = g_new0(PagesReader, 1);
 
     reader->target_page = target_page;
-    reader->features = SESSION_FEATURES_PACK;
+    reader->features = SESSION_FEATURES_PACK | SESSION_FEATURE_RUNS;
     reader->unpacker = pages_unpacker_new();
     return reader;
 }
@@ -109,7 +109,7 @@ gboolean pages_reader_begin(PagesReader *reader, GBytes *body, GError **error)
     g_clear_pointer(&reader->body, g_bytes_unref);
     reader->body = body;
     reader->records = byte_reader(NULL, 0);
-    reader->zero_left = reader->pages = 0;
+    reader->run_left = reader->pages = 0;
 
     if (!take_head(&r, &reader->head, error) || !take_records(reader, &r, error))
         return FALSE;
@@ -137,30 +137,64 @@ static gboolean take_record_head(ByteReader *r, QemuPage *ret_page, GError **err
            ram_bad_field(error, _("record fill is 0x%02x, must be 0"), ret_page->fill);
 }
 
-/* *ret_count: of target pages. */
-static gboolean take_record_body(ByteReader *r, gsize target_page, QemuPage *page,
-                                 guint32 *ret_count, GError **error)
+static gboolean take_data(ByteReader *r, QemuPage *page, GError **error)
 {
     guint32 length;
 
+    if (!byte_reader_take_u32(r, "record length", &length, error))
+        return FALSE;
+    if (length == 0)
+        return ram_bad_field(error, _("record length is 0"));
+    page->data_len = length;
+    return byte_reader_take(r, "record data", length, &page->data, error);
+}
+
+/* Only the first page's data is the page's. */
+static gboolean take_run(ByteReader *r, gsize target_page, QemuPage *page, guint32 *ret_count,
+                         GError **error)
+{
+    if (!byte_reader_take_u32(r, "record page count", ret_count, error))
+        return FALSE;
+    if (*ret_count < 2)
+        return ram_bad_field(error, _("record page count is %u: a run has 2 pages or more"),
+                             *ret_count);
+    page->kind = QEMU_PAGE_RAW;
+    page->data_len = target_page;
+    return byte_reader_take(r, "record pages", *ret_count * (guint64)target_page, &page->data,
+                            error);
+}
+
+static gboolean check_kind(const PagesReader *reader, guint kind, guint64 feature, GError **error)
+{
+    return (reader->features & feature) ||
+           ram_bad_field(error, _("record kind %u was not agreed on"), kind);
+}
+
+/* *ret_count: of target pages. */
+static gboolean take_record_body(PagesReader *reader, QemuPage *page, guint32 *ret_count,
+                                 GError **error)
+{
+    ByteReader *r = &reader->records;
+    guint kind = page->kind;
+
     *ret_count = 1;
-    switch (page->kind) {
+    switch (kind) {
     case QEMU_PAGE_RAW:
-        page->data_len = target_page;
-        return byte_reader_take(r, "record page", target_page, &page->data, error);
+        page->data_len = reader->target_page;
+        return byte_reader_take(r, "record page", reader->target_page, &page->data, error);
     case QEMU_PAGE_ZERO:
         if (!byte_reader_take_u32(r, "record page count", ret_count, error))
             return FALSE;
         return *ret_count > 0 || ram_bad_field(error, _("record page count is 0"));
+    case QEMU_PAGE_XBZRLE:
+        return check_kind(reader, kind, SESSION_FEATURE_XBZRLE, error) && take_data(r, page, error);
     case QEMU_PAGE_COMPRESSED:
-        if (!byte_reader_take_u32(r, "record length", &length, error))
-            return FALSE;
-        if (length == 0)
-            return ram_bad_field(error, _("record length is 0"));
-        page->data_len = length;
-        return byte_reader_take(r, "record data", length, &page->data, error);
+        return take_data(r, page, error);
+    case PAGES_KIND_RUN:
+        return check_kind(reader, kind, SESSION_FEATURE_RUNS, error) &&
+               take_run(r, reader->target_page, page, ret_count, error);
     default:
-        return ram_bad_field(error, _("record kind %u is unknown"), page->kind);
+        return ram_bad_field(error, _("record kind %u is unknown"), kind);
     }
 }
 
@@ -177,18 +211,26 @@ static gboolean take_record(PagesReader *reader, const RamBlocks *blocks, QemuPa
     guint32 count;
 
     if (!take_record_head(&reader->records, ret_page, error) ||
-        !take_record_body(&reader->records, reader->target_page, ret_page, &count, error) ||
+        !take_record_body(reader, ret_page, &count, error) ||
         !check_count(reader, count, error) ||
         !ram_blocks_check_range(blocks, ret_page->block, ret_page->offset,
                                 count * (guint64)reader->target_page, error))
         return FALSE;
     reader->pages += count;
     if (count > 1) {
-        reader->zero = *ret_page;
-        reader->zero.offset += reader->target_page;
-        reader->zero_left = count - 1;
+        reader->run = *ret_page;
+        reader->run_left = count - 1;
     }
     return TRUE;
+}
+
+static void next_of_run(PagesReader *reader, QemuPage *ret_page)
+{
+    reader->run.offset += reader->target_page;
+    if (reader->run.data)
+        reader->run.data += reader->target_page;
+    reader->run_left--;
+    *ret_page = reader->run;
 }
 
 gboolean pages_reader_next(PagesReader *reader, const RamBlocks *blocks, QemuPage *ret_page,
@@ -196,11 +238,9 @@ gboolean pages_reader_next(PagesReader *reader, const RamBlocks *blocks, QemuPag
 {
     GError *cause = NULL;
 
-    *ret_more = reader->zero_left > 0 || reader->records.len > 0;
-    if (reader->zero_left > 0) {
-        *ret_page = reader->zero;
-        reader->zero.offset += reader->target_page;
-        reader->zero_left--;
+    *ret_more = reader->run_left > 0 || reader->records.len > 0;
+    if (reader->run_left > 0) {
+        next_of_run(reader, ret_page);
         return TRUE;
     }
     return !*ret_more || take_record(reader, blocks, ret_page, &cause) ||

@@ -138,6 +138,7 @@ static void try_pages(GBytes *body)
     g_autoptr(GBytes) written = NULL;
 
     pages_batch_init(&batch, 0);
+    pages_batch_use_runs(&batch);
     if (!read_into(body, &batch))
         return;
     written = finish(&batch);

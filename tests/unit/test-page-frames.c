@@ -163,8 +163,14 @@ static void random_batches_come_out_as_they_went_in(void **state)
         g_autoptr(GBytes) body = NULL;
 
         pages_batch_init(&batch, RESERVE);
+        if (g_rand_boolean(rand))
+            pages_batch_use_runs(&batch);
         while (n < limit) {
             pages[n] = random_page(rand, target_page, data);
+            if (n > 0 && g_rand_boolean(rand)) {
+                pages[n].block = pages[n - 1].block;
+                pages[n].offset = MIN(pages[n - 1].offset / target_page + 1, 15) * target_page;
+            }
             if (!pages_batch_add(&batch, &pages[n], target_page))
                 break;
             n++;
@@ -235,6 +241,73 @@ static void another_page_ends_a_run_of_zero_pages(void **state)
     assert_true(pages_batch_add(&batch, &pages[3], PAGE));
     second = finish(&batch);
     assert_body_holds(reader, blocks, second, &pages[3], 1);
+}
+
+static gsize length_of(PagesBatch *batch, const QemuPage *pages, guint n)
+{
+    g_autoptr(RamBlocks) blocks = some_blocks(PAGE);
+    g_autoptr(PagesReader) reader = pages_reader_new(PAGE);
+    g_autoptr(GBytes) body = NULL;
+
+    for (guint i = 0; i < n; i++)
+        assert_true(pages_batch_add(batch, &pages[i], PAGE));
+    assert_int_equal(batch->target_pages, n);
+    body = finish(batch);
+    assert_body_holds(reader, blocks, body, pages, n);
+    return g_bytes_get_size(body) - PAGES_HEAD_LEN;
+}
+
+static void raw_pages_in_a_row_are_one_record_with_runs(void **state)
+{
+    static guint8 data[16][PAGE];
+    QemuPage pages[16];
+    g_auto(PagesBatch) batch;
+
+    for (guint i = 0; i < 16; i++) {
+        memset(data[i], i + 1, PAGE);
+        pages[i] = raw_page(0, i, data[i]);
+    }
+    pages_batch_init(&batch, RESERVE);
+    assert_int_equal(length_of(&batch, pages, 2), 2 * (PAGES_RECORD_HEAD_LEN + PAGE));
+    pages_batch_use_runs(&batch);
+    /* One alone needs no count. */
+    assert_int_equal(length_of(&batch, pages, 1), PAGES_RECORD_HEAD_LEN + PAGE);
+    assert_int_equal(length_of(&batch, pages, 2), PAGES_RECORD_HEAD_LEN + 4 + 2 * PAGE);
+    assert_int_equal(length_of(&batch, pages, 16), PAGES_RECORD_HEAD_LEN + 4 + 16 * PAGE);
+    /* A gap, another block, the same again, and backwards. */
+    pages[3].offset += PAGE;
+    pages[7].block = 1;
+    pages[10].offset = pages[9].offset;
+    pages[13].offset = pages[12].offset - PAGE;
+    assert_int_equal(length_of(&batch, pages, 16), /* 3, 1, 3, 1, 2, 1, 2, 1, 2 */
+                     9 * PAGES_RECORD_HEAD_LEN + 5 * 4 + 16 * PAGE);
+    /* Another kind. */
+    pages[1].kind = QEMU_PAGE_COMPRESSED;
+    assert_int_equal(length_of(&batch, pages, 3), 3 * PAGES_RECORD_HEAD_LEN + 4 + 3 * PAGE);
+}
+
+static void pages_of_a_run_lie_one_behind_the_other(void **state)
+{
+    static const guint8 data[PAGE];
+    g_autoptr(RamBlocks) blocks = some_blocks(PAGE);
+    g_autoptr(PagesReader) reader = pages_reader_new(PAGE);
+    g_auto(PagesBatch) batch;
+    g_autoptr(GBytes) body = NULL;
+    QemuPage first, page;
+    gboolean more;
+
+    pages_batch_init(&batch, RESERVE);
+    pages_batch_use_runs(&batch);
+    for (guint i = 0; i < 5; i++)
+        assert_true(pages_batch_add(&batch, &(QemuPage){ .offset = i * PAGE, .kind = QEMU_PAGE_RAW,
+                                                         .data = data, .data_len = PAGE }, PAGE));
+    body = finish(&batch);
+    assert_true(pages_reader_begin(reader, body, NULL));
+    assert_true(pages_reader_next(reader, blocks, &first, &more, NULL));
+    for (guint i = 1; i < 5; i++) {
+        assert_true(pages_reader_next(reader, blocks, &page, &more, NULL) && more);
+        assert_ptr_equal(page.data, first.data + i * PAGE);
+    }
 }
 
 static void full_batch_takes_no_more_until_it_is_finished(void **state)
@@ -485,7 +558,7 @@ typedef struct {
 
 static void put_record(GByteArray *out, const Record *record)
 {
-    static const guint8 data[PAGE + 1];
+    static const guint8 data[16 * PAGE];
 
     bytes_put_u16(out, record->block);
     bytes_put_u8(out, record->kind);
@@ -505,17 +578,26 @@ static const struct {
     { { 0, QEMU_PAGE_ZERO, 9, PAGE, 1, 0, 0 }, NULL },
     { { 1, QEMU_PAGE_COMPRESSED, 0, PAGE, 1, 1, 0 }, NULL },
     { { 1, QEMU_PAGE_ZERO, 0, 0, 256, 0, 0 }, NULL },
+    { { 0, PAGES_KIND_RUN, 0, 0, 2, 2 * PAGE, 0 }, NULL },
+    { { 0, PAGES_KIND_RUN, 0, 0, 16, 16 * PAGE, 0 }, NULL },
     { { 0, QEMU_PAGE_RAW, 0, 0, 0, 0, 1 }, "record head" },
     { { 0, QEMU_PAGE_RAW, 0, 0, 0, 0, 11 }, "record head" },
     { { 0, QEMU_PAGE_RAW, 0, 0, 0, PAGE, 1 }, "record page needs" },
     { { 0, QEMU_PAGE_RAW, 0, 0, 0, PAGE + 1, 0 }, "record head" },
     { { 0, QEMU_PAGE_RAW, 1, 0, 0, PAGE, 0 }, "record fill is 0x01" },
     { { 0, QEMU_PAGE_COMPRESSED, 1, 0, 1, 1, 0 }, "record fill is 0x01" },
-    { { 0, QEMU_PAGE_XBZRLE, 0, 0, 1, 1, 0 }, "record kind 2" },
-    { { 0, QEMU_PAGE_KIND_MAX, 0, 0, 1, 1, 0 }, "record kind 4" },
+    { { 0, QEMU_PAGE_XBZRLE, 0, 0, 1, 1, 0 }, "record kind 2 was not agreed on" },
+    { { 0, PAGES_KIND_RUN + 1, 0, 0, 1, 1, 0 }, "record kind 5 is unknown" },
     { { 0, 255, 0, 0, 1, 1, 0 }, "record kind 255" },
     { { 0, QEMU_PAGE_ZERO, 0, 0, 0, 0, 0 }, "record page count is 0" },
     { { 0, QEMU_PAGE_ZERO, 0, 0, 1, 0, 1 }, "record page count needs" },
+    { { 0, PAGES_KIND_RUN, 1, 0, 2, 2 * PAGE, 0 }, "record fill is 0x01" },
+    { { 0, PAGES_KIND_RUN, 0, 0, 0, 0, 0 }, "record page count is 0: a run has" },
+    { { 0, PAGES_KIND_RUN, 0, 0, 1, PAGE, 0 }, "record page count is 1: a run has" },
+    { { 0, PAGES_KIND_RUN, 0, 0, 2, 0, 1 }, "record page count needs" },
+    { { 0, PAGES_KIND_RUN, 0, 0, 2, 2 * PAGE, 1 }, "record pages needs" },
+    { { 0, PAGES_KIND_RUN, 0, 0, G_MAXUINT32, PAGE, 0 }, "record pages needs" },
+    { { 0, PAGES_KIND_RUN, 0, 64 * 1024 * 1024 - PAGE, 2, 2 * PAGE, 0 }, "outside of RAM block 'pc.ram'" },
     { { 0, QEMU_PAGE_COMPRESSED, 0, 0, 0, 0, 0 }, "record length is 0" },
     { { 0, QEMU_PAGE_COMPRESSED, 0, 0, 1, 0, 1 }, "record length needs" },
     { { 0, QEMU_PAGE_COMPRESSED, 0, 0, 2, 1, 0 }, "record data needs" },
@@ -553,6 +635,23 @@ static void bad_record_is_refused_by_the_name_of_its_field(void **state)
             }
         }
     }
+}
+
+static void run_that_was_not_agreed_on_is_refused(void **state)
+{
+    g_autoptr(PagesReader) reader = pages_reader_new(PAGE);
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    g_autoptr(GBytes) body = NULL;
+    g_autoptr(GError) error = NULL;
+
+    put_record(out, &(Record){ 0, PAGES_KIND_RUN, 0, 0, 2, 2 * PAGE, 0 });
+    body = pages_body(PAGES_PLAIN, out->len, out->data, out->len);
+    pages_reader_set_features(reader, SESSION_FEATURE_RUNS);
+    assert_true(read_with(reader, body, NULL));
+    pages_reader_set_features(reader, ~SESSION_FEATURE_RUNS);
+    assert_false(read_with(reader, body, &error));
+    assert_true(g_error_matches(error, RAM_ERROR, RAM_ERROR_PROTOCOL));
+    assert_non_null(strstr(error->message, "record kind 4 was not agreed on"));
 }
 
 static void zero_pages_of_one_body_are_limited(void **state)
@@ -995,6 +1094,9 @@ int main(void)
         cmocka_unit_test(random_batches_come_out_as_they_went_in),
         cmocka_unit_test(zero_pages_in_a_row_are_one_record),
         cmocka_unit_test(another_page_ends_a_run_of_zero_pages),
+        cmocka_unit_test(raw_pages_in_a_row_are_one_record_with_runs),
+        cmocka_unit_test(pages_of_a_run_lie_one_behind_the_other),
+        cmocka_unit_test(run_that_was_not_agreed_on_is_refused),
         cmocka_unit_test(full_batch_takes_no_more_until_it_is_finished),
         cmocka_unit_test(batch_takes_bytes_up_to_the_limit_itself),
         cmocka_unit_test(zero_pages_of_one_body_are_limited),
