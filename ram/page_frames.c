@@ -12,6 +12,7 @@
 
 #define BLOCKS_HEAD_LEN 10
 #define BLOCK_HEAD_LEN 17
+#define BLOCK_FLAGS_LEN 4
 
 static ByteReader body_reader(GBytes *body)
 {
@@ -40,21 +41,23 @@ gboolean ram_bad_body(GError **error, const char *frame, GError *cause)
 
 /* ---- BLOCKS ---- */
 
-static gsize blocks_body_len(const RamBlocks *blocks)
+static gsize blocks_body_len(const RamBlocks *blocks, gboolean with_flags)
 {
+    gsize more = with_flags ? BLOCK_FLAGS_LEN : 0;
     gsize len = BLOCKS_HEAD_LEN;
 
     for (guint i = 0; i < ram_blocks_count(blocks); i++)
-        len += BLOCK_HEAD_LEN + strlen(ram_blocks_get(blocks, i)->name);
+        len += BLOCK_HEAD_LEN + strlen(ram_blocks_get(blocks, i)->name) + more;
     return len;
 }
 
-gboolean blocks_body_encode(GByteArray *body, const RamBlocks *blocks, guint32 section, gsize max)
+gboolean ram_blocks_encode(GByteArray *body, const RamBlocks *blocks, guint32 word,
+                           const guint32 *flags, gsize max)
 {
-    if (blocks_body_len(blocks) > max)
+    if (blocks_body_len(blocks, flags != NULL) > max)
         return FALSE;
 
-    bytes_put_u32(body, section);
+    bytes_put_u32(body, word);
     bytes_put_u32(body, ram_blocks_target_page(blocks));
     bytes_put_u16(body, ram_blocks_count(blocks));
     for (guint i = 0; i < ram_blocks_count(blocks); i++) {
@@ -65,8 +68,15 @@ gboolean blocks_body_encode(GByteArray *body, const RamBlocks *blocks, guint32 s
         bytes_put_u64(body, block->page_size);
         bytes_put_u8(body, name_len);
         g_byte_array_append(body, (const guint8 *)block->name, name_len);
+        if (flags)
+            bytes_put_u32(body, flags[i]);
     }
     return TRUE;
+}
+
+gboolean blocks_body_encode(GByteArray *body, const RamBlocks *blocks, guint32 section, gsize max)
+{
+    return ram_blocks_encode(body, blocks, section, NULL, max);
 }
 
 /* index: what the block must become, so that both helpers count alike. */
@@ -87,7 +97,18 @@ static gboolean take_block(ByteReader *r, RamBlocks *blocks, guint index, GError
            ram_bad_field(error, _("block %u has the name of block %u"), index, added);
 }
 
-static gboolean take_blocks(ByteReader *r, RamBlocks *blocks, guint32 *ret_section, GError **error)
+static gboolean take_flags(ByteReader *r, GArray *flags, GError **error)
+{
+    guint32 word;
+
+    if (!byte_reader_take_u32(r, "block flags", &word, error))
+        return FALSE;
+    g_array_append_val(flags, word);
+    return TRUE;
+}
+
+static gboolean take_blocks(ByteReader *r, RamBlocks *blocks, guint32 *ret_section, GArray *flags,
+                            GError **error)
 {
     guint32 target_page;
     guint16 count;
@@ -101,7 +122,7 @@ static gboolean take_blocks(ByteReader *r, RamBlocks *blocks, guint32 *ret_secti
         return ram_bad_field(error, _("number of blocks %u is out of range (0 to %d)"), count,
                              RAM_BLOCKS_MAX);
     for (guint i = 0; i < count; i++) {
-        if (!take_block(r, blocks, i, error)) {
+        if (!take_block(r, blocks, i, error) || (flags && !take_flags(r, flags, error))) {
             g_prefix_error(error, _("block %u: "), i);
             return FALSE;
         }
@@ -109,13 +130,19 @@ static gboolean take_blocks(ByteReader *r, RamBlocks *blocks, guint32 *ret_secti
     return byte_reader_end(r, "the last block", error);
 }
 
-gboolean blocks_body_decode(GBytes *body, RamBlocks *blocks, guint32 *ret_section, GError **error)
+gboolean ram_blocks_decode(GBytes *body, RamBlocks *blocks, guint32 *ret_word, GArray *flags,
+                           GError **error)
 {
     ByteReader r = body_reader(body);
     GError *cause = NULL;
 
     g_return_val_if_fail(ram_blocks_count(blocks) == 0, FALSE);
-    return take_blocks(&r, blocks, ret_section, &cause) || ram_bad_body(error, "BLOCKS", cause);
+    return take_blocks(&r, blocks, ret_word, flags, &cause) || ram_bad_body(error, "BLOCKS", cause);
+}
+
+gboolean blocks_body_decode(GBytes *body, RamBlocks *blocks, guint32 *ret_section, GError **error)
+{
+    return ram_blocks_decode(body, blocks, ret_section, NULL, error);
 }
 
 /* ---- PHASE and QEMU_CHANNEL: one byte ---- */

@@ -9,6 +9,14 @@ gboolean ram_bad_field(GError **error, const char *format, ...) G_GNUC_PRINTF(2,
 /* What another unit said about a field of this frame; takes cause. */
 gboolean ram_bad_body(GError **error, const char *frame, GError *cause);
 
+/* BLOCKS with a word for each block behind it: flags has one for each; NULL: there is none, as between QEMUs.
+ * word: what stands in the place of the section. */
+gboolean ram_blocks_encode(GByteArray *body, const RamBlocks *blocks, guint32 word,
+                           const guint32 *flags, gsize max);
+/* flags: of guint32, or NULL. */
+gboolean ram_blocks_decode(GBytes *body, RamBlocks *blocks, guint32 *ret_word, GArray *flags,
+                           GError **error);
+
 /* Unpacks the compressed half of a body. One thread. */
 typedef struct PagesUnpacker PagesUnpacker;
 

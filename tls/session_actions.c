@@ -71,7 +71,11 @@ gboolean act_send_reset(Session *s, const SessionInput *in, GError **error)
 {
     char *reason = g_strdup_printf(_("the connection to QEMU broke: %s"), in->reason);
 
-    if (s->out.opening || s->out.joint != JOINT_UP) {
+    if (s->features & SESSION_FEATURE_MAPPED) {
+        /* There is no QEMU; what broke is said in full, and nothing is worth being sent before it. */
+        end_with(s, g_strdup(in->reason), frame_new_error(HELLO_ERROR_QEMU, in->reason));
+        g_free(reason);
+    } else if (s->out.opening || s->out.joint != JOINT_UP) {
         /* The handshake is not over: the peer has no stream that could be reset, or ERROR is the
          * shorter way. */
         end_with(s, reason, frame_new_error(HELLO_ERROR_QEMU, reason));

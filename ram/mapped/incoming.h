@@ -15,6 +15,7 @@
 
 #include "ram/mapped/memory_client.h"
 #include "ram/ram_stats.h"
+#include "ram/uffd/block_time.h"
 #include "tls/lane.h"
 
 /* QEMU's words for the destination (PostcopyState), and what is between them. */
@@ -22,6 +23,7 @@ typedef enum {
     MAPPED_INCOMING_NONE,
     MAPPED_INCOMING_SETUP,     /* BLOCKS have come */
     MAPPED_INCOMING_ADVISE,    /* pages come, as often as they change */
+    MAPPED_INCOMING_DEVICE,    /* all pages are here, and the device state comes: pre-copy ends */
     MAPPED_INCOMING_DISCARD,   /* the source's guest has stopped: the rest comes by post-copy */
     MAPPED_INCOMING_LISTENING, /* faults become requests */
     MAPPED_INCOMING_RUNNING,   /* the guest runs */
@@ -59,9 +61,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(MappedIncoming, mapped_incoming_free)
 
 /* ---- what it works with ---- */
 
-/* The client has handed its memory over: once. Takes layout; client must outlive the machine. FALSE: what it
- * handed over is of no use, the error says why (then the session is to be told by
- * session_on_qemu_refused()). Until then nothing is done about frames. */
+/* The client has handed its memory over: once. Both must outlive the machine; descriptors of layout are taken.
+ * FALSE: what it handed over is of no use, the error says why, and the session is to be told by
+ * session_on_qemu_refused(); else by session_on_qemu_attached(). Until then nothing is done about
+ * frames. */
 gboolean mapped_incoming_attach(MappedIncoming *in, MemoryLayout *layout, MemoryClient *client,
                                 GError **error);
 /* The preempt channel; before it there are no BLOCKS. */
@@ -71,22 +74,22 @@ void mapped_incoming_add_bulk(MappedIncoming *in, Lane *lane);
 
 /* ---- events ---- */
 
-/* What the client says. FALSE: it cannot go on; the session is to be told by session_on_qemu_broken(), or, if
- * the client has cancelled (G_IO_ERROR_CANCELLED), by session_on_cancel(). */
-gboolean mapped_incoming_on_client(MappedIncoming *in, MemoryEvent *event, gint64 now_us,
-                                   GError **error);
+/* What the client says. If that is the end, or what it must not say, the session is told from here. Run the
+ * machine afterwards. */
+void mapped_incoming_on_client(MappedIncoming *in, MemoryEvent *event, gint64 now_us);
 
 /* Descriptors to poll for POLLIN: userfaultfds. Returns how many there are; at most max are stored. They
  * change with client events and mapped_incoming_run(). */
 guint mapped_incoming_poll_fds(const MappedIncoming *in, int *fds, guint max);
-/* One of them is readable, or has an error. FALSE: as mapped_incoming_on_client(). */
-gboolean mapped_incoming_on_readable(MappedIncoming *in, int fd, gint64 now_us, GError **error);
+/* One of them is readable, or has an error: what was asked for goes out at once, on the preempt channel. */
+void mapped_incoming_on_readable(MappedIncoming *in, int fd, gint64 now_us);
 
-/* Moves on what can be: call it after frames and events. FALSE: the peer broke a rule, or (RAM_ERROR_STATE)
- * the memory cannot be written. */
+/* Moves on what can be: call it after frames and events. It does not take long: what is left is for the next
+ * call, see mapped_incoming_wake_us(). FALSE: the peer broke a rule (RAM_ERROR_PROTOCOL). What is wrong at this
+ * end the session is told from here. */
 gboolean mapped_incoming_run(MappedIncoming *in, gint64 now_us, GError **error);
-/* It has to be run again by then, whatever happens; monotonic, G_MAXINT64: no. */
-gint64 mapped_incoming_due(const MappedIncoming *in);
+/* When it wants to run again, whatever happens; it may be over already. G_MAXINT64: it does not. */
+gint64 mapped_incoming_wake_us(const MappedIncoming *in);
 
 /* The session has ended: tells the client. After a switch-over that is not through the memory stays as it is,
  * for a recovery. reason: for people, or NULL. */
@@ -100,3 +103,5 @@ gboolean mapped_incoming_has_pages(const MappedIncoming *in);
 /* In a session that recovers: RECEIVED is not out, or PHASE running has not come. */
 gboolean mapped_incoming_is_recovering(const MappedIncoming *in);
 void mapped_incoming_get_stats(const MappedIncoming *in, gint64 now_us, RamStats *ret_stats);
+/* How long the guest's threads have waited. */
+const BlockTime *mapped_incoming_block_time(const MappedIncoming *in);
