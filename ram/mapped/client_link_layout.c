@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The hand-over: regions, then the rest, then it is judged. */
+#include "config.h"
+
+#include <fcntl.h>
+
+#include "ram/mapped/client_link_priv.h"
+#include "ram/mapped/layout_check.h"
+
+void client_link_take_params(const HandoverParams *from, MemoryParams *ret_params)
+{
+    *ret_params = (MemoryParams){
+        .max_bandwidth = from->max_bandwidth,
+        .max_postcopy_bandwidth = from->max_postcopy_bandwidth,
+        .downtime_limit_ms = from->downtime_limit_ms,
+        .postcopy = from->postcopy,
+        .pause_before_switchover = from->pause_before_switchover,
+        .auto_converge = from->auto_converge,
+        .throttle_initial = from->throttle_initial,
+        .throttle_increment = from->throttle_increment,
+        .throttle_max = from->throttle_max,
+        .release_ram = from->release_ram,
+        .xbzrle_cache = from->xbzrle_cache,
+    };
+}
+
+static gboolean take_region(ClientLink *link, const HandoverRegion *from, const int *fds,
+                            GError **error)
+{
+    MemoryRegion region = {
+        .length = from->length,
+        .page_size = from->page_size,
+        .flags = from->flags,
+        .address = from->address,
+        .fd = -1,
+        .fd_offset = from->fd_offset,
+    };
+
+    /* Several regions may lie in one memfd: each has a descriptor of its own. */
+    if (from->fd > 0) {
+        region.fd = fcntl(fds[from->fd - 1], F_DUPFD_CLOEXEC, 0);
+        if (region.fd < 0) {
+            g_set_error_literal(error, RAM_ERROR, RAM_ERROR_INVALID,
+                                "there are too many descriptors");
+            return FALSE;
+        }
+    }
+    region.name = g_strndup(from->name.bytes, from->name.len);
+    g_array_append_val(link->regions, region);
+    return TRUE;
+}
+
+static gboolean take_regions(ClientLink *link, const int *fds, GError **error)
+{
+    if (link->regions->len + link->message->regions.n > MEMORY_REGIONS_MAX) {
+        g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID, "there are more than %d regions",
+                    MEMORY_REGIONS_MAX);
+        return FALSE;
+    }
+    for (guint i = 0; i < link->message->regions.n; i++)
+        if (!take_region(link, &link->message->regions.regions[i], fds, error))
+            return FALSE;
+    return TRUE;
+}
+
+static MemoryLayout *make_layout(ClientLink *link, int *fds)
+{
+    guint n = link->regions->len, taken = 0;
+    MemoryLayout *layout = memory_layout_new(n);
+    int *const places[] = { &layout->mem_fd, &layout->pagemap_fd, &layout->dirty_fd,
+                            &layout->received_fd, &layout->uffd };
+
+    for (guint i = 0; i < n; i++)
+        layout->regions[i] = g_array_index(link->regions, MemoryRegion, i);
+    g_clear_pointer(&link->regions, g_array_unref);
+    layout->target_page = link->message->memory.target_page;
+    layout->recovers = link->message->memory.recovers;
+    layout->log = (MemoryLog)link->message->memory.log;
+    client_link_take_params(&link->message->memory.params, &layout->params);
+    for (guint i = 0; i < G_N_ELEMENTS(places); i++)
+        if (link->message->memory.fds & (1u << i))
+            *places[i] = autofd_steal(&fds[taken++]);
+    return layout;
+}
+
+gboolean client_link_hand_over(ClientLink *link, int *fds, GError **error)
+{
+    const HandoverMessage *m = link->message;
+    g_autoptr(MemoryLayout) layout = NULL;
+
+    if (m->type == HANDOVER_REGIONS)
+        return take_regions(link, fds, error);
+    if (m->type != HANDOVER_MEMORY) {
+        g_set_error(error, RAM_ERROR, RAM_ERROR_STATE, "%s before its memory is handed over",
+                    handover_type_name(m->type));
+        return FALSE;
+    }
+    if (m->memory.n_regions != link->regions->len) {
+        g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID, "MEMORY: %u regions came, and it says %u",
+                    link->regions->len, m->memory.n_regions);
+        return FALSE;
+    }
+    layout = make_layout(link, fds);
+    if (!layout_check(layout, link->source, error)) {
+        /* Not the same hand-over again. */
+        link->regions = g_array_new(FALSE, TRUE, sizeof(MemoryRegion));
+        return FALSE;
+    }
+    link->layout = g_steal_pointer(&layout);
+    return TRUE;
+}
