@@ -3,9 +3,7 @@
 
 #include "driver/daemon.h"
 
-#include <errno.h>
 #include <glib/gi18n.h>
-#include <grp.h>
 
 #include "driver/arrival.h"
 #include "driver/driver.h"
@@ -186,24 +184,6 @@ static int take_passed(GArray *passed, guint i)
     return fd;
 }
 
-static gboolean find_group(const char *name, gid_t *ret, GError **error)
-{
-    struct group *group;
-
-    *ret = (gid_t)-1;
-    if (!name)
-        return TRUE;
-    errno = 0;
-    group = getgrnam(name);
-    if (!group) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
-                    _("unix_sock_group \"%1$s\": there is no such group"), name);
-        return FALSE;
-    }
-    *ret = group->gr_gid;
-    return TRUE;
-}
-
 static gboolean listen_unix(Daemon *d, gboolean read_only, GArray *passed, GError **error)
 {
     const Settings *s = d->settings;
@@ -224,7 +204,7 @@ static gboolean listen_unix(Daemon *d, gboolean read_only, GArray *passed, GErro
                             "this daemon while it connects, so no password or polkit question "
                             "keeps local users out"),
                     mode, path);
-    if (!find_group(s->unix_sock_group, &group, error))
+    if (!listen_socket_group("unix_sock_group", s->unix_sock_group, &group, error))
         return FALSE;
     fd = listen_socket_unix(path, mode, group, error);
     if (fd < 0)

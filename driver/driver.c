@@ -12,6 +12,7 @@
 #include "driver/driver_events.h"
 #include "driver/driver_open.h"
 #include "driver/driver_stats.h"
+#include "driver/memory_port.h"
 #include "driver/recovery.h"
 #include "driver/recovery_client.h"
 #include "driver/recovery_port.h"
@@ -159,6 +160,9 @@ static void on_notice(Migration *migration, MigrationNotice notice, const char *
 {
     Driver *driver = data;
 
+    /* What is told is of libvirt's domains. */
+    if (migration_is_memory(migration))
+        return;
     migration_accounts_notice(driver->accounts, migration, notice, detail);
     driver_events_notice(driver->events, migration, notice, detail, reason);
 }
@@ -191,6 +195,9 @@ Driver *driver_new(const Settings *settings, GError **error)
     driver->port = session_port_new(driver->set, on_port_call, driver, error);
     if (!driver->port)
         return NULL;
+    driver->memory = memory_port_new(driver->set, error);
+    if (!driver->memory)
+        return NULL;
     /* Last: the port was free, so no other daemon has these helpers. */
     migration_set_adopt(driver->set);
     return g_steal_pointer(&driver);
@@ -202,6 +209,7 @@ void driver_free(Driver *driver)
         return;
     g_cancellable_cancel(driver->stopped);
     session_port_free(driver->port);
+    memory_port_free(driver->memory);
     recovery_clients_close(driver);
     recovery_set_free(driver->recoveries);
     if (driver->set) {

@@ -14,6 +14,7 @@ struct Driver {
     struct DriverStats *stats;           /* driver/driver_stats.h */
     struct MigrationAccounts *accounts;  /* driver/migration_account.h */
     SessionPort *port;
+    struct MemoryPort *memory;      /* driver/memory_port.h */
     struct RecoverySet *recoveries; /* driver/recovery.h */
     GPtrArray *recovery_clients;    /* driver/recovery_client.h */
     guint recovery_callers;         /* driver/recovery_port.h: not let in yet */

@@ -67,6 +67,12 @@ void helper_process_listen_qemu(HelperProcess *helper, int fd, GAsyncReadyCallba
     ask(helper, "ListenQemu", g_variant_new("(h)", 0), fd, -1, callback, data);
 }
 
+void helper_process_attach_memory(HelperProcess *helper, int fd, GAsyncReadyCallback callback,
+                                  gpointer data)
+{
+    ask(helper, "AttachMemory", g_variant_new("(h)", 0), fd, -1, callback, data);
+}
+
 void helper_process_listen_disks(HelperProcess *helper, int fd, GAsyncReadyCallback callback,
                                  gpointer data)
 {

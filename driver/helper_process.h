@@ -104,6 +104,9 @@ void helper_process_connect_channel(HelperProcess *helper, int fd, const char *h
                                     const char *kind, GAsyncReadyCallback callback, gpointer data);
 void helper_process_listen_qemu(HelperProcess *helper, int fd, GAsyncReadyCallback callback,
                                 gpointer data);
+/* fd: a SOCK_SEQPACKET socket. */
+void helper_process_attach_memory(HelperProcess *helper, int fd, GAsyncReadyCallback callback,
+                                  gpointer data);
 /* After connect_peer, if both sides can (helper_process_features()). */
 void helper_process_listen_disks(HelperProcess *helper, int fd, GAsyncReadyCallback callback,
                                  gpointer data);

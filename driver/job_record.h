@@ -30,6 +30,7 @@ struct JobRecord {
     gboolean postcopy;   /* the switch-over has begun: a failure is libvirt's post-copy failure */
     gboolean on_purpose; /* somebody has cancelled or paused it */
     gboolean recovers; /* resumes one that is paused */
+    gboolean memory;   /* of a memory client (driver/memory_job.h), not of libvirt's */
     SpeedLimit speed_limit;
     gint32 perform_procedure; /* source: the call that began it, 0: none */
     GBytes *perform_args;     /* its arguments in XDR, without TLS flags; or NULL */

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <glib-unix.h>
 #include <glib/gi18n.h>
+#include <grp.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -117,7 +118,7 @@ static gboolean bind_unix(int fd, const struct sockaddr_un *address, mode_t mode
     return FALSE;
 }
 
-int listen_socket_unix(const char *path, mode_t mode, gid_t group, GError **error)
+static int listen_unix(const char *path, int type, mode_t mode, gid_t group, GError **error)
 {
     struct sockaddr_un address;
     autofd lock = -1;
@@ -128,7 +129,7 @@ int listen_socket_unix(const char *path, mode_t mode, gid_t group, GError **erro
     lock = lock_directory(path, error);
     if (lock < 0 || !remove_stale(path, &address, error))
         return -1;
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
         fail(error, _("cannot make a socket for"), path);
         return -1;
@@ -136,6 +137,34 @@ int listen_socket_unix(const char *path, mode_t mode, gid_t group, GError **erro
     if (!bind_unix(fd, &address, mode, group, error))
         return -1;
     return autofd_steal(&fd);
+}
+
+int listen_socket_unix(const char *path, mode_t mode, gid_t group, GError **error)
+{
+    return listen_unix(path, SOCK_STREAM, mode, group, error);
+}
+
+int listen_socket_packets(const char *path, mode_t mode, gid_t group, GError **error)
+{
+    return listen_unix(path, SOCK_SEQPACKET, mode, group, error);
+}
+
+gboolean listen_socket_group(const char *setting, const char *name, gid_t *ret, GError **error)
+{
+    struct group *group;
+
+    *ret = (gid_t)-1;
+    if (!name)
+        return TRUE;
+    errno = 0;
+    group = getgrnam(name);
+    if (!group) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
+                    _("%1$s \"%2$s\": there is no such group"), setting, name);
+        return FALSE;
+    }
+    *ret = group->gr_gid;
+    return TRUE;
 }
 
 void listen_socket_remove(int fd, const char *path)

@@ -12,6 +12,12 @@
  * that start at the same time take turns (a lock on the directory). */
 int listen_socket_unix(const char *path, mode_t mode, gid_t group, GError **error);
 
+/* The same for sockets of packets (SOCK_SEQPACKET). */
+int listen_socket_packets(const char *path, mode_t mode, gid_t group, GError **error);
+
+/* The group of that name, -1 if it is NULL. setting: for the message. */
+gboolean listen_socket_group(const char *setting, const char *name, gid_t *ret, GError **error);
+
 /* Ends the listening of fd, and removes path unless somebody else listens there by now. */
 void listen_socket_remove(int fd, const char *path);
 

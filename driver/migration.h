@@ -50,6 +50,18 @@ Migration *migration_new_destination(MigrationSet *set, const char *domain, cons
 Migration *migration_new_source(MigrationSet *set, const char *domain, const MigrationUri *uri,
                                 const SpeedLimit *limit);
 
+/* One of a memory client's on either side, which its name is of; no libvirt and no QEMU takes part in it, and
+ * a domain of that name is something else. uri: the source's; NULL for a destination. */
+Migration *migration_new_memory(MigrationSet *set, MigrationSide side, const char *name,
+                                const MigrationUri *uri, gboolean recovers);
+/* Its session id, 32 hexadecimal digits; g_free(). */
+char *migration_session_text(const Migration *migration);
+gboolean migration_is_memory(const Migration *migration);
+/* After migration_prepare() or migration_connect(): the helper speaks with the client from here on. Takes
+ * fd. */
+void migration_attach_memory(Migration *migration, int fd, GAsyncReadyCallback callback,
+                             gpointer data);
+
 /* Source, before migration_connect(): what the user asks of the session. */
 void migration_set_wishes(Migration *migration, const MigrateWishes *wishes);
 

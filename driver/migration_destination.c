@@ -16,11 +16,9 @@
 static void log_session(const Migration *migration)
 {
     const JobRecord *record = migration->record;
-    g_autoptr(GString) hex = g_string_new(NULL);
+    g_autofree char *session = migration_session_text(migration);
 
-    for (gsize i = 0; i < MIGRATION_SESSION_LEN; i++)
-        g_string_append_printf(hex, "%02x", record->uri.session[i]);
-    log_debug(&migration->log, "session=%s domain=%s", hex->str, record->domain);
+    log_debug(&migration->log, "session=%s domain=%s", session, record->domain);
 }
 
 Migration *migration_new_destination(MigrationSet *set, const char *domain, const QemuOwner *owner,

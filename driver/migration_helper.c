@@ -100,7 +100,8 @@ static void on_phase_changed(HelperProcess *helper, const char *phase, gpointer 
     log_info(&migration->log, "QEMU's migration: %s", phase);
     migration_hear_phase(migration, phase);
     migration_notify(migration, MIGRATION_NOTICE_PHASE, phase, NULL);
-    if (g_str_equal(phase, "device") || g_str_equal(phase, "postcopy-active"))
+    if (!migration->record->memory &&
+        (g_str_equal(phase, "device") || g_str_equal(phase, "postcopy-active")))
         migration_switched_over(migration);
 }
 
@@ -320,6 +321,8 @@ static void add_link_options(GVariantBuilder *options, const Migration *migratio
                           g_variant_new_uint32(s->reconnect_timeout));
     g_variant_builder_add(options, "{sv}", "recovers",
                           g_variant_new_boolean(migration->record->recovers));
+    g_variant_builder_add(options, "{sv}", "memory",
+                          g_variant_new_boolean(migration->record->memory));
     g_variant_builder_add(options, "{sv}", "rekey-records",
                           g_variant_new_uint32(s->migration_rekey_records));
 }

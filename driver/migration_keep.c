@@ -120,8 +120,14 @@ gboolean migration_phase_is_postcopy(const Migration *migration, const char *pha
                                           "postcopy-paused", "completed", NULL };
     static const char *const destination[] = { "listening", "running", "end", NULL };
 
+    static const char *const memory[] = { "postcopy-active", "postcopy-recover",
+                                          "postcopy-recover-setup", "postcopy-paused",
+                                          "listening", NULL };
     gboolean leaves = migration_side(migration) == MIGRATION_SIDE_SOURCE;
 
+    /* There pre-copy has the other phases as well. */
+    if (migration->record->memory)
+        return g_strv_contains(memory, phase);
     return g_strv_contains(leaves ? source : destination, phase);
 }
 
@@ -247,7 +253,9 @@ static void keep_broken(Migration *migration)
 
 void migration_keep_or_remove(Migration *migration)
 {
-    if (migration->recorded && migration->record->postcopy && !migration->completed)
+    /* Memory clients begin their own recoveries, with another URI. */
+    if (migration->recorded && migration->record->postcopy && !migration->completed &&
+        !migration->record->memory)
         keep_broken(migration);
     else
         migration_remove_record(migration);

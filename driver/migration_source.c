@@ -148,6 +148,10 @@ static void listen_for_qemu(GTask *owned)
 
     if (end_if_stopping(task))
         return;
+    if (migration->record->memory) {
+        g_task_return_boolean(task, TRUE);
+        return;
+    }
     migration->record->socket_path = run_dir_socket_path(migration->set->run_dir, "out-");
     migration_save(migration);
     fd = run_dir_listen(migration->record->socket_path, &error);

@@ -35,6 +35,8 @@ typedef struct {
     guint unix_sock_ro_perms;  /* mode bits */
     guint unix_sock_rw_perms;
     guint max_clients;
+    char *memory_sock_group;   /* as unix_sock_*, of memory clients' socket */
+    guint memory_sock_perms;
 
     /* Remote clients. */
     gboolean listen_tls;

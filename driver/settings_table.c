@@ -22,6 +22,10 @@ const SettingRow setting_rows[] = {
       N_("permissions of the read-only socket") },
     { "unix_sock_rw_perms", SETTING_MODE, "0700", AT(unix_sock_rw_perms),
       N_("permissions of the read-write socket") },
+    { "memory_sock_group", SETTING_TEXT, "", AT(memory_sock_group),
+      N_("group of the memory clients' socket") },
+    { "memory_sock_perms", SETTING_MODE, "0700", AT(memory_sock_perms),
+      N_("permissions of the memory clients' socket") },
     { "max_clients", SETTING_UINT, "5000", AT(max_clients), N_("clients connected at once"), 1,
       100000 },
 
