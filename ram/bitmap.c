@@ -167,7 +167,34 @@ guint64 bitmap_next(const Bitmap *bitmap, guint64 from)
     return word == 0 ? bitmap->pages : i * WORD_BITS + (guint)__builtin_ctzll(word);
 }
 
+guint64 bitmap_next_clear(const Bitmap *bitmap, guint64 from)
+{
+    guint64 n_words = words_of(bitmap->pages);
+    guint64 i = from / WORD_BITS;
+    guint64 word;
+
+    if (from >= bitmap->pages)
+        return bitmap->pages;
+    word = ~bitmap->words[i] & (G_MAXUINT64 << (from % WORD_BITS));
+    while (word == 0 && ++i < n_words)
+        word = ~bitmap->words[i];
+    if (word == 0)
+        return bitmap->pages;
+    return MIN(i * WORD_BITS + (guint)__builtin_ctzll(word), bitmap->pages);
+}
+
 /* ---- the whole ---- */
+
+void bitmap_invert(Bitmap *bitmap)
+{
+    Range range = { 0, bitmap->pages };
+    guint64 word;
+    guint64 mask;
+
+    while (range_next(&range, &word, &mask))
+        bitmap->words[word] ^= mask;
+    bitmap->count = bitmap->pages - bitmap->count;
+}
 
 void bitmap_grow(Bitmap *bitmap, guint64 pages)
 {

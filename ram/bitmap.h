@@ -24,6 +24,10 @@ void bitmap_clear_range(Bitmap *bitmap, guint64 first, guint64 n);
 guint64 bitmap_count_range(const Bitmap *bitmap, guint64 first, guint64 n);
 /* The first page >= from that is set, or bitmap_pages(). */
 guint64 bitmap_next(const Bitmap *bitmap, guint64 from);
+/* The first page >= from that is clear, or bitmap_pages(). */
+guint64 bitmap_next_clear(const Bitmap *bitmap, guint64 from);
+/* What was set is clear, and the other way round. */
+void bitmap_invert(Bitmap *bitmap);
 /* Makes it larger; the new pages are clear. */
 void bitmap_grow(Bitmap *bitmap, guint64 pages);
 /* Sets pages from QEMU's wire form (bit i of little-endian bytes, LSB first), the first of which is

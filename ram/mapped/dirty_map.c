@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
+#include "ram/mapped/dirty_map.h"
+
+typedef struct {
+    Bitmap *dirty;
+    Bitmap *uncleared; /* by chunk: the log has to be cleared before a page of it is read */
+    guint shift;       /* pages in a chunk, as a power of two */
+    gboolean ignored;
+} MapBlock;
+
+struct DirtyMap {
+    DirtyLog *log;
+    MapBlock *blocks;
+    guint n_blocks;
+    guint64 count;
+};
+
+static guint64 chunks_of(guint64 pages, guint shift)
+{
+    return (pages >> shift) + ((pages & ((G_GUINT64_CONSTANT(1) << shift) - 1)) != 0);
+}
+
+/* Huge pages cannot be protected in part. */
+static guint block_shift(const RamBlocks *blocks, guint block, guint clear_shift)
+{
+    guint64 pages = ram_blocks_host_page(blocks, block) / ram_blocks_target_page(blocks);
+
+    return MAX(clear_shift, (guint)__builtin_ctzll(pages));
+}
+
+static void init_block(DirtyMap *map, const RamBlocks *blocks, guint i, guint clear_shift)
+{
+    guint64 pages = ram_blocks_get(blocks, i)->length / ram_blocks_target_page(blocks);
+    MapBlock *block = &map->blocks[i];
+
+    block->shift = block_shift(blocks, i, clear_shift);
+    block->dirty = bitmap_new(pages);
+    bitmap_set_range(block->dirty, 0, pages);
+    block->uncleared = bitmap_new(chunks_of(pages, block->shift));
+    bitmap_set_range(block->uncleared, 0, bitmap_pages(block->uncleared));
+    map->count += pages;
+}
+
+DirtyMap *dirty_map_new(const RamBlocks *blocks, guint clear_shift, DirtyLog *log)
+{
+    DirtyMap *map = g_new0(DirtyMap, 1);
+
+    map->log = log;
+    map->n_blocks = ram_blocks_count(blocks);
+    map->blocks = g_new0(MapBlock, map->n_blocks);
+    for (guint i = 0; i < map->n_blocks; i++)
+        init_block(map, blocks, i, clear_shift);
+    return map;
+}
+
+void dirty_map_free(DirtyMap *map)
+{
+    if (!map)
+        return;
+    for (guint i = 0; i < map->n_blocks; i++) {
+        bitmap_free(map->blocks[i].dirty);
+        bitmap_free(map->blocks[i].uncleared);
+    }
+    g_free(map->blocks);
+    g_free(map);
+}
+
+void dirty_map_ignore(DirtyMap *map, guint block)
+{
+    map->blocks[block].ignored = TRUE;
+    dirty_map_clear(map, block, 0, bitmap_pages(map->blocks[block].dirty));
+}
+
+gboolean dirty_map_is_ignored(const DirtyMap *map, guint block)
+{
+    return map->blocks[block].ignored;
+}
+
+guint dirty_map_blocks(const DirtyMap *map)
+{
+    return map->n_blocks;
+}
+
+const Bitmap *dirty_map_bitmap(const DirtyMap *map, guint block)
+{
+    return map->blocks[block].dirty;
+}
+
+guint64 dirty_map_count(const DirtyMap *map)
+{
+    return map->count;
+}
+
+/* ---- changes ---- */
+
+void dirty_map_clear(DirtyMap *map, guint block, guint64 first, guint64 n)
+{
+    Bitmap *dirty = map->blocks[block].dirty;
+    guint64 before = bitmap_count(dirty);
+
+    bitmap_clear_range(dirty, first, n);
+    map->count -= before - bitmap_count(dirty);
+}
+
+void dirty_map_set(DirtyMap *map, guint block, guint64 first, guint64 n)
+{
+    Bitmap *dirty = map->blocks[block].dirty;
+    guint64 before = bitmap_count(dirty);
+
+    if (map->blocks[block].ignored)
+        return;
+    bitmap_set_range(dirty, first, n);
+    map->count += bitmap_count(dirty) - before;
+}
+
+void dirty_map_set_received(DirtyMap *map, guint block, const Bitmap *received)
+{
+    guint64 pages = bitmap_pages(map->blocks[block].dirty);
+    guint64 begin;
+    guint64 end;
+
+    dirty_map_set(map, block, 0, pages);
+    for (begin = bitmap_next(received, 0); begin < pages; begin = bitmap_next(received, end)) {
+        end = MIN(bitmap_next_clear(received, begin), pages);
+        dirty_map_clear(map, block, begin, end - begin);
+    }
+}
+
+/* ---- the log ---- */
+
+static void note_dirty(guint block, guint64 first, guint64 n, gpointer data)
+{
+    DirtyMap *map = data;
+    guint64 pages = bitmap_pages(map->blocks[block].dirty);
+
+    if (first < pages)
+        dirty_map_set(map, block, first, MIN(n, pages - first));
+}
+
+/* Noted by collect(), so the log still has it: to be cleared before it is read. */
+static void note_written(guint block, guint64 first, guint64 n, gpointer data)
+{
+    DirtyMap *map = data;
+    const MapBlock *b = &map->blocks[block];
+    guint64 pages = bitmap_pages(b->dirty);
+
+    if (n == 0 || first >= pages)
+        return;
+    n = MIN(n, pages - first);
+    note_dirty(block, first, n, map);
+    bitmap_set_range(b->uncleared, first >> b->shift,
+                     ((first + n - 1) >> b->shift) - (first >> b->shift) + 1);
+}
+
+gboolean dirty_map_sync(DirtyMap *map, guint64 *ret_dirtied, GError **error)
+{
+    guint64 before = map->count;
+
+    for (guint i = 0; map->log && i < map->n_blocks; i++) {
+        if (!map->blocks[i].ignored &&
+            !map->log->ops->collect(map->log, i, note_written, map, error))
+            return FALSE;
+    }
+    *ret_dirtied = map->count - before;
+    return TRUE;
+}
+
+gboolean dirty_map_prepare(DirtyMap *map, guint block, guint64 first, guint64 n,
+                           gboolean *ret_cleared, GError **error)
+{
+    const MapBlock *b = &map->blocks[block];
+    guint64 pages = bitmap_pages(b->dirty);
+    guint64 chunk = first >> b->shift;
+    guint64 last = (first + n - 1) >> b->shift;
+
+    *ret_cleared = FALSE;
+    if (n == 0 || !map->log || !map->log->ops->clear)
+        return TRUE;
+    while ((chunk = bitmap_next(b->uncleared, chunk)) <= last &&
+           chunk < bitmap_pages(b->uncleared)) {
+        guint64 begin = chunk << b->shift;
+        guint64 len = MIN(G_GUINT64_CONSTANT(1) << b->shift, pages - begin);
+
+        if (!map->log->ops->clear(map->log, block, begin, len, note_dirty, map, error))
+            return FALSE;
+        bitmap_clear(b->uncleared, chunk);
+        *ret_cleared = TRUE;
+    }
+    return TRUE;
+}
