@@ -52,7 +52,7 @@ struct MemoryProof {
 
 /* ---- candidates ---- */
 
-static gboolean check_ranges(const MemoryRange *ranges, gsize n, GError **error)
+gboolean memory_ranges_check(const MemoryRange *ranges, gsize n, GError **error)
 {
     guint64 last = 0;
 
@@ -155,7 +155,7 @@ MemoryProof *memory_proof_new(const RamBlocks *blocks, MemoryReader *reader,
 {
     MemoryProof *proof;
 
-    if (!check_ranges(ranges, n_ranges, error))
+    if (!memory_ranges_check(ranges, n_ranges, error))
         return NULL;
     proof = g_new0(MemoryProof, 1);
     proof->blocks = blocks;

@@ -30,10 +30,12 @@ typedef struct {
     guint64 end;
 } MemoryRange;
 
+/* Ascending, none overlapping another, not too many: or RAM_ERROR_INVALID. */
+gboolean memory_ranges_check(const MemoryRange *ranges, gsize n, GError **error);
+
 typedef struct MemoryProof MemoryProof;
 
-/* ranges: ascending, none overlapping another (RAM_ERROR_INVALID). blocks must be complete, and reader must
- * outlive the proof. */
+/* ranges: as memory_ranges_check() has them. blocks must be complete, and reader must outlive the proof. */
 MemoryProof *memory_proof_new(const RamBlocks *blocks, MemoryReader *reader,
                               const MemoryRange *ranges, gsize n_ranges, GError **error);
 void memory_proof_free(MemoryProof *proof);

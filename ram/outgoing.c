@@ -15,6 +15,10 @@
  * recover: so it must not find it faster than the link. */
 #define STAGE_BEFORE_PACE (8 * 1024 * 1024)
 
+/* And where its memory can be read: what is not staged is no further away. It is drained as fast as pages are
+ * sent, so that it is through when they are. */
+#define STAGE_WITH_MEMORY (8 * 1024 * 1024)
+
 /* ---- the table ---- */
 
 #define IN(state) (1u << OUTGOING_##state)
@@ -208,7 +212,9 @@ Outgoing *outgoing_new(const OutgoingConfig *config, RamBlocks *blocks, RamSourc
     outgoing_supply_init(&o->supply, o);
     o->sender = page_sender_new(&sender, &o->supply.base, blocks, session);
     o->wanted = page_set_new();
+    o->direct = direct_new(blocks);
     g_queue_init(&o->urgent);
+    g_queue_init(&o->to_read);
     frame_queue_init(&o->queue);
     source_rate_init(&o->source_rate);
     return o;
@@ -222,6 +228,8 @@ void outgoing_free(Outgoing *o)
         bitmap_free(o->sent[i]);
     g_free(o->sent);
     page_sender_free(o->sender);
+    direct_free(o->direct);
+    g_queue_clear_full(&o->to_read, g_free);
     g_queue_clear_full(&o->urgent, (GDestroyNotify)staged_page_free);
     stage_free(o->stage);
     page_set_free(o->wanted);
@@ -247,14 +255,16 @@ static gboolean is_at_reserve(const Outgoing *o)
     guint64 left = o->owed - MIN(o->owed, o->taken);
 
     return left * ram_blocks_target_page(o->blocks) <= MAX(OUTGOING_RESERVE, stage_bytes(o->stage)) &&
-           !outgoing_is_drained(o);
+           !(outgoing_is_drained(o) && !outgoing_direct_has_more(o));
 }
 
 static guint64 stage_limit_now(const Outgoing *o)
 {
+    guint64 limit = o->config.stage;
+
     if (o->config.paced && !o->source_rate.told)
-        return MIN(o->config.stage, STAGE_BEFORE_PACE);
-    return o->config.stage;
+        limit = MIN(limit, STAGE_BEFORE_PACE);
+    return outgoing_is_direct(o) ? MIN(limit, STAGE_WITH_MEMORY) : limit;
 }
 
 gboolean outgoing_wants(const Outgoing *o)
@@ -266,10 +276,10 @@ gboolean outgoing_wants(const Outgoing *o)
     if (!o->stage || o->ram_ended || o->state != OUTGOING_POSTCOPY_ACTIVE)
         return TRUE;
     /* What is staged is a part of a host page: it cannot go before the rest of it is here. */
-    if (outgoing_is_drained(o))
+    if (outgoing_is_drained(o) && !outgoing_direct_has_more(o))
         return TRUE;
     /* Somebody waits for a page that has not come: the way to it leads through what comes before. */
-    if (page_set_size(o->wanted) > 0)
+    if (page_set_size(o->wanted) > outgoing_direct_pending(o))
         return stage_bytes(o->stage) + o->urgent_bytes < stage_limit_now(o) + OUTGOING_EXCESS_MAX;
     return stage_bytes(o->stage) + o->urgent_bytes < stage_limit_now(o) && !is_at_reserve(o);
 }
@@ -296,6 +306,18 @@ gboolean outgoing_source_rate(Outgoing *o, gint64 now_us, guint64 *ret_rate)
         return FALSE;
     *ret_rate = o->source_rate.rate;
     return TRUE;
+}
+
+gboolean outgoing_set_memory(Outgoing *o, int fd, const MemoryRange *ranges, gsize n_ranges,
+                             GError **error)
+{
+    return direct_set_memory(o->direct, fd, ranges, n_ranges, error);
+}
+
+DirectState outgoing_direct_state(const Outgoing *o, const char **ret_why)
+{
+    *ret_why = direct_error(o->direct);
+    return direct_state(o->direct);
 }
 
 OutgoingState outgoing_state(const Outgoing *o)
@@ -349,6 +371,7 @@ void outgoing_get_stats(const Outgoing *o, RamStats *ret_stats)
     ret_stats->stage_bytes = o->stage ? stage_bytes(o->stage) : 0;
     ret_stats->stage_high_water = o->stage ? stage_high_water(o->stage) : 0;
     ret_stats->requests_outstanding = page_set_size(o->wanted);
+    ret_stats->memory_bytes_read = direct_bytes_read(o->direct);
     ret_stats->ram_bytes = ram_blocks_bytes(o->blocks);
     ret_stats->ram_remaining_bytes = remaining_bytes(o);
 }

@@ -13,10 +13,15 @@
  * Pure: events and time in, frames out, by way of the session and the lane (which belong to the caller
  * and must outlive it). Every (state, event) pair is a row of one table or named. One thread.
  *
+ * Once the guest has stopped, pages may be read from the source's memory instead, if that is offered and proved to
+ * be the one (ram/direct.h): what is waited for at once, and in the background what the stream has not
+ * brought. What comes of it on the stream is dropped then.
+ *
  * Memory: the stage's limit, and OUTGOING_EXCESS_MAX beyond it to reach a requested page. */
 #pragma once
 
 #include "ram/page_sender.h"
+#include "ram/direct.h"
 #include "ram/ram_source.h"
 
 #define OUTGOING_EXCESS_MAX (16 * 1024 * 1024)
@@ -114,6 +119,16 @@ void outgoing_set_lane(Outgoing *outgoing, Lane *lane);
  * outgoing_run(). */
 gboolean outgoing_event(Outgoing *outgoing, OutgoingEvent event, const OutgoingInput *input,
                         GError **error);
+
+/* The source's destination is to discard this: it is what the source still owes. Before the DISCARD that
+ * it is a part of. */
+void outgoing_on_discarded(Outgoing *outgoing, guint block, guint64 start, guint64 length);
+
+/* From when the guest has stopped, the memory of the source can be read: takes fd. See direct_set_memory(). */
+gboolean outgoing_set_memory(Outgoing *outgoing, int fd, const MemoryRange *ranges, gsize n_ranges,
+                             GError **error);
+/* What has become of that, and why if it failed (or NULL). */
+DirectState outgoing_direct_state(const Outgoing *outgoing, const char **ret_why);
 
 /* A piece of the received bitmap of a block, on its way to the source: before POSTCOPY_RESUME. first:
  * the number of its first page, a multiple of 8. */

@@ -78,6 +78,14 @@ gboolean outgoing_act_discard_more(Outgoing *o, const OutgoingInput *in, GError 
     return outgoing_act_pass(o, in, error);
 }
 
+void outgoing_on_discarded(Outgoing *o, guint block, guint64 start, guint64 length)
+{
+    gsize target = ram_blocks_target_page(o->blocks);
+
+    if (o->state == OUTGOING_ACTIVE || o->state == OUTGOING_DEVICE)
+        direct_owe(o->direct, block, start / target, length / target);
+}
+
 /* ---- the epoch of pages ---- */
 
 static Bitmap **sent_slot(Outgoing *o, guint block)
@@ -200,8 +208,10 @@ gboolean outgoing_act_rerun(Outgoing *o, const OutgoingInput *in, GError **error
 
     if (o->stage && put_blocks(o, in->section)) {
         put_phase(o, RAM_PHASE_RUNNING);
-        for (guint i = 0; i < o->n_sent; i++)
+        for (guint i = 0; i < o->n_sent; i++) {
             o->owed += bitmap_pages(o->sent[i]) - bitmap_count(o->sent[i]);
+            direct_owe_rest(o->direct, i, o->sent[i]);
+        }
         return TRUE;
     }
     unknown.text = _("too many RAM blocks, or a section before POSTCOPY_RESUME");
@@ -217,7 +227,7 @@ static gboolean is_wanted(Outgoing *o, StagedPage *page)
     return page_set_remove(o->wanted, page->block, page->offset, &since);
 }
 
-static void note_block(Outgoing *o, guint block)
+void outgoing_note_block(Outgoing *o, guint block)
 {
     o->many_blocks |= o->has_block && o->one_block != block;
     o->one_block = block;
@@ -229,9 +239,13 @@ static void put_page(Outgoing *o, const QemuPage *page, gboolean urgent)
     guint64 host = ram_blocks_host_page(o->blocks, page->block);
     StagedPage *staged;
 
-    note_block(o, page->block);
+    outgoing_note_block(o, page->block);
+    outgoing_direct_on_page(o, page);
     if (outgoing_was_sent(o, page->block, page->offset)) {
-        o->stats.duplicates++;
+        /* It was read before, or came again. */
+        o->taken += outgoing_is_direct(o);
+        o->stats.pages_dropped += outgoing_is_direct(o);
+        o->stats.duplicates += !outgoing_is_direct(o);
         return;
     }
     switch (stage_put(o->stage, page, host, &staged)) {
@@ -333,7 +347,8 @@ static void request_host_page(Outgoing *o, guint block, guint64 offset, guint64 
         outgoing_make_urgent(o, staged);
         return;
     }
-    if (!page_set_add(o->wanted, block, offset, now))
+    if (outgoing_direct_want(o, block, offset, now) ||
+        !page_set_add(o->wanted, block, offset, now))
         return;
     o->stats.requests_asked++;
     if (o->source->ops->request)
@@ -399,10 +414,12 @@ gboolean outgoing_act_urgent_closed(Outgoing *o, const OutgoingInput *in, GError
 /* ---- ends ---- */
 
 /* A page record may leave out its block: it is that of the record before it, which was another one at the
- * destination. And a host page that has begun cannot be ended by raw bytes. */
+ * destination. And a host page that has begun cannot be ended by raw bytes, nor can a page that was read from the
+ * source's memory come a second time. */
 static gboolean follows_what_was_sent(const Outgoing *o, const OutgoingInput *in)
 {
-    return stage_partial_pages(o->stage) == 0 && !(in->in_section && o->many_blocks);
+    return stage_partial_pages(o->stage) == 0 && !(in->in_section && o->many_blocks) &&
+           o->stats.pages_read == 0;
 }
 
 /* In post-copy the destination makes the sections, so what is passed on from the midst of one needs a

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ram/bitmap.h"
+#include "ram/direct.h"
 #include "ram/frame_queue.h"
 #include "ram/outgoing.h"
 #include "ram/page_sender.h"
@@ -50,6 +51,8 @@ struct Outgoing {
     GQueue urgent;     /* of StagedPage: requested, to go on the preempt channel */
     gsize urgent_bytes; /* in it, and of it with the sender: not in the stage any more */
     PageSet *wanted;   /* asked for and not staged completely */
+    Direct *direct;    /* what can be read from the source's memory */
+    GQueue to_read;    /* of DirectWish: of wanted, those that are to be */
     guint n_sent;      /* entries in sent */
     Bitmap **sent;     /* by block: target pages that the peer has or is being sent */
     guint one_block;      /* the block of all pages so far, with has_block ... */
@@ -93,6 +96,35 @@ gboolean outgoing_was_sent(const Outgoing *o, guint block, guint64 offset);
 void outgoing_make_urgent(Outgoing *o, StagedPage *page);
 /* The same of one that the sender may have: as page_sender_recall(). */
 PageRecall outgoing_recall(Outgoing *o, guint block, guint64 offset);
+
+/* Out of the stage, or read: it is on its way from here on, and does not come back. */
+void outgoing_mark_sent(Outgoing *o, guint block, guint64 offset, guint n_records);
+/* The guest has waited here last. */
+void outgoing_go_near(Outgoing *o, guint block, guint64 offset);
+
+/* ram/outgoing_direct.c: pages that are read from the source QEMU's memory. */
+typedef struct {
+    guint block;
+    guint64 offset;
+} DirectWish;
+
+/* Somebody waits for that page. FALSE: it cannot be read, and has to be asked of the source. */
+gboolean outgoing_direct_want(Outgoing *o, guint block, guint64 offset, gint64 now_us);
+/* To be handed out, marked as sent: NULL: none. Near the last request, or wherever. */
+StagedPage *outgoing_direct_next(Outgoing *o, gboolean near);
+StagedPage *outgoing_direct_next_wanted(Outgoing *o);
+void outgoing_direct_record(Outgoing *o, const StagedPage *page, guint i, QemuPage *ret_page);
+void outgoing_direct_done(Outgoing *o, StagedPage *page);
+/* It came on the stream. */
+void outgoing_direct_on_page(Outgoing *o, const QemuPage *page);
+/* There is more to be read. */
+gboolean outgoing_direct_has_more(const Outgoing *o);
+gboolean outgoing_is_direct(const Outgoing *o);
+/* Its wishes that still have to be fulfilled. */
+guint outgoing_direct_pending(const Outgoing *o);
+
+/* ram/outgoing_act.c */
+void outgoing_note_block(Outgoing *o, guint block);
 
 /* ram/outgoing_send.c */
 /* Nothing that was staged waits to be sent. */

@@ -16,7 +16,7 @@ gboolean outgoing_is_drained(const Outgoing *o)
     if (!o->stage)
         return TRUE;
     return stage_ready_pages(o->stage) == 0 && o->urgent.length == 0 &&
-           page_sender_is_idle(o->sender);
+           outgoing_direct_pending(o) == 0 && page_sender_is_idle(o->sender);
 }
 
 static void put_ram_end(Outgoing *o)

@@ -16,21 +16,33 @@ gboolean outgoing_was_sent(const Outgoing *o, guint block, guint64 offset)
            bitmap_get(o->sent[block], offset / ram_blocks_target_page(o->blocks));
 }
 
-/* Out of the stage: it is on its way from here on, and does not come back. */
+void outgoing_mark_sent(Outgoing *o, guint block, guint64 offset, guint n_records)
+{
+    guint64 first = offset / ram_blocks_target_page(o->blocks);
+
+    bitmap_set_range(o->sent[block], first, n_records);
+    direct_settle(o->direct, block, first, n_records);
+}
+
 static void take(Outgoing *o, StagedPage *page)
 {
     stage_take(o->stage, page);
-    bitmap_set_range(o->sent[page->block], page->offset / ram_blocks_target_page(o->blocks),
-                     page->n_records);
+    outgoing_mark_sent(o, page->block, page->offset, page->n_records);
+}
+
+void outgoing_go_near(Outgoing *o, guint block, guint64 offset)
+{
+    o->has_near = TRUE;
+    o->near_block = block;
+    o->near_offset = offset;
+    direct_go_near(o->direct, block, offset / ram_blocks_target_page(o->blocks));
 }
 
 static void put_urgent(Outgoing *o, StagedPage *page)
 {
     g_queue_push_tail(&o->urgent, page);
     o->urgent_bytes += page->bytes;
-    o->has_near = TRUE;
-    o->near_block = page->block;
-    o->near_offset = page->offset;
+    outgoing_go_near(o, page->block, page->offset);
 }
 
 void outgoing_make_urgent(Outgoing *o, StagedPage *page)
@@ -78,24 +90,40 @@ static StagedPage *next_near(Outgoing *o)
     return NULL;
 }
 
-static gboolean supply_next(PageSupply *supply, SupplyPage *ret_page)
+static StagedPage *next_staged(Outgoing *o)
 {
-    Outgoing *o = outgoing_of(supply);
     StagedPage *page = o->has_near ? next_near(o) : NULL;
 
     if (!page)
         page = stage_first(o->stage);
+    if (page)
+        take(o, page);
+    return page;
+}
+
+/* What is near first; then what has come, so that the source goes on; then what it has not brought yet. */
+static gboolean supply_next(PageSupply *supply, SupplyPage *ret_page)
+{
+    Outgoing *o = outgoing_of(supply);
+    StagedPage *page = outgoing_direct_next(o, TRUE);
+
+    if (!page)
+        page = next_staged(o);
+    if (!page)
+        page = outgoing_direct_next(o, FALSE);
     if (!page)
         return FALSE;
-    take(o, page);
     *ret_page = hand_out(page);
     return TRUE;
 }
 
 static gboolean supply_next_urgent(PageSupply *supply, SupplyPage *ret_page)
 {
-    StagedPage *page = g_queue_pop_head(&outgoing_of(supply)->urgent);
+    Outgoing *o = outgoing_of(supply);
+    StagedPage *page = g_queue_pop_head(&o->urgent);
 
+    if (!page)
+        page = outgoing_direct_next_wanted(o);
     if (!page)
         return FALSE;
     *ret_page = hand_out(page);
@@ -105,8 +133,14 @@ static gboolean supply_next_urgent(PageSupply *supply, SupplyPage *ret_page)
 static gboolean supply_record(PageSupply *supply, const SupplyPage *page, guint i,
                               QemuPage *ret_page)
 {
-    const StagedRecord *record = &((StagedPage *)page->own)->records[i];
+    const StagedPage *staged = page->own;
+    const StagedRecord *record;
 
+    if (staged->elsewhere) {
+        outgoing_direct_record(outgoing_of(supply), staged, i, ret_page);
+        return TRUE;
+    }
+    record = &staged->records[i];
     ret_page->kind = record->kind;
     ret_page->fill = record->fill;
     ret_page->data = record->data;
@@ -120,6 +154,8 @@ static void supply_done(PageSupply *supply, SupplyPage *page, gboolean urgent)
 
     if (urgent)
         outgoing_of(supply)->urgent_bytes -= staged->bytes;
+    if (staged->elsewhere)
+        outgoing_direct_done(outgoing_of(supply), staged);
     staged_page_free(staged);
 }
 

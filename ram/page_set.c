@@ -74,6 +74,20 @@ gboolean page_set_remove(PageSet *set, guint block, guint64 offset, gint64 *ret_
     return g_hash_table_remove(set->entries, &key);
 }
 
+void page_set_each(const PageSet *set, guint block, PageSetFunc func, gpointer data)
+{
+    GHashTableIter iter;
+    gpointer key;
+
+    g_hash_table_iter_init(&iter, set->entries);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        const Entry *entry = key;
+
+        if (entry->block == block)
+            func(block, entry->offset, data);
+    }
+}
+
 guint page_set_size(const PageSet *set)
 {
     return g_hash_table_size(set->entries);

@@ -15,4 +15,7 @@ gboolean page_set_add(PageSet *set, guint block, guint64 offset, gint64 since_us
 gboolean page_set_contains(const PageSet *set, guint block, guint64 offset);
 /* FALSE: it was not in the set. */
 gboolean page_set_remove(PageSet *set, guint block, guint64 offset, gint64 *ret_since_us);
+/* Calls func for each page of a block; it must not change the set. */
+typedef void (*PageSetFunc)(guint block, guint64 offset, gpointer data);
+void page_set_each(const PageSet *set, guint block, PageSetFunc func, gpointer data);
 guint page_set_size(const PageSet *set);

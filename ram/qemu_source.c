@@ -139,23 +139,29 @@ static OutgoingEvent event_of(QemuSource *q, const QemuEvent *event)
     }
 }
 
-/* Bytes in the ranges of a RAM_DISCARD; the stream has checked its shape. */
-static guint64 discarded_bytes(const QemuEvent *event)
+/* Bytes in the ranges of a RAM_DISCARD, which the machine is told one by one; the stream has checked its shape. */
+static guint64 take_discards(QemuSource *q, const QemuEvent *event)
 {
     ByteReader r = byte_reader(event->payload, event->payload_len);
     guint64 total = 0, start, length;
-    const guint8 *skipped;
+    const guint8 *name;
     guint8 version, n;
+    gboolean known;
+    guint block;
 
     if (event->type != QEMU_EV_COMMAND || event->value != QEMU_CMD_POSTCOPY_RAM_DISCARD)
         return 0;
     if (!byte_reader_take_u8(&r, "version", &version, NULL) ||
         !byte_reader_take_u8(&r, "name", &n, NULL) ||
-        !byte_reader_take(&r, "name", n + 1, &skipped, NULL))
+        !byte_reader_take(&r, "name", n + 1, &name, NULL))
         return 0;
+    known = ram_blocks_find(q->blocks, name, n, &block);
     while (byte_reader_take_u64(&r, "start", &start, NULL) &&
-           byte_reader_take_u64(&r, "length", &length, NULL))
+           byte_reader_take_u64(&r, "length", &length, NULL)) {
         total += length;
+        if (known)
+            outgoing_on_discarded(q->outgoing, block, start, length);
+    }
     return total;
 }
 
@@ -166,7 +172,7 @@ static void on_main_event(QemuSource *q, const QemuEvent *event, gint64 now_us)
         .raw_len = event->raw_len,
         .page = &event->page,
         .text = event->text,
-        .discarded = discarded_bytes(event),
+        .discarded = take_discards(q, event),
         .now_us = now_us,
     };
     OutgoingEvent type;

@@ -12,9 +12,13 @@ typedef struct {
     guint64 pages_background; /* on the main channel */
     guint64 pages_urgent;     /* on the preempt channel */
     guint64 duplicates;       /* pages that came again and were dropped */
+    guint64 pages_read;       /* source: read from its QEMU's memory */
+    guint64 pages_dropped;    /* source: those that came on its stream as well, later */
+    guint64 memory_bytes_read; /* source: for that, and to prove where it is */
     guint64 requests;         /* host pages that the destination QEMU asked for */
     guint64 requests_staged;  /* source: of them found in the stage */
     guint64 requests_asked;   /* source: of them passed on to the source QEMU */
+    guint64 requests_read;    /* source: of them read from the source QEMU's memory */
     guint64 requests_late;    /* source: of them sent already */
     guint64 requests_outstanding; /* destination: asked for and not handed to QEMU yet */
     guint64 blocked_us; /* destination: at least one of them was outstanding */

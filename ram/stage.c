@@ -92,11 +92,23 @@ static StagedPage *staged_page_new(guint block, guint64 offset, guint n_records,
     return page;
 }
 
+StagedPage *staged_page_new_elsewhere(guint block, guint64 offset, guint n_records,
+                                      gpointer elsewhere)
+{
+    StagedPage *page = g_new0(StagedPage, 1);
+
+    page->block = block;
+    page->offset = offset;
+    page->n_records = n_records;
+    page->elsewhere = elsewhere;
+    return page;
+}
+
 void staged_page_free(StagedPage *page)
 {
     if (!page)
         return;
-    if (page->records != &page->single) {
+    if (page->records && page->records != &page->single) {
         for (guint i = 0; i < page->n_records; i++)
             g_free(page->records[i].data);
         g_free(page->records);
@@ -204,6 +216,15 @@ void stage_take(Stage *stage, StagedPage *page)
     g_return_if_fail(g_hash_table_steal(stage->pages, page));
     unlink_ready(stage, page);
     stage->bytes -= page->bytes;
+}
+
+void stage_drop(Stage *stage, StagedPage *page)
+{
+    g_return_if_fail(g_hash_table_steal(stage->pages, page));
+    if (page->ready)
+        unlink_ready(stage, page);
+    stage->bytes -= page->bytes;
+    staged_page_free(page);
 }
 
 /* ---- what there is ---- */

@@ -22,7 +22,8 @@ struct StagedPage {
     guint n_records;   /* target pages in a host page */
     guint n_present;
     gsize bytes;       /* what it counts for: data and book-keeping */
-    StagedRecord *records; /* by place in the host page */
+    StagedRecord *records; /* by place in the host page; NULL: its bytes are elsewhere */
+    gpointer elsewhere;    /* then: where, the caller's */
     gboolean ready;
     StagedPage *next, *prev; /* the stage's own */
     StagedRecord single;
@@ -51,7 +52,13 @@ StagedPage *stage_first(const Stage *stage);
 /* Takes it (which must be ready) out: it is the caller's, to be freed with staged_page_free(). */
 void stage_take(Stage *stage, StagedPage *page);
 void staged_page_free(StagedPage *page);
+/* One that is no stage's and has its bytes elsewhere. */
+StagedPage *staged_page_new_elsewhere(guint block, guint64 offset, guint n_records,
+                                      gpointer elsewhere);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(StagedPage, staged_page_free)
+
+/* Forgets what there is of it, ready or not. */
+void stage_drop(Stage *stage, StagedPage *page);
 
 gsize stage_bytes(const Stage *stage);
 gsize stage_high_water(const Stage *stage);
