@@ -150,7 +150,7 @@ void uffd_clients_read(UffdClients *clients, guint id, UffdEvent ret_events[UFFD
         g_ptr_array_remove_index(clients->list, place);
 }
 
-static gboolean wake(const Client *client, guint block, guint64 offset, guint64 length)
+static void wake(const Client *client, guint block, guint64 offset, guint64 length)
 {
     guint64 end = offset + length;
 
@@ -159,18 +159,14 @@ static gboolean wake(const Client *client, guint block, guint64 offset, guint64 
         guint64 from = MAX(offset, range->offset);
         guint64 to = MIN(end, range->offset + range->length);
 
-        if (range->block == block && from < to &&
-            !uffd_wake(client->uffd, range->address + (from - range->offset), to - from, NULL))
-            return FALSE;
+        /* In a process that is gone nobody waits. */
+        if (range->block == block && from < to)
+            uffd_wake(client->uffd, range->address + (from - range->offset), to - from, NULL);
     }
-    return TRUE;
 }
 
-/* Backwards: one whose process has ended leaves. */
 void uffd_clients_wake(UffdClients *clients, guint block, guint64 offset, guint64 length)
 {
-    for (guint i = clients->list->len; i-- > 0;) {
-        if (!wake(clients->list->pdata[i], block, offset, length))
-            g_ptr_array_remove_index(clients->list, i);
-    }
+    for (guint i = 0; i < clients->list->len; i++)
+        wake(clients->list->pdata[i], block, offset, length);
 }

@@ -29,7 +29,8 @@ guint uffd_clients_count(const UffdClients *clients);
 int uffd_clients_fd(const UffdClients *clients, guint index, guint *ret_id);
 const char *uffd_clients_name(const UffdClients *clients, guint id);
 
-/* As uffd_read_events(), of one client; one that fails (its process has ended) is removed, and *ret_n is 0. */
+/* As uffd_read_events(), of one client; one that fails is removed, and *ret_n is 0. That a process has ended
+ * does not show here: it costs nothing, and who has added it removes it. */
 void uffd_clients_read(UffdClients *clients, guint id, UffdEvent ret_events[UFFD_EVENTS_MAX],
                        guint *ret_n);
 /* [offset, offset + length) of a block is in place. */

@@ -94,7 +94,7 @@ static int open_said(gboolean user_mode_only, GError **error)
     g_set_error(error, UFFD_ERROR, UFFD_ERROR_UNSUPPORTED, _("userfaultfd: %s: %s"),
                 g_strerror(errno),
                 errno == EPERM
-                    ? _("allow it with vm.unprivileged_userfaultfd=1, or give access to " DEVICE)
+                    ? _("allow it with vm.unprivileged_userfaultfd=1, or give access to /dev/userfaultfd")
                     : _("a kernel with CONFIG_USERFAULTFD is needed"));
     return -1;
 }
