@@ -3,6 +3,8 @@
 
 #include "ram/engine.h"
 
+#include "util/autofd.h"
+
 /* One of the two is there. */
 struct Engine {
     QemuSource *source;
@@ -136,6 +138,26 @@ gboolean engine_source_rate(Engine *engine, gint64 now_us, guint64 *ret_rate)
 {
     return engine->source &&
            outgoing_source_rate(qemu_source_outgoing(engine->source), now_us, ret_rate);
+}
+
+gboolean engine_set_memory(Engine *engine, int fd, const MemoryRange *ranges, gsize n_ranges,
+                           GError **error)
+{
+    autofd owned = fd;
+
+    if (engine->source)
+        return outgoing_set_memory(qemu_source_outgoing(engine->source), autofd_steal(&owned),
+                                   ranges, n_ranges, error);
+    g_set_error_literal(error, RAM_ERROR, RAM_ERROR_STATE, "nothing is read here");
+    return FALSE;
+}
+
+DirectState engine_direct_state(const Engine *engine, const char **ret_why)
+{
+    *ret_why = NULL;
+    return engine->source
+               ? outgoing_direct_state(qemu_source_outgoing(engine->source), ret_why)
+               : DIRECT_OFF;
 }
 
 OutgoingEnd engine_end_here(const Engine *engine)

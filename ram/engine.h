@@ -43,6 +43,12 @@ gboolean engine_run(Engine *engine, gint64 now_us, GError **error);
 /* Source: as outgoing_source_rate(). */
 gboolean engine_source_rate(Engine *engine, gint64 now_us, guint64 *ret_rate);
 
+/* Source: as outgoing_set_memory(); takes fd. A destination has nothing to read: an error. */
+gboolean engine_set_memory(Engine *engine, int fd, const MemoryRange *ranges, gsize n_ranges,
+                           GError **error);
+/* Source: as outgoing_direct_state(); DIRECT_OFF at a destination. */
+DirectState engine_direct_state(const Engine *engine, const char **ret_why);
+
 /* As outgoing_end_here(); a destination's stream is always whole. */
 OutgoingEnd engine_end_here(const Engine *engine);
 

@@ -188,6 +188,38 @@ static gboolean on_refuse_qemu(PostcopyMigration *skeleton, GDBusMethodInvocatio
     return pass_on(job, call, RELAY_REFUSE_QEMU, -1, reason);
 }
 
+/* ---- the source QEMU's memory ---- */
+
+static GArray *parse_ranges(GVariant *array)
+{
+    GArray *ranges = g_array_new(FALSE, FALSE, sizeof(MemoryRange));
+    GVariantIter iter;
+    MemoryRange range;
+
+    g_variant_iter_init(&iter, array);
+    while (g_variant_iter_next(&iter, "(tt)", &range.start, &range.end))
+        g_array_append_val(ranges, range);
+    return ranges;
+}
+
+static gboolean on_set_reading(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                               GUnixFDList *list, GVariant *memory, GVariant *array, Job *job)
+{
+    g_autoptr(GArray) ranges = NULL;
+    autofd fd = -1;
+
+    if (!check_side(job, call, SESSION_SOURCE))
+        return TRUE;
+    fd = steal_descriptor(list, g_variant_get_handle(memory));
+    if (fd < 0)
+        return refuse(call, JOB_ERROR_INVALID_ARGUMENT, _("the memory's descriptor is missing"));
+    ranges = parse_ranges(array);
+    g_ptr_array_add(job->calls, call);
+    relay_set_reading(job->relay, autofd_steal(&fd), (const MemoryRange *)ranges->data, ranges->len,
+                      call);
+    return TRUE;
+}
+
 /* ---- disks ---- */
 
 static gboolean pass_disks_on(Job *job, GDBusMethodInvocation *call, RelayCommandType type, int fd,
@@ -365,6 +397,7 @@ static void connect_handlers(Job *job)
         { "handle-listen-qemu", G_CALLBACK(on_listen_qemu) },
         { "handle-attach-qemu", G_CALLBACK(on_attach_qemu) },
         { "handle-refuse-qemu", G_CALLBACK(on_refuse_qemu) },
+        { "handle-set-reading", G_CALLBACK(on_set_reading) },
         { "handle-listen-disks", G_CALLBACK(on_listen_disks) },
         { "handle-connect-disks", G_CALLBACK(on_connect_disks) },
         { "handle-attach-disks", G_CALLBACK(on_attach_disks) },

@@ -200,6 +200,16 @@ static void on_source_rate(Job *job, guint64 rate)
     postcopy_migration_emit_source_rate_wanted(job->skeleton, rate);
 }
 
+static void on_reading(Job *job, const RelayReport *report)
+{
+    if (report->reason)
+        log_warning(&job->log, "%s; its pages come on its stream", report->reason);
+    else
+        log_info(&job->log, "reading the source QEMU's memory: %s", report->phase);
+    postcopy_migration_set_reading(job->skeleton, report->phase);
+    flush_properties(job);
+}
+
 static void answer(Job *job, GDBusMethodInvocation *call, const GError *error)
 {
     g_ptr_array_remove_fast(job->calls, call);
@@ -288,6 +298,9 @@ void job_on_report(const RelayReport *report, gpointer data)
         break;
     case RELAY_REPORT_WARNING:
         log_warning(&job->log, "%s", report->reason);
+        break;
+    case RELAY_REPORT_READING:
+        on_reading(job, report);
         break;
     case RELAY_REPORT_QEMU_NEEDED:
     case RELAY_REPORT_QEMU_CONNECTED:

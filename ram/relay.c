@@ -17,6 +17,7 @@ static void command_free(gpointer data)
 
     autofd_clear(&command->fd);
     g_free(command->text);
+    g_clear_pointer(&command->bytes, g_bytes_unref);
     g_free(command);
 }
 
@@ -216,6 +217,18 @@ void relay_disks_command(Relay *relay, RelayCommandType type, guint16 number, in
 {
     RelayCommand command = {
         .type = type, .fd = fd, .text = (char *)text, .call = call, .number = number
+    };
+
+    post(relay, &command);
+}
+
+void relay_set_reading(Relay *relay, int fd, const MemoryRange *ranges, gsize n_ranges, gpointer call)
+{
+    RelayCommand command = {
+        .type = RELAY_SET_READING,
+        .fd = fd,
+        .call = call,
+        .bytes = g_bytes_new(ranges, n_ranges * sizeof(MemoryRange)),
     };
 
     post(relay, &command);

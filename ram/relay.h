@@ -7,6 +7,7 @@
 #pragma once
 
 #include "ram/job_limits.h"
+#include "ram/memory_proof.h"
 #include "ram/relay_report.h"
 #include "tls/credentials.h"
 
@@ -86,6 +87,7 @@ typedef enum {
     RELAY_ATTACH_DISKS, /* destination: fd (connected) */
     RELAY_REFUSE_DISKS, /* text (reason) */
     RELAY_DISKS_ENDED,  /* inside: call is the DiskChannel */
+    RELAY_SET_READING,  /* source: fd (of /proc/PID/mem), bytes (of MemoryRange) */
     RELAY_CANCEL,       /* text (reason) */
     RELAY_GIVE_UP,      /* the same, but an active migration goes on */
     RELAY_GET_STATS,    /* answered by RELAY_REPORT_STATS */
@@ -100,3 +102,5 @@ void relay_reconnect(Relay *relay, ChannelKind kind, int fd, const char *host, g
 /* RELAY_CONNECT_DISKS, RELAY_ATTACH_DISKS or RELAY_REFUSE_DISKS, of that number. */
 void relay_disks_command(Relay *relay, RelayCommandType type, guint16 number, int fd,
                          const char *text, gpointer call);
+/* RELAY_SET_READING. ranges is copied. */
+void relay_set_reading(Relay *relay, int fd, const MemoryRange *ranges, gsize n_ranges, gpointer call);

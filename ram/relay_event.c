@@ -127,6 +127,24 @@ static void fetch_preempt(Relay *relay)
     relay_report(relay, relay_report_new(RELAY_REPORT_QEMU_NEEDED));
 }
 
+/* ---- the source QEMU's memory ---- */
+
+static void set_reading(Relay *relay, RelayCommand *command)
+{
+    GError *error = NULL;
+    gsize len;
+    const MemoryRange *ranges = g_bytes_get_data(command->bytes, &len);
+
+    if (!engine_set_memory(relay->engine, autofd_steal(&command->fd), ranges,
+                           len / sizeof(MemoryRange), &error)) {
+        relay_reply(relay, command->call,
+                    g_error_new_literal(JOB_ERROR, JOB_ERROR_INVALID_ARGUMENT, error->message));
+        g_error_free(error);
+        return;
+    }
+    relay_reply(relay, command->call, NULL);
+}
+
 /* ---- commands ---- */
 
 static void cancel(Relay *relay, RelayCommand *command)
@@ -182,6 +200,9 @@ void relay_take_command(Relay *relay, RelayCommand *command)
     case RELAY_DISKS_ENDED:
         relay_disks_ended(relay, command->call);
         break;
+    case RELAY_SET_READING:
+        set_reading(relay, command);
+        break;
     case RELAY_CANCEL:
     case RELAY_GIVE_UP:
         cancel(relay, command);
@@ -195,6 +216,7 @@ void relay_take_command(Relay *relay, RelayCommand *command)
     }
     autofd_clear(&command->fd);
     g_free(command->text);
+    g_clear_pointer(&command->bytes, g_bytes_unref);
     g_free(command);
 }
 

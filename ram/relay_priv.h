@@ -17,6 +17,7 @@ typedef struct {
     gpointer call;
     ChannelKind kind; /* RELAY_RECONNECT_CHANNEL */
     guint16 number;   /* of a disk connection */
+    GBytes *bytes;    /* RELAY_SET_READING: ranges; or NULL */
 } RelayCommand;
 
 /* A channel, over all the connections it has. */
@@ -91,6 +92,7 @@ struct Relay {
     gboolean warned;
     gboolean preempt_shut; /* QEMU's preempt connection: our direction */
     const char *phase; /* the last one reported */
+    DirectState reading; /* the same */
     gint64 active_us;  /* monotonic; 0: not yet */
     gint64 ended_us;
 };

@@ -15,6 +15,7 @@ typedef enum {
     RELAY_REPORT_CHANNEL_LOST,    /* kind, reason: waits for another connection (again) */
     RELAY_REPORT_CHANNEL_RESUMED, /* kind: it has it; after CHANNEL_UP */
     RELAY_REPORT_WARNING,         /* reason: a sentence for the log */
+    RELAY_REPORT_READING,         /* phase: see Reading in the D-Bus interface; reason if it failed */
     RELAY_REPORT_QEMU_NEEDED,     /* again for QEMU's own preempt connection */
     RELAY_REPORT_QEMU_CONNECTED,
     RELAY_REPORT_RETURN_PATH,

@@ -139,6 +139,21 @@ static void report_warning(Relay *relay)
     relay_report(relay, report);
 }
 
+static void report_reading(Relay *relay)
+{
+    const char *why;
+    DirectState state = engine_direct_state(relay->engine, &why);
+    RelayReport *report;
+
+    if (state == relay->reading)
+        return;
+    relay->reading = state;
+    report = relay_report_new(RELAY_REPORT_READING);
+    report->phase = direct_state_name(state);
+    report->reason = g_strdup(why);
+    relay_report(relay, report);
+}
+
 static void report_return_path(Relay *relay)
 {
     const PumpQemu *qemu = &relay->qemu[QEMU_MAIN];
@@ -168,6 +183,7 @@ void relay_report_progress(Relay *relay)
     report_source_rate(relay);
     report_phase(relay);
     report_warning(relay);
+    report_reading(relay);
     report_return_path(relay);
 }
 
