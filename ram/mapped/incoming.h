@@ -37,7 +37,8 @@ typedef enum {
     MAPPED_INCOMING_EV_BLOCKS,
     MAPPED_INCOMING_EV_RECOVERY, /* BLOCKS of one */
     MAPPED_INCOMING_EV_ADVISE,
-    MAPPED_INCOMING_EV_PAGES,    /* on the main channel or a bulk channel */
+    MAPPED_INCOMING_EV_PAGES,    /* on the main channel */
+    MAPPED_INCOMING_EV_BULK_PAGES, /* on a bulk channel */
     MAPPED_INCOMING_EV_URGENT_PAGES, /* on the preempt channel */
     MAPPED_INCOMING_EV_PHASE_DISCARD,
     MAPPED_INCOMING_EV_DISCARD,

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Who waits for a page, the guest's threads and those of other processes that share its memory, and how the
+ * source hears of it. */
+#include "config.h"
+
+#include <errno.h>
+#include <glib/gi18n.h>
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ram/mapped/incoming_priv.h"
+#include "ram/uffd/uffd.h"
+#include "util/autofd.h"
+
+/* The kernel could not place a page just now: when to try again. */
+#define AGAIN_US 500
+
+/* ---- the map ---- */
+
+static UffdBacking backing_of(const MemoryRegion *region)
+{
+    if (region->page_size > (guint64)sysconf(_SC_PAGESIZE))
+        return UFFD_HUGETLB;
+    return region->fd < 0 ? UFFD_ANON : UFFD_SHMEM;
+}
+
+static gboolean make_map(MappedIncoming *in, GError **error)
+{
+    in->map = uffd_map_new();
+    for (guint i = 0; i < ram_blocks_count(in->blocks); i++) {
+        const MemoryRegion *region = &in->layout->regions[in->region_of[i]];
+        UffdRange range = {
+            .block = i,
+            .address = region->address,
+            .length = region->length,
+            .page_size = region->page_size,
+            .backing = backing_of(region),
+        };
+
+        if (!mapped_incoming_is_ignored(in, i) && !uffd_map_add(in->map, &range, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static UffdSink *make_sink(MappedIncoming *in)
+{
+    return uffd_sink_new(in->uffd, in->map, in->blocks, mapped_incoming_placed, in);
+}
+
+void mapped_incoming_add_sink(MappedIncoming *in, MappedFeed *feed)
+{
+    if (in->map && !feed->sink)
+        feed->sink = make_sink(in);
+}
+
+/* Threads that wait since before a recovery have told somebody who is gone: they are to say it again. */
+static gboolean wake_all(const MappedIncoming *in, GError **error)
+{
+    for (guint i = 0; i < uffd_map_count(in->map); i++) {
+        const UffdRange *range = uffd_map_get(in->map, i);
+
+        if (!uffd_wake(in->uffd, range->address, range->length, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static void add_shared(MappedIncoming *in, SharedClient *shared);
+
+gboolean mapped_incoming_listen(MappedIncoming *in, int uffd, GError **error)
+{
+    in->uffd = uffd;
+    if (uffd < 0) {
+        g_set_error_literal(error, RAM_ERROR, RAM_ERROR_STATE,
+                            _("the memory client listens without a userfaultfd"));
+        return FALSE;
+    }
+    if (!make_map(in, error) || (in->recovers && !wake_all(in, error)))
+        return FALSE;
+    in->postcopy = TRUE;
+    in->fill = make_sink(in);
+    mapped_incoming_add_sink(in, &in->main);
+    mapped_incoming_add_sink(in, &in->urgent);
+    for (guint i = 0; i < in->bulk->len; i++)
+        mapped_incoming_add_sink(in, in->bulk->pdata[i]);
+    for (guint i = 0; i < in->shared->len; i++)
+        add_shared(in, in->shared->pdata[i]);
+    return TRUE;
+}
+
+/* ---- processes that share the memory ---- */
+
+void mapped_incoming_shared_free(gpointer data)
+{
+    SharedClient *shared = data;
+
+    autofd_clear(&shared->fd);
+    g_array_unref(shared->mappings);
+    g_free(shared);
+}
+
+static gboolean map_shared(const MappedIncoming *in, const SharedClient *shared, UffdMap *map,
+                           GError **error)
+{
+    for (guint i = 0; i < shared->mappings->len; i++) {
+        const MemoryMapping *mapping = &g_array_index(shared->mappings, MemoryMapping, i);
+        const MemoryRegion *region = &in->layout->regions[mapping->block];
+        UffdRange range = {
+            .block = in->block_of[mapping->block],
+            .offset = mapping->offset,
+            .address = mapping->address,
+            .length = mapping->length,
+            .page_size = region->page_size,
+            .backing = backing_of(region),
+        };
+
+        if (!uffd_map_add(map, &range, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static void add_shared(MappedIncoming *in, SharedClient *shared)
+{
+    g_autoptr(UffdMap) map = uffd_map_new();
+    g_autoptr(GError) error = NULL;
+    g_autofree char *name = g_strdup_printf(_("client %u of the shared memory"), shared->id);
+
+    if (!map_shared(in, shared, map, &error) ||
+        !uffd_clients_add(in->clients, name, autofd_steal(&shared->fd), g_steal_pointer(&map),
+                          &shared->handle, &error))
+        mapped_incoming_fail(in, error->message);
+    else
+        shared->added = TRUE;
+}
+
+void mapped_incoming_share(MappedIncoming *in, MemoryEvent *event)
+{
+    SharedClient *shared = g_new0(SharedClient, 1);
+
+    shared->id = event->id;
+    shared->fd = autofd_steal(&event->fd);
+    shared->mappings = g_array_new(FALSE, FALSE, sizeof(MemoryMapping));
+    g_array_append_vals(shared->mappings, event->mappings, event->n_mappings);
+    g_ptr_array_add(in->shared, shared);
+    if (in->map)
+        add_shared(in, shared);
+}
+
+void mapped_incoming_unshare(MappedIncoming *in, guint32 id)
+{
+    for (guint i = 0; i < in->shared->len; i++) {
+        const SharedClient *shared = in->shared->pdata[i];
+
+        if (shared->id != id)
+            continue;
+        if (shared->added)
+            uffd_clients_remove(in->clients, shared->handle);
+        g_ptr_array_remove_index(in->shared, i);
+        return;
+    }
+}
+
+/* ---- faults ---- */
+
+static void put(GQueue *queue, guint block, guint64 offset, guint64 host)
+{
+    PageRequest *request = g_new(PageRequest, 1);
+
+    *request = (PageRequest){ block, offset, host };
+    g_queue_push_tail(queue, request);
+}
+
+static void take_fault(MappedIncoming *in, const UffdEvent *event)
+{
+    guint64 host = ram_blocks_host_page(in->blocks, event->block);
+    gsize target = mapped_incoming_target(in);
+
+    in->stats.requests++;
+    /* Zeros may have been taken for granted, or the guest has dropped the page since; if it is there after all,
+     * the kernel says so, and who waits is woken. */
+    if (received_map_get(in->received, in->region_of[event->block], event->offset / target))
+        put(&in->fills, event->block, event->offset, host);
+    else if (requested_add(in->requested, event->block, event->offset, in->now_us))
+        put(&in->requests, event->block, event->offset, host);
+}
+
+/* The guest has dropped pages: they are zeros from here on, wherever the source's copy of them is. */
+static void take_removed(MappedIncoming *in, const UffdEvent *event)
+{
+    for (guint64 at = event->address; at < event->address + event->length;) {
+        const UffdRange *range = uffd_map_at_address(in->map, at);
+        guint64 offset, n;
+
+        if (!range) {
+            at += (guint64)sysconf(_SC_PAGESIZE);
+            continue;
+        }
+        offset = range->offset + (at - range->address);
+        n = MIN(event->address + event->length - at, range->address + range->length - at);
+        mapped_incoming_placed(range->block, offset, n, FALSE, in);
+        /* Who waits for one of them runs into it again, and gets zeros then. */
+        uffd_wake(in->uffd, at, n, NULL);
+        at += n;
+    }
+}
+
+static void refuse_event(MappedIncoming *in, const UffdEvent *event)
+{
+    g_autofree char *text = g_strdup_printf(
+        event->type == UFFD_EV_STRAY
+            ? _("a thread of the memory client waits at 0x%" PRIx64
+                ", which is in none of its regions")
+            : _("the memory client has changed its mapping at 0x%" PRIx64
+                " while pages are missing"),
+        event->address);
+
+    mapped_incoming_fail(in, text);
+}
+
+static void take_event(MappedIncoming *in, const UffdEvent *event)
+{
+    switch (event->type) {
+    case UFFD_EV_FAULT:
+        block_time_begin(in->times, event->thread, event->block, event->offset, in->now_us);
+        take_fault(in, event);
+        return;
+    case UFFD_EV_REMOVED:
+        take_removed(in, event);
+        return;
+    case UFFD_EV_FORKED:
+        /* A child that is not the guest: it sees the memory as it would without us. */
+        close((int)event->to);
+        return;
+    default:
+        refuse_event(in, event);
+    }
+}
+
+static void read_owner(MappedIncoming *in)
+{
+    UffdEvent events[UFFD_EVENTS_MAX];
+    g_autoptr(GError) error = NULL;
+    guint n;
+
+    if (!uffd_read_events(in->uffd, in->map, events, &n, &error)) {
+        mapped_incoming_fail(in, error->message);
+        return;
+    }
+    for (guint i = 0; i < n; i++)
+        take_event(in, &events[i]);
+}
+
+/* Their threads are no vCPUs: nothing is counted as the guest's. */
+static void read_shared(MappedIncoming *in, int fd)
+{
+    UffdEvent events[UFFD_EVENTS_MAX];
+    guint id, n;
+
+    for (guint i = 0; i < uffd_clients_count(in->clients); i++) {
+        if (uffd_clients_fd(in->clients, i, &id) != fd)
+            continue;
+        uffd_clients_read(in->clients, id, events, &n);
+        for (guint k = 0; k < n; k++) {
+            if (events[k].type == UFFD_EV_FAULT)
+                take_fault(in, &events[k]);
+            else if (events[k].type == UFFD_EV_FORKED)
+                close((int)events[k].to);
+        }
+        return;
+    }
+}
+
+/* ---- serving them ---- */
+
+static gboolean send_request(MappedIncoming *in)
+{
+    g_autoptr(GByteArray) body = NULL;
+    g_autofree PageRequest *request = NULL;
+    guint8 *buf;
+
+    if (!in->lane || g_queue_is_empty(&in->requests) ||
+        lane_send_room(in->lane) < FRAME_HEADER_LEN)
+        return FALSE;
+    request = g_queue_pop_head(&in->requests);
+    body = g_byte_array_new();
+    request_body_encode(body, request);
+    buf = g_malloc(FRAME_HEADER_LEN + body->len);
+    memcpy(buf + FRAME_HEADER_LEN, body->data, body->len);
+    lane_send(in->lane, FRAME_REQUEST, buf, body->len);
+    return TRUE;
+}
+
+/* FALSE with error, or the sink is stuck: later. */
+static gboolean fill_page(MappedIncoming *in, const PageRequest *request, GError **error)
+{
+    RamSink *sink = uffd_sink_base(in->fill);
+    QemuPage page = { .block = request->block, .kind = QEMU_PAGE_ZERO };
+
+    for (page.offset = request->start; page.offset < request->start + request->length;
+         page.offset += mapped_incoming_target(in))
+        sink->ops->place(sink, &page);
+    if (!sink->ops->flush(sink, error))
+        return FALSE;
+    return sink->ops->is_empty(sink);
+}
+
+static gboolean flush_fill(MappedIncoming *in, GError **error)
+{
+    RamSink *sink = in->fill ? uffd_sink_base(in->fill) : NULL;
+
+    return !sink || sink->ops->is_empty(sink) || sink->ops->flush(sink, error);
+}
+
+gboolean mapped_incoming_serve(MappedIncoming *in, GError **error)
+{
+    GError *cause = NULL;
+
+    while (send_request(in))
+        ;
+    if (!flush_fill(in, error))
+        return FALSE;
+    while (!g_queue_is_empty(&in->fills)) {
+        g_autofree PageRequest *request = NULL;
+        RamSink *sink = uffd_sink_base(in->fill);
+
+        if (!sink->ops->is_empty(sink)) {
+            mapped_incoming_wake_at(in, in->now_us + AGAIN_US);
+            break;
+        }
+        request = g_queue_pop_head(&in->fills);
+        if (!fill_page(in, request, &cause) && cause) {
+            g_propagate_error(error, cause);
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+/* ---- descriptors ---- */
+
+guint mapped_incoming_poll_fds(const MappedIncoming *in, int *fds, guint max)
+{
+    guint n = 0, id;
+
+    if (in->over || !in->map)
+        return 0;
+    if (n++ < max)
+        fds[0] = in->uffd;
+    for (guint i = 0; i < uffd_clients_count(in->clients); i++) {
+        if (n++ < max)
+            fds[n - 1] = uffd_clients_fd(in->clients, i, &id);
+    }
+    return n;
+}
+
+void mapped_incoming_on_readable(MappedIncoming *in, int fd, gint64 now_us)
+{
+    GError *cause = NULL;
+
+    if (in->over || !in->map)
+        return;
+    in->now_us = now_us;
+    if (fd == in->uffd)
+        read_owner(in);
+    else
+        read_shared(in, fd);
+    if (!in->over && !mapped_incoming_serve(in, &cause)) {
+        mapped_incoming_fail(in, cause->message);
+        g_error_free(cause);
+    }
+}
