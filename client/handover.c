@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
 #include "client/handover.h"
 
 #include <stdio.h>
@@ -33,6 +35,7 @@ static const char *const type_names[] = {
     [HANDOVER_RUN] = "RUN",
     [HANDOVER_STATE] = "STATE",
     [HANDOVER_END] = "END",
+    [HANDOVER_NO_RETURN] = "NO_RETURN",
     [HANDOVER_ADVISED] = "ADVISED",
     [HANDOVER_PAUSED] = "PAUSED",
     [HANDOVER_SYNCED] = "SYNCED",

@@ -49,6 +49,7 @@ typedef enum {
     HANDOVER_RUN = 40,
     HANDOVER_STATE = 41,
     HANDOVER_END = 42, /* the last */
+    HANDOVER_NO_RETURN = 43,
 
     /* client → helper: answers */
     HANDOVER_ADVISED = 48,

@@ -72,6 +72,11 @@ static void ask_resume(MemoryClient *client, const char *reason)
     ask_with_text(client, HANDOVER_RESUME, reason);
 }
 
+static void ask_no_return(MemoryClient *client)
+{
+    ask(client, HANDOVER_NO_RETURN, 0);
+}
+
 static void ask_log_sync(MemoryClient *client)
 {
     ask(client, HANDOVER_LOG_SYNC, HANDOVER_SYNCED);
@@ -142,6 +147,7 @@ const MemoryClientOps *client_link_ops(void)
         .pause = ask_pause,
         .throttle = ask_throttle,
         .resume = ask_resume,
+        .no_return = ask_no_return,
         .log_sync = ask_log_sync,
         .discard = ask_discard,
         .listen = ask_listen,

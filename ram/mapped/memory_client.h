@@ -121,6 +121,9 @@ typedef struct {
     void (*throttle)(MemoryClient *client, guint percent);
     /* The guest goes on here, reason tells why; no answer. Never after the point of no return. */
     void (*resume)(MemoryClient *client, const char *reason);
+    /* From here on the guest may run on the other host, and must not run here any more, whatever becomes of
+     * this helper: said before PHASE running is queued. No answer. */
+    void (*no_return)(MemoryClient *client);
     /* Or what was written since the last time into dirty_fd, and begin anew; MEMORY_LOG_CLIENT only.
      * → SYNCED */
     void (*log_sync)(MemoryClient *client);

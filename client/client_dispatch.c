@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the process is asked, one after the other. */
+#include "config.h"
+
+#include "client/client_priv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+void client_drop_deferred(PostcopyClient *client)
+{
+    Deferred *next;
+
+    for (Deferred *d = client->deferred; d; d = next) {
+        next = d->next;
+        free(d);
+    }
+    client->deferred = NULL;
+    client->deferred_tail = &client->deferred;
+}
+
+/* ---- answers ---- */
+
+static int answer(PostcopyClient *client, uint16_t type, const int *fds)
+{
+    HandoverMessage message = { .type = type };
+    int ret = client_tell(client, &message, fds);
+
+    return ret < 0 ? client_fail(client, -ret, "%s: %s", handover_type_name(type), strerror(-ret))
+                   : 0;
+}
+
+/* Something here went wrong: the helper is told, and will say the end. Keeps the sentence. */
+static void tell_failure(PostcopyClient *client, int failure)
+{
+    HandoverMessage message = { .type = HANDOVER_FAILED };
+
+    client->failure = failure;
+    message.text = client_line(client->error);
+    client_tell(client, &message, NULL);
+}
+
+static int callback_failed(PostcopyClient *client, const char *which, int ret)
+{
+    return client_fail(client, -ret, "%s: %s", which, strerror(-ret));
+}
+
+static int send_state(PostcopyClient *client, const uint8_t *state, size_t len)
+{
+    HandoverMessage message = { .type = HANDOVER_DEVICE };
+    size_t piece;
+    int ret;
+
+    if (len > POSTCOPY_STATE_MAX)
+        return client_fail(client, EMSGSIZE, "A state of %zu bytes: more than %d", len,
+                           POSTCOPY_STATE_MAX);
+    ret = answer(client, HANDOVER_PAUSED, NULL);
+    do {
+        piece = len < HANDOVER_DEVICE_PIECE_MAX ? len : HANDOVER_DEVICE_PIECE_MAX;
+        message.device.last = piece == len;
+        message.device.bytes = state;
+        message.device.len = piece;
+        if (ret == 0)
+            ret = client_tell(client, &message, NULL);
+        len -= piece;
+        if (len > 0)
+            state += piece;
+    } while (len > 0 && ret == 0);
+    return ret < 0 ? client_fail(client, -ret, "The state cannot be sent: %s", strerror(-ret)) : 0;
+}
+
+/* ---- requests ---- */
+
+static int prepare(PostcopyClient *client)
+{
+    int ret = client->callbacks.prepare ? client->callbacks.prepare(client->data) : 0;
+
+    if (ret < 0)
+        return callback_failed(client, "prepare", ret);
+    if (client->side == POSTCOPY_DESTINATION) {
+        client_set_thp(client, false);
+    } else if (!client_has_own_log(client)) {
+        ret = client_register_write_protection(client);
+    } else {
+        ret = client->callbacks.log_start(client->data);
+        if (ret < 0)
+            callback_failed(client, "log_start", ret);
+        client->log_is_on = ret >= 0;
+    }
+    return ret < 0 ? ret : answer(client, HANDOVER_ADVISED, NULL);
+}
+
+static int pause_guest(PostcopyClient *client)
+{
+    const void *state = NULL;
+    size_t len = 0;
+    int ret;
+
+    client->is_paused = true;
+    ret = client->callbacks.pause(client->data, &state, &len);
+    if (ret < 0)
+        return callback_failed(client, "pause", ret);
+    if (ret == POSTCOPY_LATER) {
+        client->owes = HANDOVER_PAUSE;
+        return 0;
+    }
+    return send_state(client, state, len);
+}
+
+static void resume_guest(PostcopyClient *client, const char *reason)
+{
+    if (!client->is_paused || client->may_not_run)
+        return;
+    client->is_paused = false;
+    client->callbacks.resume(client->data, reason);
+}
+
+static int sync_log(PostcopyClient *client)
+{
+    uint64_t pages;
+    int ret;
+
+    if (!client->log_is_on)
+        return client_fail(client, EPROTO, "LOG_SYNC, and there is no log");
+    for (unsigned i = 0; i < client->n_regions; i++) {
+        uint64_t *bitmap = client->bitmaps + client_bitmap_at(client, i, &pages);
+
+        if (client->regions[i].flags & POSTCOPY_REGION_IGNORED)
+            continue;
+        ret = client->callbacks.log_sync(client->data, i, bitmap, pages);
+        if (ret < 0)
+            return callback_failed(client, "log_sync", ret);
+    }
+    return answer(client, HANDOVER_SYNCED, NULL);
+}
+
+static int discard(PostcopyClient *client)
+{
+    const HandoverMessage *m = client->message;
+    int ret;
+
+    for (unsigned i = 0; i < m->ranges.n; i++) {
+        ret = client_discard(client, m->ranges.block, m->ranges.ranges[i].start,
+                             m->ranges.ranges[i].length);
+        if (ret < 0)
+            return ret;
+    }
+    return answer(client, HANDOVER_DISCARDED, NULL);
+}
+
+static int listen_for_faults(PostcopyClient *client)
+{
+    int ret = client_register_missing(client);
+
+    return ret < 0 ? ret : answer(client, HANDOVER_LISTENING, &client->uffd);
+}
+
+static int append_state(PostcopyClient *client)
+{
+    size_t len = client->message->device.len;
+    uint8_t *more;
+
+    if (len > POSTCOPY_STATE_MAX - client->state_len)
+        return client_fail(client, EMSGSIZE, "A state of more than %d bytes", POSTCOPY_STATE_MAX);
+    more = realloc(client->state, client->state_len + len + 1);
+    if (!more)
+        return client_fail(client, ENOMEM, "Out of memory");
+    client->state = more;
+    if (len > 0)
+        memcpy(more + client->state_len, client->message->device.bytes, len);
+    client->state_len += len;
+    return 0;
+}
+
+static int run_guest(PostcopyClient *client)
+{
+    int ret;
+
+    client->runs = true;
+    ret = client->callbacks.run(client->data, client->state, client->state_len);
+    if (ret < 0)
+        return callback_failed(client, "run", ret);
+    if (ret == POSTCOPY_LATER) {
+        client->owes = HANDOVER_RUN;
+        return 0;
+    }
+    return answer(client, HANDOVER_RUNNING, NULL);
+}
+
+static void say_state(PostcopyClient *client)
+{
+    char name[HANDOVER_TEXT_MAX + 1];
+
+    if (!client->callbacks.state)
+        return;
+    memcpy(name, client->message->text.bytes, client->message->text.len);
+    name[client->message->text.len] = '\0';
+    client->callbacks.state(client->data, name);
+}
+
+static void throttle(PostcopyClient *client, unsigned percent)
+{
+    if (client->callbacks.throttle)
+        client->callbacks.throttle(client->data, percent);
+}
+
+/* ---- the end ---- */
+
+/* text: one that survives client->error. */
+static void end(PostcopyClient *client, PostcopyOutcome outcome, const char *text)
+{
+    bool was_source = client->side == POSTCOPY_SOURCE;
+
+    client_close(client);
+    client->outcome = outcome;
+    if (outcome != POSTCOPY_COMPLETED && client->failure == 0)
+        client_fail(client, 0, "%s", text);
+    if (client->log_is_on && client_has_own_log(client))
+        client->callbacks.log_stop(client->data);
+    client->log_is_on = false;
+    client->owes = 0;
+    client_drop_deferred(client);
+    if (was_source || outcome != POSTCOPY_PAUSED) {
+        client_unregister(client);
+        client_set_thp(client, true);
+    }
+    if (was_source && (outcome == POSTCOPY_FAILED || outcome == POSTCOPY_CANCELLED))
+        resume_guest(client, text);
+}
+
+static void end_as_told(PostcopyClient *client)
+{
+    char text[HANDOVER_TEXT_MAX + 1];
+
+    memcpy(text, client->message->end.text.bytes, client->message->end.text.len);
+    text[client->message->end.text.len] = '\0';
+    end(client, (PostcopyOutcome)(POSTCOPY_COMPLETED + client->message->end.outcome), text);
+}
+
+/* Nobody says what has become of it; so it is what is safe. */
+static void end_alone(PostcopyClient *client, int why)
+{
+    bool moved = client->side == POSTCOPY_SOURCE ? client->may_not_run : client->runs;
+    char text[sizeof client->error];
+
+    memcpy(text, client->error, sizeof text);
+    if (client->failure == 0 && !moved)
+        client->failure = why;
+    end(client, moved ? POSTCOPY_PAUSED : POSTCOPY_FAILED, text);
+}
+
+/* ---- dispatching ---- */
+
+static int carry_out_as_source(PostcopyClient *client)
+{
+    char reason[HANDOVER_TEXT_MAX + 1];
+
+    switch (client->message->type) {
+    case HANDOVER_PAUSE:
+        return pause_guest(client);
+    case HANDOVER_THROTTLE:
+        throttle(client, client->message->percent);
+        return 0;
+    case HANDOVER_RESUME:
+        memcpy(reason, client->message->text.bytes, client->message->text.len);
+        reason[client->message->text.len] = '\0';
+        resume_guest(client, reason);
+        return 0;
+    case HANDOVER_LOG_SYNC:
+        return sync_log(client);
+    case HANDOVER_NO_RETURN:
+        client->may_not_run = true;
+        return 0;
+    default:
+        return client_fail(client, EPROTO, "%s is not for a source",
+                           handover_type_name(client->message->type));
+    }
+}
+
+static int carry_out_as_destination(PostcopyClient *client)
+{
+    switch (client->message->type) {
+    case HANDOVER_LISTEN:
+        return listen_for_faults(client);
+    case HANDOVER_DEVICE:
+        return append_state(client);
+    case HANDOVER_RUN:
+        return run_guest(client);
+    default:
+        return client_fail(client, EPROTO, "%s is not for a destination",
+                           handover_type_name(client->message->type));
+    }
+}
+
+static int carry_out(PostcopyClient *client)
+{
+    switch (client->message->type) {
+    case HANDOVER_END:
+        end_as_told(client);
+        return 0;
+    case HANDOVER_STATE:
+        say_state(client);
+        return 0;
+    case HANDOVER_ADVISE:
+        return prepare(client);
+    case HANDOVER_DISCARD:
+        return discard(client);
+    default:
+        return client->side == POSTCOPY_SOURCE ? carry_out_as_source(client)
+                                               : carry_out_as_destination(client);
+    }
+}
+
+/* After a failure only the end is of interest: and what keeps the guest from running twice. */
+static void carry_out_or_fail(PostcopyClient *client)
+{
+    int ret;
+
+    if (client->failure < 0 && client->message->type != HANDOVER_END &&
+        client->message->type != HANDOVER_NO_RETURN)
+        return;
+    ret = carry_out(client);
+    if (ret < 0 && client->fd >= 0)
+        tell_failure(client, ret);
+}
+
+static int defer(PostcopyClient *client, size_t len)
+{
+    Deferred *d = malloc(sizeof *d + len);
+
+    if (!d)
+        return client_fail(client, ENOMEM, "Out of memory");
+    d->next = NULL;
+    d->len = len;
+    memcpy(d->bytes, client->bytes, len);
+    *client->deferred_tail = d;
+    client->deferred_tail = &d->next;
+    return 0;
+}
+
+static void carry_out_deferred(PostcopyClient *client)
+{
+    char problem[HANDOVER_ERROR_MAX];
+    Deferred *d;
+
+    while (client->fd >= 0 && client->deferred && !client->owes) {
+        d = client->deferred;
+        client->deferred = d->next;
+        if (!client->deferred)
+            client->deferred_tail = &client->deferred;
+        memcpy(client->bytes, d->bytes, d->len);
+        /* It was decoded when it came. */
+        if (handover_decode(client->bytes, d->len, 0, client->message, problem))
+            carry_out_or_fail(client);
+        free(d);
+    }
+}
+
+EXPORT int postcopy_client_dispatch(PostcopyClient *client)
+{
+    size_t len;
+    int ret;
+
+    while (client->fd >= 0) {
+        ret = client_receive(client, 0, &len);
+        if (ret == 0)
+            return 1;
+        if (ret > 0 && client->owes)
+            ret = defer(client, len);
+        else if (ret > 0)
+            carry_out_or_fail(client);
+        if (ret < 0)
+            end_alone(client, ret);
+    }
+    return client->failure;
+}
+
+EXPORT int postcopy_client_run(PostcopyClient *client)
+{
+    int ret;
+
+    while ((ret = postcopy_client_dispatch(client)) == 1)
+        if (client_wait(client, -1) < 0)
+            return -errno;
+    return ret;
+}
+
+EXPORT int postcopy_client_answer(PostcopyClient *client, int result, const void *state,
+                                  size_t len)
+{
+    uint16_t owed = client->owes;
+    int ret;
+
+    if (client->fd < 0)
+        return -ENOTCONN;
+    if (!owed)
+        return client_fail(client, EINVAL, "No answer is owed");
+    client->owes = 0;
+    if (result < 0)
+        ret = callback_failed(client, owed == HANDOVER_PAUSE ? "pause" : "run", result);
+    else if (owed == HANDOVER_PAUSE)
+        ret = send_state(client, state, len);
+    else
+        ret = answer(client, HANDOVER_RUNNING, NULL);
+    if (ret < 0)
+        tell_failure(client, ret);
+    carry_out_deferred(client);
+    return ret;
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The process's own memory: userfaultfd, bitmaps, huge pages, discarding. */
+#include "config.h"
+
+#include "client/client_priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Younger than the kernel headers we build with. */
+#ifndef USERFAULTFD_IOC_NEW
+#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
+#endif
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
+#ifndef UFFD_FEATURE_WP_HUGETLBFS_SHMEM
+#define UFFD_FEATURE_WP_HUGETLBFS_SHMEM (1 << 12)
+#endif
+#ifndef UFFD_FEATURE_WP_UNPOPULATED
+#define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
+#endif
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC (1 << 15)
+#endif
+
+#define WRITE_PROTECTION \
+    (UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
+
+/* ---- userfaultfd ---- */
+
+/* The device first: it grants faults of the kernel's, which the system call gives to the privileged alone. */
+static int open_userfaultfd(bool user_faults_will_do)
+{
+    int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC), fd = -1;
+
+    if (device >= 0) {
+        fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+        close(device);
+    }
+    if (fd < 0)
+        fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 && user_faults_will_do)
+        fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+    return fd;
+}
+
+static int open_checked(PostcopyClient *client, bool user_faults_will_do)
+{
+    int fd = open_userfaultfd(user_faults_will_do);
+
+    if (fd >= 0)
+        return fd;
+    return client_fail(client, errno,
+                       "No userfaultfd: %s; let this process open /dev/userfaultfd", strerror(errno));
+}
+
+/* A userfaultfd shakes hands once, so that one is used up to see what the kernel has. */
+static int find_features(PostcopyClient *client, bool user_faults_will_do, uint64_t *ret_features)
+{
+    struct uffdio_api api = { .api = UFFD_API };
+    int fd = open_checked(client, user_faults_will_do), err;
+
+    if (fd < 0)
+        return fd;
+    err = ioctl(fd, UFFDIO_API, &api) < 0 ? errno : 0;
+    close(fd);
+    if (err)
+        return client_fail(client, err, "userfaultfd's handshake: %s", strerror(err));
+    *ret_features = api.features;
+    return 0;
+}
+
+static int open_with(PostcopyClient *client, bool user_faults_will_do, uint64_t needed,
+                     uint64_t wanted)
+{
+    struct uffdio_api api = { .api = UFFD_API };
+    uint64_t there;
+    int fd, err, ret = find_features(client, user_faults_will_do, &there);
+
+    if (ret < 0)
+        return ret;
+    if ((there & needed) != needed)
+        return client_fail(client, ENOTSUP,
+                           "This kernel's userfaultfd cannot do what is needed (features 0x%llx "
+                           "are missing)", (unsigned long long)(needed & ~there));
+    fd = open_checked(client, user_faults_will_do);
+    if (fd < 0)
+        return fd;
+    api.features = there & (needed | wanted);
+    if (ioctl(fd, UFFDIO_API, &api) == 0)
+        return fd;
+    err = errno;
+    close(fd);
+    return client_fail(client, err, "userfaultfd's handshake: %s", strerror(err));
+}
+
+static int register_all(PostcopyClient *client, uint64_t mode)
+{
+    for (unsigned i = 0; i < client->n_regions; i++) {
+        Region *region = &client->regions[i];
+        struct uffdio_register r = {
+            .range = { (uintptr_t)region->address, region->length },
+            .mode = mode,
+        };
+
+        if (region->flags & POSTCOPY_REGION_IGNORED)
+            continue;
+        if (ioctl(client->uffd, UFFDIO_REGISTER, &r) < 0)
+            return client_fail(client, errno, "Region %s cannot be registered with userfaultfd: %s",
+                               region->name, strerror(errno));
+        region->is_registered = true;
+    }
+    return 0;
+}
+
+static int open_and_register(PostcopyClient *client, bool user_faults_will_do, uint64_t needed,
+                             uint64_t wanted, uint64_t mode)
+{
+    int ret;
+
+    client_unregister(client);
+    ret = open_with(client, user_faults_will_do, needed, wanted);
+    if (ret < 0)
+        return ret;
+    client->uffd = ret;
+    ret = register_all(client, mode);
+    if (ret < 0)
+        client_unregister(client);
+    return ret;
+}
+
+int client_register_write_protection(PostcopyClient *client)
+{
+    /* In async mode the kernel resolves the faults, whoever's they are. */
+    return open_and_register(client, true, WRITE_PROTECTION, 0, UFFDIO_REGISTER_MODE_WP);
+}
+
+int client_register_missing(PostcopyClient *client)
+{
+    uint64_t needed = 0;
+
+    for (unsigned i = 0; i < client->n_regions; i++) {
+        if (client->regions[i].page_size > 4096)
+            needed |= UFFD_FEATURE_MISSING_HUGETLBFS;
+        else if (client->regions[i].fd >= 0)
+            needed |= UFFD_FEATURE_MISSING_SHMEM;
+    }
+    return open_and_register(client, client->user_faults_only, needed, UFFD_FEATURE_THREAD_ID,
+                             UFFDIO_REGISTER_MODE_MISSING);
+}
+
+void client_wake_all(PostcopyClient *client)
+{
+    for (unsigned i = 0; i < client->n_regions; i++) {
+        struct uffdio_range range = { (uintptr_t)client->regions[i].address,
+                                      client->regions[i].length };
+
+        if (client->regions[i].is_registered)
+            ioctl(client->uffd, UFFDIO_WAKE, &range);
+    }
+}
+
+void client_unregister(PostcopyClient *client)
+{
+    for (unsigned i = 0; i < client->n_regions; i++) {
+        struct uffdio_range range = { (uintptr_t)client->regions[i].address,
+                                      client->regions[i].length };
+
+        /* The process may have unmapped it: then it is registered no more. */
+        if (client->regions[i].is_registered)
+            ioctl(client->uffd, UFFDIO_UNREGISTER, &range);
+        client->regions[i].is_registered = false;
+    }
+    if (client->uffd >= 0)
+        close(client->uffd);
+    client->uffd = -1;
+}
+
+/* ---- bitmaps ---- */
+
+size_t client_bitmap_at(const PostcopyClient *client, unsigned region, uint64_t *ret_pages)
+{
+    size_t at = 0;
+
+    for (unsigned i = 0; i < region; i++)
+        at += (client->regions[i].length / 4096 + 63) / 64;
+    if (ret_pages)
+        *ret_pages = client->regions[region].length / 4096;
+    return at;
+}
+
+int client_make_bitmaps(PostcopyClient *client)
+{
+    uint64_t pages;
+    size_t last = client->n_regions - 1;
+    int err;
+
+    if (client->bitmaps_fd >= 0)
+        return 0;
+    client->bitmaps_len = (client_bitmap_at(client, (unsigned)last, &pages) + (pages + 63) / 64) * 8;
+    client->bitmaps_fd = memfd_create("postcopy-bitmaps", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (client->bitmaps_fd >= 0 && ftruncate(client->bitmaps_fd, (off_t)client->bitmaps_len) == 0 &&
+        fcntl(client->bitmaps_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+        client->bitmaps = mmap(NULL, client->bitmaps_len, PROT_READ | PROT_WRITE, MAP_SHARED,
+                               client->bitmaps_fd, 0);
+    if (client->bitmaps && client->bitmaps != MAP_FAILED)
+        return 0;
+    err = errno;
+    client->bitmaps = NULL;
+    client_free_bitmaps(client);
+    return client_fail(client, err, "No memory for bitmaps: %s", strerror(err));
+}
+
+void client_free_bitmaps(PostcopyClient *client)
+{
+    if (client->bitmaps)
+        munmap(client->bitmaps, client->bitmaps_len);
+    client->bitmaps = NULL;
+    if (client->bitmaps_fd >= 0)
+        close(client->bitmaps_fd);
+    client->bitmaps_fd = -1;
+}
+
+/* ---- pages ---- */
+
+void client_set_thp(PostcopyClient *client, bool on)
+{
+    if (client->thp_is_off != on)
+        return;
+    client->thp_is_off = !on;
+    for (unsigned i = 0; i < client->n_regions; i++) {
+        Region *region = &client->regions[i];
+
+        /* A kernel without them refuses, and has none then. */
+        if (region->page_size == 4096 && !(on && (region->flags & POSTCOPY_REGION_NO_THP)))
+            madvise(region->address, region->length, on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    }
+}
+
+int client_discard(PostcopyClient *client, unsigned region, uint64_t start, uint64_t length)
+{
+    const Region *r = &client->regions[region];
+    int ret;
+
+    if (region >= client->n_regions || start > r->length || length > r->length - start)
+        return client_fail(client, ERANGE, "DISCARD beyond the end of a region");
+    if (r->fd >= 0)
+        ret = fallocate(r->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                        (off_t)(r->fd_offset + start), (off_t)length);
+    else
+        ret = madvise(r->address + start, length, MADV_DONTNEED);
+    if (ret == 0)
+        return 0;
+    return client_fail(client, errno, "Region %s: pages cannot be dropped: %s", r->name,
+                       strerror(errno));
+}

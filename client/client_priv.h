@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A client from inside: what the process told (client.c), the socket (client_socket.c), connecting and the
+ * hand-over (client_connect.c), what is asked (client_dispatch.c), what the process says by itself
+ * (client_tell.c), and its own memory: userfaultfd and bitmaps (client_memory.c). */
+#pragma once
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "client/handover.h"
+#include "client/postcopy-client.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* A request that came while the process owes an answer. */
+typedef struct Deferred {
+    struct Deferred *next;
+    size_t len;
+    uint8_t bytes[];
+} Deferred;
+
+typedef struct {
+    char *name;
+    uint8_t *address;
+    uint64_t length;
+    uint64_t page_size;
+    uint32_t flags;
+    int fd;
+    uint64_t fd_offset;
+    bool is_registered; /* with the userfaultfd */
+} Region;
+
+struct PostcopyClient {
+    PostcopySide side;
+    char *name;
+    PostcopyCallbacks callbacks;
+    void *data;
+
+    Region *regions;
+    unsigned n_regions;
+    HandoverParams params;
+    uint16_t bulk;
+    uint8_t compress;
+    bool user_faults_only;
+
+    /* The connection. Other threads send: they hold the lock, so that it is not closed meanwhile. */
+    pthread_mutex_t lock;
+    int fd;
+    bool may_tell;      /* the memory is handed over, and the end has not come */
+    bool is_paused;     /* source: pause was called, and resume was not */
+    bool may_not_run;   /* source: the guest may run on the other host */
+    bool runs;          /* destination: run was called */
+    char *uri;
+    char *session;
+    PostcopyOutcome outcome;
+    int failure;       /* here: negative, and the end is awaited */
+    char error[HANDOVER_TEXT_MAX + 1];
+
+    HandoverMessage *message; /* the one just read, of bytes */
+    uint8_t *bytes;
+
+    /* What the process owes: the request's type, or 0; and what came since. */
+    uint16_t owes;
+    Deferred *deferred, **deferred_tail;
+
+    uint8_t *state; /* destination: the device state so far */
+    size_t state_len;
+
+    /* Its memory. */
+    int uffd;           /* source: write protection; destination: missing pages; -1 */
+    int bitmaps_fd;     /* dirty (own log) or received; -1 */
+    uint64_t *bitmaps;  /* the first, mapped; or NULL */
+    size_t bitmaps_len;
+    bool log_is_on;
+    bool thp_is_off;
+};
+
+/* ---- client.c ---- */
+
+/* Remembers the sentence and returns -err. */
+int client_fail(PostcopyClient *client, int err, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+bool client_has_own_log(const PostcopyClient *client);
+/* For HANDOVER: one line of it, as much as fits. */
+HandoverText client_line(const char *text);
+
+/* ---- client_socket.c ---- */
+
+/* Waits at most half a minute until it is sent. Any thread; says nothing in client->error. */
+int client_send(PostcopyClient *client, HandoverMessage *message, const int *fds);
+/* The same while the memory is handed over and the end has not come; else -ENOTCONN. */
+int client_tell(PostcopyClient *client, HandoverMessage *message, const int *fds);
+/* As poll(); -1: for ever. Something came: 1. */
+int client_wait(PostcopyClient *client, int wait_ms);
+/* 1: client->message, whose texts and bytes are valid until the next; its bytes' length; 0: there is
+ * none, after so many milliseconds. Negative: there is nobody any more, or what came was no message. */
+int client_receive(PostcopyClient *client, int wait_ms, size_t *ret_len);
+int client_open_socket(PostcopyClient *client, const char *path);
+/* fd is what messages go over from here on, and is taken. */
+void client_use_socket(PostcopyClient *client, int fd);
+void client_set_may_tell(PostcopyClient *client, bool may);
+void client_close(PostcopyClient *client);
+
+/* ---- client_dispatch.c ---- */
+
+void client_drop_deferred(PostcopyClient *client);
+
+/* ---- client_memory.c ---- */
+
+/* Source: write protection of everything; destination: missing pages of everything. */
+int client_register_write_protection(PostcopyClient *client);
+int client_register_missing(PostcopyClient *client);
+/* Everybody who waits for a page asks anew: who was to bring it may be gone. */
+void client_wake_all(PostcopyClient *client);
+void client_unregister(PostcopyClient *client);
+/* Makes the memfd for dirty or received bitmaps, once. */
+int client_make_bitmaps(PostcopyClient *client);
+/* Where the bitmap of a region begins, in words, and how many pages it has. */
+size_t client_bitmap_at(const PostcopyClient *client, unsigned region, uint64_t *ret_pages);
+void client_free_bitmaps(PostcopyClient *client);
+void client_set_thp(PostcopyClient *client, bool on);
+int client_discard(PostcopyClient *client, unsigned region, uint64_t start, uint64_t length);
