@@ -82,7 +82,7 @@ static int open_with(PostcopyClient *client, bool user_faults_will_do, uint64_t 
                      uint64_t wanted)
 {
     struct uffdio_api api = { .api = UFFD_API };
-    uint64_t there;
+    uint64_t there = 0;
     int fd, err, ret = find_features(client, user_faults_will_do, &there);
 
     if (ret < 0)
