@@ -127,6 +127,20 @@ void helper_process_refuse_qemu(HelperProcess *helper, const char *reason)
     tell(helper, "RefuseQemu", g_variant_new("(s)", reason), NULL);
 }
 
+void helper_process_set_reading(HelperProcess *helper, int fd, GVariant *ranges)
+{
+    g_autoptr(GUnixFDList) fds = fd_list_of(fd);
+
+    tell(helper, "SetReading", g_variant_new("(h@a(tt))", 0, ranges), fds);
+}
+
+gboolean helper_process_reads(HelperProcess *helper)
+{
+    const char *reading = helper->proxy ? postcopy_migration_get_reading(helper->proxy) : NULL;
+
+    return reading && !g_str_equal(reading, "off");
+}
+
 void helper_process_reconnect_channel(HelperProcess *helper, int fd, const char *host,
                                       const char *kind)
 {

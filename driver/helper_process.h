@@ -119,6 +119,10 @@ gboolean helper_process_wants_channel(HelperProcess *helper, const char *kind);
 void helper_process_accept_peer(HelperProcess *helper, int fd, const char *address);
 void helper_process_attach_qemu(HelperProcess *helper, int fd);
 void helper_process_refuse_qemu(HelperProcess *helper, const char *reason);
+/* ranges: a(tt), floating. */
+void helper_process_set_reading(HelperProcess *helper, int fd, GVariant *ranges);
+/* It has been told that, by whichever daemon. */
+gboolean helper_process_reads(HelperProcess *helper);
 void helper_process_reconnect_channel(HelperProcess *helper, int fd, const char *host,
                                       const char *kind);
 void helper_process_connect_disks(HelperProcess *helper, int fd, const char *host, guint number);

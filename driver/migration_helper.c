@@ -99,6 +99,7 @@ static void on_phase_changed(HelperProcess *helper, const char *phase, gpointer 
 
     log_info(&migration->log, "QEMU's migration: %s", phase);
     migration_hear_phase(migration, phase);
+    migration_offer_memory(migration, phase);
     migration_notify(migration, MIGRATION_NOTICE_PHASE, phase, NULL);
     if (!migration->record->memory &&
         (g_str_equal(phase, "device") || g_str_equal(phase, "postcopy-active")))

@@ -56,6 +56,7 @@ struct Migration {
     gboolean cancelled;
     gboolean superseded;
     gboolean switching;       /* destination: the guest has stopped at the source */
+    gboolean memory_offered;  /* source: QEMU's, to the helper */
     gboolean postcopy_active; /* source: the QEMUs have agreed on what is missing */
     gboolean aborted;
     gboolean own_attempt;
@@ -94,6 +95,11 @@ extern const HelperHandlers migration_helper_handlers;
 void migration_hear_phase(Migration *migration, const char *phase);
 /* The process is gone. */
 void migration_helper_ended(Migration *migration, gboolean success, const char *how);
+
+/* ---- migration_reading.c ---- */
+
+/* The source's QEMU is in that phase: from when its guest has stopped the helper may read its memory. */
+void migration_offer_memory(Migration *migration, const char *phase);
 
 /* ---- migration_adopt.c ---- */
 

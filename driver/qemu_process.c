@@ -155,18 +155,30 @@ pid_t qemu_process_pid(const QemuProcess *process)
 
 /* ---- its mappings ---- */
 
+/* /dev/shm and the usual place of hugetlbfs are directories of files. */
+static gboolean is_device(const char *path)
+{
+    if (g_str_has_prefix(path, "anon_inode:"))
+        return TRUE;
+    return g_str_has_prefix(path, "/dev/") && !g_str_has_prefix(path, "/dev/shm/") &&
+           !g_str_has_prefix(path, "/dev/hugepages");
+}
+
 static gboolean parse_line(const char *line, QemuMapping *ret)
 {
     char mode[5] = "";
+    int path = 0;
 
     *ret = (QemuMapping){ 0 };
-    if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %" SCNu64, &ret->start,
-               &ret->end, mode, &ret->offset, &ret->major, &ret->minor, &ret->inode) != 7 ||
+    if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %" SCNu64 " %n",
+               &ret->start,
+               &ret->end, mode, &ret->offset, &ret->major, &ret->minor, &ret->inode, &path) != 7 ||
         strlen(mode) != 4 || ret->end <= ret->start)
         return FALSE;
     ret->readable = mode[0] == 'r';
     ret->writable = mode[1] == 'w';
     ret->shared = mode[3] == 's';
+    ret->device = is_device(line + path);
     return TRUE;
 }
 

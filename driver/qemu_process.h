@@ -28,6 +28,7 @@ typedef struct {
     guint64 start;
     guint64 end;
     gboolean readable, writable, shared;
+    gboolean device; /* of a device: to read it may do something */
     guint64 offset;
     guint64 inode; /* 0: anonymous */
     guint major, minor;

@@ -71,6 +71,7 @@ typedef struct {
     MigrationCompression migration_compression;
     guint migration_compression_level; /* zstd's */
     gboolean migration_pace_qemu;
+    gboolean migration_direct_reading;
     guint connect_timeout;            /* seconds */
     guint keepalive_interval;         /* seconds */
     guint keepalive_count;

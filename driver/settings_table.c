@@ -78,6 +78,8 @@ const SettingRow setting_rows[] = {
       JOB_COMPRESSION_LEVEL_MAX },
     { "migration_pace_qemu", SETTING_BOOL, "0", AT(migration_pace_qemu),
       N_("keep QEMU to the speed of the link in post-copy") },
+    { "migration_direct_reading", SETTING_BOOL, "1", AT(migration_direct_reading),
+      N_("read pages from the memory of the QEMU that is left") },
     { "connect_timeout", SETTING_UINT, "10", AT(connect_timeout),
       N_("seconds to wait for another host"), 1, 600 },
     { "keepalive_interval", SETTING_UINT, G_STRINGIFY(JOB_HEARTBEAT_DEFAULT),
