@@ -111,6 +111,7 @@ static void submit_jobs(PageSender *s, PageChannel *channel)
 
 static void send_job(PageSender *s, PageChannel *channel, const CompressJob *job, gint64 now_us)
 {
+    s->jobs_sent++;
     compress_policy_on_result(&s->policy, job->plain_len, job->body_len);
     if (job->encoding != PAGES_PLAIN) {
         s->stats.compressed_frames++;

@@ -31,6 +31,7 @@ struct PageSender {
     Sending urgent;
     CompressPolicy policy;
     guint64 pages; /* target pages in frames */
+    guint64 jobs_sent; /* the compressor's */
     RamStats stats; /* what page_sender_get_stats() says of pages and bytes */
 };
 

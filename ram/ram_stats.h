@@ -4,6 +4,7 @@
 
 #include "ram/histogram.h"
 #include "ram/page_frames.h"
+#include "ram/xbzrle_encoder.h"
 
 typedef struct {
     /* of this epoch, since the switch to post-copy */
@@ -30,6 +31,18 @@ typedef struct {
     guint64 encoded_bytes;    /* and as they were sent: the ratio is plain / encoded */
     guint64 compressed_frames;
     PagesEncoding encoding;   /* of the last one of these */
+    /* source of a mapped session */
+    guint64 dirty_syncs;      /* of the dirty bitmaps */
+    guint64 dirty_rate;       /* pages a second that were written anew, in the last period */
+    guint64 dirty_rounds;     /* the first pass is none */
+    guint64 setup_us;         /* until both sides were ready */
+    guint64 downtime_us;      /* from when the guest was to stop until it ran on the other side */
+    guint64 expected_downtime_us; /* if it were to stop now; G_MAXUINT64: not known */
+    guint64 throttle_percent;
+    guint64 hinted_pages;     /* free, so that they were not sent */
+    guint64 discarded_pages;  /* that the destination was told to drop at the switch-over */
+    guint64 released_bytes;   /* given back to the host */
+    XbzrleStats xbzrle;
     /* the link, from the acknowledgements of the main channel */
     guint64 rate;             /* bytes/s */
     guint64 rtt_us;

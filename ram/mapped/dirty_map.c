@@ -167,6 +167,11 @@ gboolean dirty_map_sync(DirtyMap *map, guint64 *ret_dirtied, GError **error)
     return TRUE;
 }
 
+void dirty_map_detach_log(DirtyMap *map)
+{
+    map->log = NULL;
+}
+
 gboolean dirty_map_prepare(DirtyMap *map, guint block, guint64 first, guint64 n,
                            gboolean *ret_cleared, GError **error)
 {

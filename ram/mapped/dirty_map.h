@@ -30,6 +30,9 @@ guint64 dirty_map_count(const DirtyMap *map); /* pages, all blocks */
 /* Notes what was written. *ret_dirtied: pages that are dirty now and were not before. */
 gboolean dirty_map_sync(DirtyMap *map, guint64 *ret_dirtied, GError **error);
 
+/* Nothing is written any more, and nothing needs to be prepared. */
+void dirty_map_detach_log(DirtyMap *map);
+
 /* These pages are going to be read: what is written from here on is noted by a later sync. *ret_cleared: the
  * log was cleared for it, so that what was read of the block before is out of date. Then they can be
  * taken. */

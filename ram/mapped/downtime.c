@@ -3,35 +3,42 @@
 
 #include "ram/mapped/downtime.h"
 
-/* Less time than this says nothing at all, even if there is no measure yet. */
-#define FIRST_PERIOD_US 1000
+/* Nothing is faster than this. */
+#define SHORTEST_US 100
 
 static guint64 rate_of(guint64 bytes, gint64 us)
 {
     return (guint64)((double)bytes * G_USEC_PER_SEC / (double)us);
 }
 
+static void measure(Downtime *downtime, guint64 acked, gint64 us)
+{
+    guint64 rate = rate_of(acked - downtime->acked, us);
+
+    downtime->rate = downtime->rate == 0 ? rate : (downtime->rate + rate) / 2;
+}
+
 void downtime_update(Downtime *downtime, guint64 acked, gint64 now_us)
 {
     gint64 us = now_us - downtime->began_us;
-    guint64 rate;
 
     if (downtime->began_us == 0) {
         downtime->began_us = now_us;
         downtime->acked = acked;
         return;
     }
-    if (us < (downtime->rate == 0 ? FIRST_PERIOD_US : DOWNTIME_PERIOD_US) ||
-        acked <= downtime->acked)
+    if (us < DOWNTIME_PERIOD_US || acked <= downtime->acked)
         return;
-    rate = rate_of(acked - downtime->acked, us);
-    downtime->rate = downtime->rate == 0 ? rate : (downtime->rate + rate) / 2;
+    measure(downtime, acked, us);
     downtime->began_us = now_us;
     downtime->acked = acked;
 }
 
-void downtime_on_idle(Downtime *downtime)
+/* A round too short to be measured well is a measure if there is none. */
+void downtime_on_drained(Downtime *downtime, guint64 acked, gint64 now_us)
 {
+    if (downtime->began_us != 0 && downtime->rate == 0 && acked > downtime->acked)
+        measure(downtime, acked, MAX(now_us - downtime->began_us, SHORTEST_US));
     downtime->began_us = 0;
 }
 

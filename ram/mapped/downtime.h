@@ -15,8 +15,8 @@ typedef struct {
 
 /* While there is something to send. acked: bytes that the peer has acknowledged since the beginning. */
 void downtime_update(Downtime *downtime, guint64 acked, gint64 now_us);
-/* Nothing is being sent: that time says nothing of the link. */
-void downtime_on_idle(Downtime *downtime);
+/* Everything is acknowledged, and nothing is sent for a while: that time says nothing of the link. */
+void downtime_on_drained(Downtime *downtime, guint64 acked, gint64 now_us);
 /* What can be sent in the limit: no more than this may be left at the switch-over. max_rate: what the rate is held
  * to; 0: nothing. */
 guint64 downtime_threshold(const Downtime *downtime, guint64 limit_ms, guint64 max_rate);
