@@ -3,12 +3,16 @@
 
 #include "ram/engine.h"
 
+#include <glib/gi18n.h>
+
+#include "ram/mapped/end.h"
 #include "util/autofd.h"
 
-/* One of the two is there. */
+/* One of the three is there. */
 struct Engine {
     QemuSource *source;
     Incoming *incoming;
+    MappedEnd *mapped; /* either side */
 };
 
 Engine *engine_new(Session *session, const OutgoingConfig *config)
@@ -22,10 +26,19 @@ Engine *engine_new(Session *session, const OutgoingConfig *config)
     return engine;
 }
 
+Engine *engine_new_mapped(Session *session, const PageSenderConfig *config)
+{
+    Engine *engine = g_new0(Engine, 1);
+
+    engine->mapped = mapped_end_new(session, config);
+    return engine;
+}
+
 void engine_free(Engine *engine)
 {
     if (!engine)
         return;
+    mapped_end_free(engine->mapped);
     qemu_source_free(engine->source);
     incoming_free(engine->incoming);
     g_free(engine);
@@ -33,7 +46,9 @@ void engine_free(Engine *engine)
 
 void engine_set_lane(Engine *engine, Lane *lane)
 {
-    if (engine->source)
+    if (engine->mapped)
+        mapped_end_set_lane(engine->mapped, lane);
+    else if (engine->source)
         outgoing_set_lane(qemu_source_outgoing(engine->source), lane);
     else
         incoming_set_lane(engine->incoming, lane);
@@ -43,6 +58,8 @@ void engine_set_lane(Engine *engine, Lane *lane)
 
 gboolean engine_wants(const Engine *engine, QemuConnection connection)
 {
+    if (engine->mapped)
+        return FALSE;
     if (engine->source)
         return qemu_source_wants(engine->source, connection);
     /* QEMU says nothing on its preempt connection, but may close it. */
@@ -53,7 +70,7 @@ void engine_on_opened(Engine *engine, QemuConnection connection, gint64 now_us)
 {
     if (engine->source)
         qemu_source_on_opened(engine->source, connection, now_us);
-    else if (connection == QEMU_PREEMPT)
+    else if (engine->incoming && connection == QEMU_PREEMPT)
         incoming_on_preempt_attached(engine->incoming);
 }
 
@@ -62,7 +79,7 @@ void engine_on_data(Engine *engine, QemuConnection connection, const guint8 *byt
 {
     if (engine->source)
         qemu_source_on_data(engine->source, connection, bytes, len, now_us);
-    else if (connection == QEMU_MAIN)
+    else if (engine->incoming && connection == QEMU_MAIN)
         incoming_on_qemu_data(engine->incoming, bytes, len, now_us);
 }
 
@@ -70,7 +87,7 @@ void engine_on_eof(Engine *engine, QemuConnection connection, gint64 now_us)
 {
     if (engine->source)
         qemu_source_on_eof(engine->source, connection, now_us);
-    else if (connection == QEMU_MAIN)
+    else if (engine->incoming && connection == QEMU_MAIN)
         incoming_on_qemu_eof(engine->incoming);
 }
 
@@ -98,6 +115,8 @@ guint engine_output(Engine *engine, QemuConnection connection,
     const guint8 *bytes;
     gsize len;
 
+    if (engine->mapped)
+        return 0;
     if (!engine->source) {
         sink = sink_of(engine, connection);
         return sink ? qemu_sink_output(sink, ret_iov) : 0;
@@ -113,7 +132,7 @@ void engine_written(Engine *engine, QemuConnection connection, gsize len)
 {
     if (engine->source)
         qemu_source_written(engine->source, len);
-    else
+    else if (engine->incoming)
         qemu_sink_written(sink_of(engine, connection), len);
 }
 
@@ -130,6 +149,8 @@ gboolean engine_preempt_is_over(const Engine *engine)
 
 gboolean engine_run(Engine *engine, gint64 now_us, GError **error)
 {
+    if (engine->mapped)
+        return mapped_end_run(engine->mapped, now_us, error);
     return engine->source ? qemu_source_run(engine->source, now_us, error)
                           : incoming_run(engine->incoming, now_us, error);
 }
@@ -171,6 +192,8 @@ gboolean engine_is_recovering(const Engine *engine)
 {
     OutgoingState state;
 
+    if (engine->mapped)
+        return mapped_end_is_recovering(engine->mapped);
     if (engine->source) {
         state = outgoing_state(qemu_source_outgoing(engine->source));
         return (state == OUTGOING_NONE || state == OUTGOING_POSTCOPY_RECOVER) &&
@@ -182,6 +205,8 @@ gboolean engine_is_recovering(const Engine *engine)
 
 gboolean engine_waits_for_worker(const Engine *engine)
 {
+    if (engine->mapped)
+        return mapped_end_waits_for_worker(engine->mapped);
     return engine->source && outgoing_waits_for_worker(qemu_source_outgoing(engine->source));
 }
 
@@ -192,14 +217,62 @@ void engine_on_session_end(Engine *engine, SessionState state, gint64 now_us)
                           : state == SESSION_CANCELLED ? OUTGOING_EV_CANCELLED
                                                        : OUTGOING_EV_FAILED;
 
-    if (engine->source)
+    if (engine->mapped)
+        mapped_end_on_session_end(engine->mapped, state, now_us);
+    else if (engine->source)
         outgoing_event(qemu_source_outgoing(engine->source), event, &in, NULL);
+}
+
+/* ---- mapped ---- */
+
+gboolean engine_attach_memory(Engine *engine, int fd, GError **error)
+{
+    if (engine->mapped)
+        return mapped_end_attach(engine->mapped, fd, error);
+    close(fd);
+    g_set_error_literal(error, RAM_ERROR, RAM_ERROR_STATE,
+                        _("this migration is a QEMU's, not a memory client's"));
+    return FALSE;
+}
+
+gboolean engine_memory_is_ready(const Engine *engine)
+{
+    return engine->mapped && mapped_end_is_ready(engine->mapped);
+}
+
+gboolean engine_memory_is_parting(const Engine *engine)
+{
+    return engine->mapped && mapped_end_is_parting(engine->mapped);
+}
+
+void engine_drop_memory(Engine *engine)
+{
+    if (engine->mapped)
+        mapped_end_drop(engine->mapped);
+}
+
+guint engine_poll(Engine *engine, struct pollfd ret_fds[ENGINE_POLL_MAX])
+{
+    return engine->mapped ? mapped_end_poll(engine->mapped, ret_fds, ENGINE_POLL_MAX) : 0;
+}
+
+void engine_polled(Engine *engine, const struct pollfd *fds, guint n, gint64 now_us)
+{
+    if (engine->mapped)
+        mapped_end_polled(engine->mapped, fds, n, now_us);
+}
+
+gint64 engine_due_us(const Engine *engine)
+{
+    return engine->mapped ? mapped_end_due_us(engine->mapped) : G_MAXINT64;
 }
 
 /* ---- asking ---- */
 
 const char *engine_phase(const Engine *engine)
 {
+    if (engine->mapped)
+        return mapped_end_phase(engine->mapped);
     return engine->source
                ? outgoing_state_name(outgoing_state(qemu_source_outgoing(engine->source)))
                : incoming_state_name(incoming_state(engine->incoming));
@@ -207,13 +280,17 @@ const char *engine_phase(const Engine *engine)
 
 const char *engine_warning(const Engine *engine)
 {
+    if (engine->mapped)
+        return NULL;
     return engine->source ? outgoing_warning(qemu_source_outgoing(engine->source))
                           : incoming_warning(engine->incoming);
 }
 
 void engine_get_stats(const Engine *engine, gint64 now_us, RamStats *ret_stats)
 {
-    if (engine->source)
+    if (engine->mapped)
+        mapped_end_get_stats(engine->mapped, now_us, ret_stats);
+    else if (engine->source)
         outgoing_get_stats(qemu_source_outgoing(engine->source), ret_stats);
     else
         incoming_get_stats(engine->incoming, now_us, ret_stats);

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The engine of one side, as the relay drives it: the source QEMU and the outgoing machine, or the
- * incoming machine and its sinks. Owns the machines; the session and the lane are the caller's. */
+/* The engine of one side, as the relay drives it, of one of four kinds: the source QEMU and the outgoing
+ * machine; the incoming machine and its sinks; or, for a memory client instead of a QEMU, the mapped
+ * source or the mapped destination. Owns the machines; the session and the lane are the caller's. */
 #pragma once
+
+#include <poll.h>
 
 #include "ram/incoming.h"
 #include "ram/qemu_source.h"
@@ -10,6 +13,8 @@ typedef struct Engine Engine;
 
 /* config: the source's; NULL for a destination. */
 Engine *engine_new(Session *session, const OutgoingConfig *config);
+/* The same for a memory client. */
+Engine *engine_new_mapped(Session *session, const PageSenderConfig *config);
 void engine_free(Engine *engine);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Engine, engine_free)
 
@@ -36,6 +41,26 @@ void engine_written(Engine *engine, QemuConnection connection, gsize len);
 gboolean engine_needs(const Engine *engine, QemuConnection connection);
 /* Destination: nothing more will be written to QEMU's preempt connection. */
 gboolean engine_preempt_is_over(const Engine *engine);
+
+/* ---- mapped: the memory client; with a QEMU there is none, and nothing to wait for ---- */
+
+/* Its connection, which is taken; once. FALSE: there is one, or none is wanted. */
+gboolean engine_attach_memory(Engine *engine, int fd, GError **error);
+/* It has handed everything over: the session can be told that its "QEMU" is attached. */
+gboolean engine_memory_is_ready(const Engine *engine);
+/* It has not been told its end yet. */
+gboolean engine_memory_is_parting(const Engine *engine);
+/* And will not be. */
+void engine_drop_memory(Engine *engine);
+
+/* Descriptors to wait for: the client's connection, userfaultfds. Entries that are not needed now have the
+ * descriptor -1. Their number does not change before engine_polled(). */
+#define ENGINE_POLL_MAX 72
+guint engine_poll(Engine *engine, struct pollfd ret_fds[ENGINE_POLL_MAX]);
+/* What became of them. */
+void engine_polled(Engine *engine, const struct pollfd *fds, guint n, gint64 now_us);
+/* When engine_run() is due, whatever happens; monotonic, G_MAXINT64: it is not. */
+gint64 engine_due_us(const Engine *engine);
 
 /* Moves on what can be. FALSE: the peer broke a rule. */
 gboolean engine_run(Engine *engine, gint64 now_us, GError **error);

@@ -39,7 +39,8 @@ static int steal_descriptor(GUnixFDList *list, gint32 index)
     return stolen;
 }
 
-static int take_socket(GDBusMethodInvocation *call, GUnixFDList *list, GVariant *handle)
+static int take_socket_of_type(GDBusMethodInvocation *call, GUnixFDList *list, GVariant *handle,
+                               int wanted)
 {
     autofd fd = steal_descriptor(list, g_variant_get_handle(handle));
     socklen_t len = sizeof(int);
@@ -49,11 +50,18 @@ static int take_socket(GDBusMethodInvocation *call, GUnixFDList *list, GVariant 
         refuse(call, JOB_ERROR_INVALID_ARGUMENT, _("the socket's descriptor is missing"));
         return -1;
     }
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM) {
-        refuse(call, JOB_ERROR_INVALID_ARGUMENT, _("the descriptor is no stream socket"));
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != wanted) {
+        refuse(call, JOB_ERROR_INVALID_ARGUMENT,
+               wanted == SOCK_STREAM ? _("the descriptor is no stream socket")
+                                     : _("the descriptor is no socket of packets"));
         return -1;
     }
     return autofd_steal(&fd);
+}
+
+static int take_socket(GDBusMethodInvocation *call, GUnixFDList *list, GVariant *handle)
+{
+    return take_socket_of_type(call, list, handle, SOCK_STREAM);
 }
 
 static gboolean check_ready(Job *job, GDBusMethodInvocation *call)
@@ -186,6 +194,17 @@ static gboolean on_refuse_qemu(PostcopyMigration *skeleton, GDBusMethodInvocatio
         return TRUE;
     job_properties_qemu_answered(job->skeleton);
     return pass_on(job, call, RELAY_REFUSE_QEMU, -1, reason);
+}
+
+static gboolean on_attach_memory(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                                 GUnixFDList *list, GVariant *socket, Job *job)
+{
+    int fd;
+
+    if (!check_ready(job, call))
+        return TRUE;
+    fd = take_socket_of_type(call, list, socket, SOCK_SEQPACKET);
+    return fd < 0 || pass_on(job, call, RELAY_ATTACH_MEMORY, fd, NULL);
 }
 
 /* ---- the source QEMU's memory ---- */
@@ -347,6 +366,7 @@ static gboolean configure(Job *job, const char *side, GVariant *dict, GVariant *
     config.timeouts.reconnect_ms = options.reconnect_timeout * 1000;
     config.rekey_records = options.rekey_records;
     config.recovers = options.recovers;
+    config.memory = options.memory;
     config.creds = creds;
     config.check_host = !options.psk;
     config.allowed_dns = (const char *const *)options.allowed_dns;
@@ -397,6 +417,7 @@ static void connect_handlers(Job *job)
         { "handle-listen-qemu", G_CALLBACK(on_listen_qemu) },
         { "handle-attach-qemu", G_CALLBACK(on_attach_qemu) },
         { "handle-refuse-qemu", G_CALLBACK(on_refuse_qemu) },
+        { "handle-attach-memory", G_CALLBACK(on_attach_memory) },
         { "handle-set-reading", G_CALLBACK(on_set_reading) },
         { "handle-listen-disks", G_CALLBACK(on_listen_disks) },
         { "handle-connect-disks", G_CALLBACK(on_connect_disks) },

@@ -73,6 +73,7 @@ static gboolean make_engine(Relay *relay, const RelayConfig *config, GError **er
         .window = config->session.window,
         .compress = compress[config->compression],
     };
+    PageSenderConfig mapped = { .window = outgoing.window, .compress = outgoing.compress };
 
     if (relay->side == SESSION_SOURCE && config->compression != RELAY_COMPRESSION_OFF &&
         (config->session.features & SESSION_FEATURES_PACK)) {
@@ -87,7 +88,10 @@ static gboolean make_engine(Relay *relay, const RelayConfig *config, GError **er
             return FALSE;
     }
     outgoing.worker = relay->worker;
-    relay->engine = engine_new(relay->session, &outgoing);
+    mapped.worker = relay->worker;
+    relay->memory = config->memory;
+    relay->engine = config->memory ? engine_new_mapped(relay->session, &mapped)
+                                   : engine_new(relay->session, &outgoing);
     return TRUE;
 }
 

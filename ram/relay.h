@@ -53,6 +53,7 @@ typedef struct {
     guint compression_threads;    /* source */
     guint rekey_records;          /* for tests, see tls_channel_set_rekey() */
     gboolean recovers;            /* a migration that is paused: see "recovers" in the D-Bus interface */
+    gboolean memory;              /* a memory client's: RELAY_ATTACH_MEMORY instead of the QEMU commands */
 } RelayConfig;
 
 typedef struct Relay Relay;
@@ -81,6 +82,7 @@ typedef enum {
     /* destination: fd (connected); a second time for QEMU's own preempt connection */
     RELAY_ATTACH_QEMU,
     RELAY_REFUSE_QEMU,  /* destination: text (reason) */
+    RELAY_ATTACH_MEMORY, /* fd (connected, SOCK_SEQPACKET): the memory client; once */
     RELAY_LISTEN_DISKS, /* source: fd (listening), for QEMU's disk connections */
     /* The answers to RELAY_REPORT_DISKS_WANTED, with its number. Source: fd (TCP), text (host) */
     RELAY_CONNECT_DISKS,

@@ -185,6 +185,9 @@ void relay_take_command(Relay *relay, RelayCommand *command)
     case RELAY_REFUSE_QEMU:
         refuse_qemu(relay, command);
         break;
+    case RELAY_ATTACH_MEMORY:
+        relay_attach_memory(relay, command);
+        break;
     case RELAY_LISTEN_DISKS:
         relay_listen_disks(relay, command);
         break;
@@ -319,7 +322,7 @@ void relay_act(Relay *relay)
             close_qemu(relay);
         if (actions & SESSION_DO_REPORT)
             relay_report_state(relay);
-        if (actions & SESSION_DO_FETCH_QEMU)
+        if ((actions & SESSION_DO_FETCH_QEMU) && !relay->memory)
             relay_report(relay, relay_report_new(RELAY_REPORT_QEMU_NEEDED));
         if (actions & (SESSION_DO_FINISH_CHANNEL | SESSION_DO_CLOSE_CHANNEL))
             finish_channels(relay);
@@ -336,7 +339,8 @@ void relay_act(Relay *relay)
     relay_answer_connect(relay);
     /* A completed side that has lost its peer stays until that has heard that all is well. */
     if (relay->finishing && !relay->main.pump.link && !session_is_lost(relay->session) &&
-        !relay->preempt.pump.link && relay->leaving_fd < 0 && !relay->stopped) {
+        !relay->preempt.pump.link && relay->leaving_fd < 0 && relay_memory_has_parted(relay) &&
+        !relay->stopped) {
         relay->stopped = TRUE;
         relay_report_stats(relay);
     }
@@ -346,6 +350,7 @@ void relay_run_engine(Relay *relay)
 {
     g_autoptr(GError) error = NULL;
 
+    relay_watch_memory(relay);
     if (session_state_is_active(session_state(relay->session)) &&
         !engine_run(relay->engine, g_get_monotonic_time(), &error))
         pump_engine_failed(relay->session, error);

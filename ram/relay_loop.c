@@ -18,13 +18,15 @@ enum {
     POLL_LEAVING,
     POLL_DISKS,
     POLL_CANDIDATES,
+    POLL_ENGINE = POLL_CANDIDATES + RELAY_CANDIDATES_MAX,
+    POLL_MAX = POLL_ENGINE + ENGINE_POLL_MAX,
 };
-
-#define POLL_MAX (POLL_CANDIDATES + RELAY_CANDIDATES_MAX)
 
 typedef struct {
     struct pollfd fds[POLL_MAX];
     guint n;
+    guint n_candidates;
+    guint n_engine;
     gint64 deadline_us; /* the nearest, or G_MAXINT64 */
 } Waiting;
 
@@ -79,9 +81,32 @@ static void prepare_channel(Waiting *w, guint slot, const RelayChannel *channel)
                                        pump_channel_has_output(&channel->pump)));
 }
 
+static void prepare_candidates(Relay *relay, Waiting *w)
+{
+    w->n_candidates = relay->candidates->len;
+    for (guint i = 0; i < RELAY_CANDIDATES_MAX; i++)
+        wait_for(w, POLL_CANDIDATES + i, -1, 0);
+    for (guint i = 0; i < w->n_candidates; i++) {
+        Link *link = relay->candidates->pdata[i];
+
+        wait_for(w, POLL_CANDIDATES + i, tls_channel_fd(link->channel),
+                 link_events(link, link->last_words != NULL));
+        wait_until(w, link->deadline_us);
+    }
+}
+
+/* A memory client's. */
+static void prepare_engine(Relay *relay, Waiting *w)
+{
+    w->n_engine = engine_poll(relay->engine, w->fds + POLL_ENGINE);
+    w->n = POLL_ENGINE + w->n_engine;
+    if (session_state_is_active(session_state(relay->session)))
+        wait_until(w, engine_due_us(relay->engine));
+    wait_until(w, relay->memory_until_us);
+}
+
 static void prepare(Relay *relay, Waiting *w)
 {
-    w->n = POLL_CANDIDATES + relay->candidates->len;
     w->deadline_us = G_MAXINT64;
     wait_for(w, POLL_COMMANDS, mailbox_fd(relay->commands), POLLIN);
     wait_for(w, POLL_LISTEN, relay->listen_fd, is_listening(relay) ? POLLIN : 0);
@@ -99,13 +124,8 @@ static void prepare(Relay *relay, Waiting *w)
     wait_for(w, POLL_LEAVING, relay->leaving_fd, POLLHUP);
     if (relay->leaving_fd >= 0)
         wait_until(w, relay->leaving_until_us);
-    for (guint i = 0; i < relay->candidates->len; i++) {
-        Link *link = relay->candidates->pdata[i];
-
-        wait_for(w, POLL_CANDIDATES + i, tls_channel_fd(link->channel),
-                 link_events(link, link->last_words != NULL));
-        wait_until(w, link->deadline_us);
-    }
+    prepare_candidates(relay, w);
+    prepare_engine(relay, w);
 }
 
 static int timeout_ms(const Waiting *w)
@@ -136,13 +156,21 @@ static void take_commands(Relay *relay)
 /* Backwards: a link that leaves takes its place with it. */
 static void turn_candidates(Relay *relay, const Waiting *w)
 {
-    for (guint i = w->n - POLL_CANDIDATES; i-- > 0 && i < relay->candidates->len;) {
+    for (guint i = w->n_candidates; i-- > 0 && i < relay->candidates->len;) {
         Link *link = relay->candidates->pdata[i];
 
         if (w->fds[POLL_CANDIDATES + i].revents || is_due(link))
             relay_greet_candidate(relay, link);
         relay_act(relay);
     }
+}
+
+static void turn_engine(Relay *relay, const Waiting *w)
+{
+    if (w->n_engine == 0)
+        return;
+    engine_polled(relay->engine, w->fds + POLL_ENGINE, w->n_engine, g_get_monotonic_time());
+    relay_act(relay);
 }
 
 static void turn_leaving(Relay *relay, const Waiting *w)
@@ -234,6 +262,7 @@ static gboolean turn(Relay *relay, const Waiting *w)
     gboolean more = turn_channel_in(relay, &relay->preempt, w, POLL_PREEMPT);
 
     more |= turn_channel_in(relay, &relay->main, w, POLL_MAIN);
+    turn_engine(relay, w);
     relay_run_engine(relay);
     more |= turn_channel_out(relay, &relay->preempt);
     more |= turn_qemu_out(relay, &relay->qemu[QEMU_PREEMPT]);

@@ -54,6 +54,7 @@ struct Relay {
     RelayTimeouts timeouts;
     guint rekey_records;
     gboolean recovers;
+    gboolean memory; /* of a memory client, no QEMU */
     guint64 window;
     guint8 id[HELLO_SESSION_LEN];
     Mailbox *commands;
@@ -90,6 +91,7 @@ struct Relay {
     gboolean return_path_reported;
     gboolean preempt_needed_reported;
     gboolean warned;
+    gint64 memory_until_us; /* how long a memory client may take to hear of the end; 0: it has not begun */
     gboolean preempt_shut; /* QEMU's preempt connection: our direction */
     const char *phase; /* the last one reported */
     DirectState reading; /* the same */
@@ -183,6 +185,13 @@ gboolean relay_judge_disks(Relay *relay, Link *link, const HelloBody *hello, GEr
 void relay_take_disks(Relay *relay, Link *link, guint16 number);
 gint64 relay_disks_due(const Relay *relay);
 void relay_turn_disks(Relay *relay);
+
+/* ram/relay_memory.c: the memory client. */
+void relay_attach_memory(Relay *relay, RelayCommand *command);
+/* Tells the session when it is there, and has everything. */
+void relay_watch_memory(Relay *relay);
+/* FALSE: it still has to hear of the end. */
+gboolean relay_memory_has_parted(Relay *relay);
 
 /* ram/relay_event.c */
 void relay_take_command(Relay *relay, RelayCommand *command);
