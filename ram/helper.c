@@ -132,11 +132,11 @@ static void open_what_is_needed(void)
     gnutls_global_init();
 }
 
-static gboolean enter_sandbox(const HelperOptions *options, GError **error)
+static gboolean enter_sandbox(GError **error)
 {
     gboolean active;
 
-    if (!sandbox_enter(options->outcome_fd, &active, error))
+    if (!sandbox_enter(&active, error))
         return FALSE;
     if (!active)
         log_warning(NULL, "this kernel has no seccomp filters, going on without");
@@ -215,7 +215,7 @@ static int run(const HelperOptions *options, GError **error)
     if (options->listen_fd >= 0 && !control_own_listener(options->listen_fd, error))
         return EXIT_FAILURE;
     open_what_is_needed();
-    if (!enter_sandbox(options, error))
+    if (!enter_sandbox(error))
         return EXIT_FAILURE;
     return serve(options, connection, daemon_uid, error);
 }

@@ -6,11 +6,15 @@
 #include <errno.h>
 #include <glib/gi18n.h>
 #include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
+
+#include "ram/mapped/pagemap_scan.h"
 
 static gboolean failed(GError **error, const char *what, int ret)
 {
@@ -25,7 +29,7 @@ static gboolean failed(GError **error, const char *what, int ret)
  * filter of such a build only shows that there is one. */
 #define DEFAULT_ACTION SCMP_ACT_ALLOW
 
-static gboolean add_all_rules(scmp_filter_ctx ctx, int outcome_fd, GError **error)
+static gboolean add_all_rules(scmp_filter_ctx ctx, GError **error)
 {
     int ret = seccomp_rule_add(ctx, SCMP_ACT_KILL_PROCESS, SCMP_SYS(connect), 0);
 
@@ -36,6 +40,9 @@ static gboolean add_all_rules(scmp_filter_ctx ctx, int outcome_fd, GError **erro
 
 #define DEFAULT_ACTION SCMP_ACT_KILL_PROCESS
 
+/* Where an ioctl's number has the letter of its subsystem. */
+#define IOCTL_TYPE(letter) ((scmp_datum_t)(letter) << _IOC_TYPESHIFT)
+
 static const char *const allowed[] = {
     /* the data path */
     "poll", "ppoll", "recvfrom", "recvmsg", "recvmmsg", "sendto", "sendmsg", "sendmmsg", "read",
@@ -45,6 +52,8 @@ static const char *const allowed[] = {
     "fstat", "newfstatat", "statx", "fstatfs",
     /* memory */
     "brk", "munmap", "mremap", "madvise",
+    /* of a memory client, which it has handed over; every other file is open for reading or is the outcome */
+    "pwrite64", "fallocate",
     /* threads */
     "futex", "set_robust_list", "rseq", "exit", "exit_group", "sched_yield", "sched_getaffinity",
     "get_robust_list", "membarrier", "restart_syscall", "sched_getattr", "sched_setattr",
@@ -62,7 +71,7 @@ static const char *const allowed[] = {
 static const char *const denied[] = {
     "open", "openat", "openat2", "access", "faccessat", "faccessat2", "stat", "lstat", "readlink",
     "readlinkat", "socket", "getdents64", "statfs", "getcwd", "sched_setscheduler",
-    "setpriority", "memfd_create", "ioctl",
+    "setpriority", "memfd_create",
 };
 
 /* What the C library then does without. clone3's arguments cannot be seen by a filter; told that
@@ -87,7 +96,7 @@ static gboolean add_rules(scmp_filter_ctx ctx, guint32 action, const char *const
 }
 
 /* Allowed with one argument only. */
-static gboolean add_narrow_rules(scmp_filter_ctx ctx, int outcome_fd, GError **error)
+static gboolean add_narrow_rules(scmp_filter_ctx ctx, GError **error)
 {
     const struct {
         const char *name;
@@ -103,8 +112,9 @@ static gboolean add_narrow_rules(scmp_filter_ctx ctx, int outcome_fd, GError **e
         /* to itself: abort(), and its own limits */
         { "tgkill", SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()) },
         { "prlimit64", SCMP_A0(SCMP_CMP_EQ, 0) },
-        /* how far the migration came */
-        { "pwrite64", SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)outcome_fd) },
+        /* userfaultfds and pagemaps that were handed over */
+        { "ioctl", SCMP_A1(SCMP_CMP_MASKED_EQ, IOCTL_TYPE(0xff), IOCTL_TYPE(UFFDIO)) },
+        { "ioctl", SCMP_A1(SCMP_CMP_EQ, PAGEMAP_SCAN) },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(rules); i++) {
@@ -117,11 +127,22 @@ static gboolean add_narrow_rules(scmp_filter_ctx ctx, int outcome_fd, GError **e
     return TRUE;
 }
 
-static gboolean add_all_rules(scmp_filter_ctx ctx, int outcome_fd, GError **error)
+/* Is it one? asks the C library of what it writes to. */
+static gboolean deny_terminals(scmp_filter_ctx ctx, GError **error)
+{
+    struct scmp_arg_cmp cmp =
+        SCMP_A1(SCMP_CMP_MASKED_EQ, IOCTL_TYPE(0xff), IOCTL_TYPE('T'));
+    int ret = seccomp_rule_add_array(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioctl), 1, &cmp);
+
+    return ret >= 0 || failed(error, "ioctl", ret);
+}
+
+static gboolean add_all_rules(scmp_filter_ctx ctx, GError **error)
 {
     return add_rules(ctx, SCMP_ACT_ALLOW, allowed, G_N_ELEMENTS(allowed), error) &&
-           add_narrow_rules(ctx, outcome_fd, error) &&
+           add_narrow_rules(ctx, error) &&
            add_rules(ctx, SCMP_ACT_ERRNO(EPERM), denied, G_N_ELEMENTS(denied), error) &&
+           deny_terminals(ctx, error) &&
            add_rules(ctx, SCMP_ACT_ERRNO(ENOSYS), missing, G_N_ELEMENTS(missing), error);
 }
 
@@ -133,7 +154,7 @@ static gboolean kernel_has_filters(void)
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL, 0, 0) < 0 && errno == EFAULT;
 }
 
-gboolean sandbox_enter(int outcome_fd, gboolean *ret_active, GError **error)
+gboolean sandbox_enter(gboolean *ret_active, GError **error)
 {
     scmp_filter_ctx ctx;
     gboolean ok;
@@ -147,7 +168,7 @@ gboolean sandbox_enter(int outcome_fd, gboolean *ret_active, GError **error)
         return failed(error, "seccomp_init", -ENOMEM);
     ret = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_TSYNC, 1);
     ok = ret >= 0 || failed(error, "TSYNC", ret);
-    ok = ok && add_all_rules(ctx, outcome_fd, error);
+    ok = ok && add_all_rules(ctx, error);
     if (ok) {
         ret = seccomp_load(ctx);
         *ret_active = ret >= 0;

@@ -8,7 +8,6 @@
 
 #include <gio/gio.h>
 
-/* For all threads, for good. outcome_fd: the one descriptor that pwrite() may have, or -1. What
- * has to be opened (locale, TLS library) must have been. TRUE with *ret_active FALSE: this
+/* For all threads, for good. What has to be opened (locale, TLS library) must have been. TRUE with *ret_active FALSE: this
  * kernel has no seccomp filters. */
-gboolean sandbox_enter(int outcome_fd, gboolean *ret_active, GError **error);
+gboolean sandbox_enter(gboolean *ret_active, GError **error);

@@ -65,19 +65,15 @@ void mapped_end_set_lane(MappedEnd *end, Lane *lane)
 
 /* ---- the client's end ---- */
 
-/* What cannot be served any more is to the session what a broken QEMU is. */
+/* There is no machine (yet) that could say so. */
 static void fail(MappedEnd *end, const GError *why)
 {
     SessionState state = session_state(end->session);
 
     if (session_state_is_end(state))
         return;
-    if (g_error_matches(why, G_IO_ERROR, G_IO_ERROR_CANCELLED))
-        session_on_cancel(end->session, why->message, NULL);
-    else if (state == SESSION_AWAIT_QEMU)
+    if (state == SESSION_AWAIT_QEMU)
         session_on_qemu_refused(end->session, why->message, NULL);
-    else if (session_state_is_active(state))
-        session_on_qemu_broken(end->session, why->message, NULL);
     else
         session_on_cancel(end->session, why->message, NULL);
 }
@@ -177,8 +173,7 @@ static void on_event(MemoryEvent *event, gpointer data)
     if (end->outgoing) {
         mapped_outgoing_on_client(end->outgoing, event, end->now_us);
     } else if (end->incoming && end->attached) {
-        if (!mapped_incoming_on_client(end->incoming, event, end->now_us, &error))
-            fail(end, error);
+        mapped_incoming_on_client(end->incoming, event, end->now_us);
     } else {
         error = g_error_new(RAM_ERROR, RAM_ERROR_STATE, _("the memory client is gone%s%s"),
                             event->text ? ": " : "", event->text ? event->text : "");
@@ -193,11 +188,8 @@ void mapped_end_polled(MappedEnd *end, const struct pollfd *fds, guint n, gint64
 
     end->now_us = now_us;
     for (guint i = 1; i < n && end->incoming; i++) {
-        g_autoptr(GError) error = NULL;
-
-        if (fds[i].revents &&
-            !mapped_incoming_on_readable(end->incoming, fds[i].fd, now_us, &error))
-            fail(end, error);
+        if (fds[i].revents)
+            mapped_incoming_on_readable(end->incoming, fds[i].fd, now_us);
     }
     if (!end->link || !fds[0].revents)
         return;
@@ -212,7 +204,7 @@ gint64 mapped_end_due_us(const MappedEnd *end)
 {
     if (end->outgoing)
         return mapped_outgoing_wake_us(end->outgoing);
-    return end->incoming ? mapped_incoming_due(end->incoming) : G_MAXINT64;
+    return end->incoming ? mapped_incoming_wake_us(end->incoming) : G_MAXINT64;
 }
 
 /* ---- the machine ---- */
