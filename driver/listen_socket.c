@@ -71,7 +71,8 @@ static int lock_directory(const char *path, GError **error)
 }
 
 /* A connect() decides: a file that nobody listens on refuses it. */
-static gboolean remove_stale(const char *path, const struct sockaddr_un *address, GError **error)
+static gboolean remove_stale(const char *path, const struct sockaddr_un *address, int type,
+                             GError **error)
 {
     autofd probe = -1;
     struct stat st;
@@ -83,7 +84,7 @@ static gboolean remove_stale(const char *path, const struct sockaddr_un *address
                     path);
         return FALSE;
     }
-    probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    probe = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (probe < 0)
         return fail(error, _("cannot make a socket for"), path);
     if (connect(probe, (const struct sockaddr *)address, sizeof *address) == 0 ||
@@ -127,7 +128,7 @@ static int listen_unix(const char *path, int type, mode_t mode, gid_t group, GEr
     if (!unix_address(path, &address, error))
         return -1;
     lock = lock_directory(path, error);
-    if (lock < 0 || !remove_stale(path, &address, error))
+    if (lock < 0 || !remove_stale(path, &address, type, error))
         return -1;
     fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
@@ -170,16 +171,19 @@ gboolean listen_socket_group(const char *setting, const char *name, gid_t *ret, 
 void listen_socket_remove(int fd, const char *path)
 {
     struct sockaddr_un address;
+    socklen_t len = sizeof(int);
     autofd lock = -1;
+    int type;
 
     /* Ours no longer listens when this is called; a successor's would. */
-    if (!unix_address(path, &address, NULL))
+    if (!unix_address(path, &address, NULL) ||
+        getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
         return;
     lock = lock_directory(path, NULL);
     if (lock < 0)
         return;
     shutdown(fd, SHUT_RDWR);
-    remove_stale(path, &address, NULL);
+    remove_stale(path, &address, type, NULL);
 }
 
 /* --- TCP --- */

@@ -226,7 +226,8 @@ static void a_helper_that_cannot_be_started_is_told(void **state)
     g_autofree char *psk = g_build_filename(f->dir, "psk", NULL);
     guint8 session[MIGRATION_SESSION_LEN] = { 0 };
 
-    assert_true(g_file_set_contents(psk, "me:00112233\n", -1, NULL));
+    assert_true(g_file_set_contents_full(psk, "me:00112233\n", -1, G_FILE_SET_CONTENTS_NONE, 0600,
+                                         NULL));
     client_connect(f);
     client_hello(f, HANDOVER_DESTINATION, "");
     assert_refused(f, "/nonexistent");
