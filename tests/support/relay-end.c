@@ -55,6 +55,7 @@ static void on_report(const RelayReport *report, gpointer data)
     case RELAY_REPORT_PHASE:
     case RELAY_REPORT_WARNING:
     case RELAY_REPORT_SOURCE_RATE:
+    case RELAY_REPORT_READING:
         break;
     case RELAY_REPORT_DISKS_WANTED:
         end->disks_wanted = report->number;
