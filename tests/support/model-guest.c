@@ -122,12 +122,21 @@ void model_guest_record(const ModelGuest *guest, guint page, guint version, guin
     fill(buf, ret_record->data_len, hash, hash >> 12 & 1);
 }
 
+static gboolean is_full_of(const QemuPage *page, guint8 byte)
+{
+    return page->data_len == MODEL_PAGE && page->data[0] == byte &&
+           memcmp(page->data, page->data + 1, MODEL_PAGE - 1) == 0;
+}
+
 gboolean model_guest_is(const ModelGuest *guest, guint page, guint version, const QemuPage *got)
 {
     guint8 buf[MODEL_RECORD_MAX];
     QemuPage want;
 
     model_guest_record(guest, page, version, buf, &want);
+    /* Who reads a page does not look for a byte that fills it, if that is not zero. */
+    if (want.kind == QEMU_PAGE_ZERO && got->kind == QEMU_PAGE_RAW)
+        return is_full_of(got, want.fill);
     if (got->kind != want.kind)
         return FALSE;
     if (want.kind == QEMU_PAGE_ZERO)
