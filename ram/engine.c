@@ -54,6 +54,14 @@ void engine_set_lane(Engine *engine, Lane *lane)
         incoming_set_lane(engine->incoming, lane);
 }
 
+void engine_add_bulk(Engine *engine, Lane *lane)
+{
+    if (engine->source)
+        outgoing_add_bulk(qemu_source_outgoing(engine->source), lane);
+    else
+        incoming_add_bulk(engine->incoming, lane);
+}
+
 /* ---- QEMU's connections ---- */
 
 gboolean engine_wants(const Engine *engine, QemuConnection connection)

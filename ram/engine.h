@@ -20,6 +20,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Engine, engine_free)
 
 /* The preempt channel is open. */
 void engine_set_lane(Engine *engine, Lane *lane);
+/* One more bulk channel is. */
+void engine_add_bulk(Engine *engine, Lane *lane);
 
 /* ---- QEMU's connections ---- */
 

@@ -95,6 +95,7 @@ Incoming *incoming_new(Session *session)
     in->session = session;
     in->blocks = ram_blocks_new();
     in->sink = in->main.sink = in->urgent.sink = qemu_sink_new(in->blocks, TRUE);
+    in->urgent.is_urgent = TRUE;
     in->return_path = qemu_return_new();
     in->resumed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
                                         (GDestroyNotify)bitmap_free);
@@ -114,6 +115,8 @@ void incoming_free(Incoming *in)
     g_free(in->received);
     incoming_feed_clear(&in->main);
     incoming_feed_clear(&in->urgent);
+    for (guint i = 0; i < in->n_bulk; i++)
+        incoming_feed_clear(&in->bulk[i]);
     qemu_sink_free(in->sink);
     qemu_sink_free(in->preempt_sink);
     ram_blocks_free(in->blocks);
@@ -130,6 +133,25 @@ void incoming_free(Incoming *in)
 void incoming_set_lane(Incoming *in, Lane *lane)
 {
     in->lane = in->urgent.lane = lane;
+}
+
+static PagesReader *make_reader(const Incoming *in)
+{
+    PagesReader *reader = pages_reader_new(ram_blocks_target_page(in->blocks));
+
+    pages_reader_set_features(reader, session_features(in->session));
+    return reader;
+}
+
+void incoming_add_bulk(Incoming *in, Lane *lane)
+{
+    Feed *feed;
+
+    g_return_if_fail(in->n_bulk < CHANNEL_BULK_MAX);
+    feed = &in->bulk[in->n_bulk++];
+    *feed = (Feed){ .lane = lane, .sink = in->sink };
+    if (in->main.reader)
+        feed->reader = make_reader(in);
 }
 
 /* ---- frames that announce something ---- */
@@ -220,14 +242,6 @@ static void note_owed(Incoming *in, gboolean recovery)
         in->pages_owed += bitmap_pages(in->received[i]) - bitmap_count(in->received[i]);
 }
 
-static PagesReader *make_reader(const Incoming *in)
-{
-    PagesReader *reader = pages_reader_new(ram_blocks_target_page(in->blocks));
-
-    pages_reader_set_features(reader, session_features(in->session));
-    return reader;
-}
-
 static gboolean take_blocks(Incoming *in, GBytes *body, GError **error)
 {
     gboolean recovery = in->state == INCOMING_NONE;
@@ -245,6 +259,8 @@ static gboolean take_blocks(Incoming *in, GBytes *body, GError **error)
     qemu_sink_set_section(in->sink, section);
     in->main.reader = make_reader(in);
     in->urgent.reader = make_reader(in);
+    for (guint i = 0; i < in->n_bulk; i++)
+        in->bulk[i].reader = make_reader(in);
     return TRUE;
 }
 
@@ -265,9 +281,36 @@ static gboolean take_qemu_channel(Incoming *in, GBytes *body, GError **error)
 
 /* ---- the end of RAM ---- */
 
+static Feed *find_bulk(Incoming *in, guint number)
+{
+    for (guint i = 0; i < in->n_bulk; i++) {
+        if (lane_number(in->bulk[i].lane) == number)
+            return &in->bulk[i];
+    }
+    return NULL;
+}
+
+/* TRUE with *ret_all FALSE: pages are still on their way. */
+static gboolean have_all_come(Incoming *in, const RamEnd *end, gboolean *ret_all, GError **error)
+{
+    *ret_all = lane_consumed_seq(in->lane) >= end->preempt_seq;
+    for (guint i = 0; i < end->n_bulk; i++) {
+        const Feed *feed = find_bulk(in, i + 1);
+
+        if (!feed && end->bulk_seq[i] > 0) {
+            g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
+                        _("RAM_END: there is no bulk channel %u"), i + 1);
+            return FALSE;
+        }
+        *ret_all &= !feed || lane_consumed_seq(feed->lane) >= end->bulk_seq[i];
+    }
+    return TRUE;
+}
+
 /* TRUE with *ret_done FALSE: pages are still on their way. */
 static gboolean take_ram_end(Incoming *in, GBytes *body, gboolean *ret_done, GError **error)
 {
+    gboolean all;
     RamEnd end;
 
     *ret_done = FALSE;
@@ -275,7 +318,9 @@ static gboolean take_ram_end(Incoming *in, GBytes *body, gboolean *ret_done, GEr
         return FALSE;
     if (in->state != INCOMING_RUNNING)
         return incoming_enter(in, INCOMING_EV_RAM_END, error);
-    if (lane_consumed_seq(in->lane) < end.preempt_seq)
+    if (!have_all_come(in, &end, &all, error))
+        return FALSE;
+    if (!all)
         return TRUE;
     if (in->pages_placed != end.pages) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
@@ -365,32 +410,80 @@ static gboolean next_urgent_frame(Incoming *in, GError **error)
            incoming_begin_pages(in, &in->urgent, body, error);
 }
 
+static gboolean next_bulk_frame(Incoming *in, Feed *feed, GError **error)
+{
+    FrameType type;
+    GBytes *body;
+
+    if (in->state < INCOMING_RUNNING || feed->in_body)
+        return TRUE;
+    body = lane_received(feed->lane, &type);
+    return !body || (incoming_enter(in, INCOMING_EV_PAGES, error) &&
+                     incoming_begin_pages(in, feed, body, error));
+}
+
+static gboolean next_bulk_frames(Incoming *in, GError **error)
+{
+    for (guint i = 0; i < in->n_bulk; i++) {
+        if (!next_bulk_frame(in, &in->bulk[i], error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
 /* What is written is handed on: it can be acknowledged. */
 static gboolean main_is_written(const Incoming *in)
 {
     return (in->control_done || in->main.body_done) && qemu_sink_is_idle(in->sink);
 }
 
-static gboolean urgent_is_written(const Incoming *in)
+static gboolean feed_is_written(const Feed *feed)
 {
-    return in->urgent.body_done && qemu_sink_is_idle(in->urgent.sink);
+    return feed->body_done && qemu_sink_is_idle(feed->sink);
+}
+
+static gboolean any_is_written(const Incoming *in)
+{
+    gboolean any = main_is_written(in) || feed_is_written(&in->urgent);
+
+    for (guint i = 0; i < in->n_bulk && !any; i++)
+        any = feed_is_written(&in->bulk[i]);
+    return any;
+}
+
+static void consume_feed(Feed *feed)
+{
+    if (!feed_is_written(feed))
+        return;
+    feed->body_done = feed->in_body = FALSE;
+    lane_consume(feed->lane);
 }
 
 static void consume_written(Incoming *in)
 {
-    gboolean main = main_is_written(in), urgent = urgent_is_written(in);
-
-    if (main) {
+    if (main_is_written(in)) {
         in->control_done = in->main.body_done = in->main.in_body = FALSE;
         session_consume(in->session);
     }
-    if (urgent) {
-        in->urgent.body_done = in->urgent.in_body = FALSE;
-        lane_consume(in->lane);
-    }
+    consume_feed(&in->urgent);
+    for (guint i = 0; i < in->n_bulk; i++)
+        consume_feed(&in->bulk[i]);
 }
 
-/* Urgent pages first, then those of the main channel. A sink is filled only when it is empty: pages are
+/* Those of the main channel and of the bulk channels, each of which is the first once. */
+static gboolean fill_background(Incoming *in, gint64 now_us, GError **error)
+{
+    for (guint i = 0; i <= in->n_bulk; i++) {
+        guint at = (in->turn + i) % (in->n_bulk + 1);
+
+        if (!incoming_place(in, at == 0 ? &in->main : &in->bulk[at - 1], now_us, error))
+            return FALSE;
+    }
+    in->turn = (in->turn + 1) % (in->n_bulk + 1);
+    return TRUE;
+}
+
+/* Urgent pages first, then the others. A sink is filled only when it is empty: pages are
  * borrowed from their frames until they are written. */
 static gboolean fill_sinks(Incoming *in, gint64 now_us, GError **error)
 {
@@ -398,7 +491,7 @@ static gboolean fill_sinks(Incoming *in, gint64 now_us, GError **error)
 
     if (qemu_sink_is_idle(in->urgent.sink) && !incoming_place(in, &in->urgent, now_us, error))
         return FALSE;
-    return !fresh || incoming_place(in, &in->main, now_us, error);
+    return !fresh || fill_background(in, now_us, error);
 }
 
 static void end_preempt(Incoming *in)
@@ -416,9 +509,9 @@ gboolean incoming_run(Incoming *in, gint64 now_us, GError **error)
     do {
         consume_written(in);
         if (!next_urgent_frame(in, error) || !next_main_frame(in, error) ||
-            !fill_sinks(in, now_us, error))
+            !next_bulk_frames(in, error) || !fill_sinks(in, now_us, error))
             return FALSE;
-    } while (main_is_written(in) || urgent_is_written(in));
+    } while (any_is_written(in));
     end_preempt(in);
     incoming_send_return(in, now_us);
     return TRUE;

@@ -36,7 +36,7 @@ typedef enum {
     INCOMING_EV_DISCARD,
     INCOMING_EV_BLOCKS,
     INCOMING_EV_RUNNING,
-    INCOMING_EV_PAGES,        /* on the main channel */
+    INCOMING_EV_PAGES,        /* on the main channel or a bulk channel */
     INCOMING_EV_URGENT_PAGES, /* on the preempt channel */
     INCOMING_EV_RAM_END,
     INCOMING_EV_QEMU_CHANNEL,
@@ -55,6 +55,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Incoming, incoming_free)
 
 /* The preempt channel; before it there are no BLOCKS. */
 void incoming_set_lane(Incoming *incoming, Lane *lane);
+/* One more bulk channel, open. */
+void incoming_add_bulk(Incoming *incoming, Lane *lane);
 
 /* ---- from QEMU: the return path ---- */
 

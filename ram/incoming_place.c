@@ -46,7 +46,7 @@ static void place_page(Incoming *in, const Feed *feed, QemuSink *sink, const Qem
     bitmap_set(in->received[page->block], page_number(in, page->offset));
     base->ops->place(base, page);
     in->pages_placed++;
-    if (feed->lane)
+    if (feed->is_urgent)
         in->stats.pages_urgent++;
     else
         in->stats.pages_background++;
@@ -70,7 +70,7 @@ static gboolean torn(const Incoming *in, const Feed *feed, const QemuPage *page,
     g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
                 _("PAGES on the %s channel: offset 0x%" PRIx64
                   " of %s comes before the host page under way is complete"),
-                feed->lane ? "preempt" : "main", page->offset,
+                feed->lane ? lane_name(feed->lane) : channel_kind_name(CHANNEL_MAIN), page->offset,
                 ram_blocks_get(in->blocks, page->block)->name);
     return FALSE;
 }

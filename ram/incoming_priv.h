@@ -28,6 +28,7 @@ typedef struct {
 /* One channel, and how far its oldest frame has been dealt with. */
 typedef struct {
     Lane *lane; /* NULL: the main channel */
+    gboolean is_urgent; /* the preempt channel */
     PagesReader *reader;
     QemuSink *sink;   /* where the pages of its frame go */
     gboolean in_body; /* the oldest frame is a PAGES that is being read */
@@ -54,6 +55,9 @@ struct Incoming {
 
     Feed main;
     Feed urgent;
+    Feed bulk[CHANNEL_BULK_MAX];
+    guint n_bulk;
+    guint turn; /* which of the main and the bulk channels fills the sink first */
     Feed *owner; /* who is in the midst of a host page on the main connection, or NULL */
     QemuSink *sink;
     QemuSink *preempt_sink; /* or NULL */

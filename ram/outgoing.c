@@ -247,6 +247,11 @@ void outgoing_set_lane(Outgoing *o, Lane *lane)
         o->transparent = FALSE;
 }
 
+void outgoing_add_bulk(Outgoing *o, Lane *lane)
+{
+    page_sender_add_bulk(o->sender, lane);
+}
+
 /* ---- asking ---- */
 
 /* No more is left with the source than is staged: it shall not be through long before the link is. */

@@ -113,6 +113,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Outgoing, outgoing_free)
 
 /* The preempt channel; without one everything is passed on unread. Before the stream begins. */
 void outgoing_set_lane(Outgoing *outgoing, Lane *lane);
+/* One more bulk channel, open. Before the stream begins. */
+void outgoing_add_bulk(Outgoing *outgoing, Lane *lane);
 
 /* Stream events never fail: without a row they are what is not understood. A REQUEST that cannot be is
  * an error (RAM_ERROR_PROTOCOL). A page on QEMU's preempt connection without a row fails the next

@@ -47,9 +47,8 @@ static gboolean release_queue(Outgoing *o)
 {
     if (!frame_queue_at_barrier(&o->queue) || !outgoing_is_drained(o) || outgoing_awaits_urgent(o))
         return FALSE;
-    /* RAM_END waits for the pages on the preempt channel; raw bytes and EOF do not. */
-    if ((o->transparent || !o->ram_ended) && o->lane &&
-        lane_acked_bytes(o->lane) < lane_sent_bytes(o->lane))
+    /* RAM_END waits for the pages on the other channels; raw bytes and EOF do not. */
+    if ((o->transparent || !o->ram_ended) && !page_sender_lanes_are_acked(o->sender))
         return FALSE;
     frame_queue_pass_barrier(&o->queue);
     if (o->ram_ended && !o->ram_end_sent)

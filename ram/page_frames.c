@@ -200,17 +200,27 @@ void ram_end_body_encode(GByteArray *body, const RamEnd *end)
 {
     bytes_put_u64(body, end->pages);
     bytes_put_u64(body, end->preempt_seq);
+    for (guint i = 0; i < end->n_bulk; i++)
+        bytes_put_u64(body, end->bulk_seq[i]);
 }
 
 gboolean ram_end_body_decode(GBytes *body, RamEnd *ret_end, GError **error)
 {
     ByteReader r = body_reader(body);
+    RamEnd end = { 0 };
     GError *cause = NULL;
 
-    return (byte_reader_take_u64(&r, "number of pages", &ret_end->pages, &cause) &&
-            byte_reader_take_u64(&r, "preempt sequence", &ret_end->preempt_seq, &cause) &&
-            byte_reader_end(&r, "preempt sequence", &cause)) ||
-           ram_bad_body(error, "RAM_END", cause);
+    if (!byte_reader_take_u64(&r, "number of pages", &end.pages, &cause) ||
+        !byte_reader_take_u64(&r, "preempt sequence", &end.preempt_seq, &cause))
+        return ram_bad_body(error, "RAM_END", cause);
+    while (r.len > 0 && end.n_bulk < CHANNEL_BULK_MAX) {
+        if (!byte_reader_take_u64(&r, "bulk sequence", &end.bulk_seq[end.n_bulk++], &cause))
+            return ram_bad_body(error, "RAM_END", cause);
+    }
+    if (!byte_reader_end(&r, "bulk sequence", &cause))
+        return ram_bad_body(error, "RAM_END", cause);
+    *ret_end = end;
+    return TRUE;
 }
 
 /* ---- REQUEST ---- */

@@ -14,7 +14,8 @@
  * BLOCKS      be32 id of RAM's section, be32 target page, be16 number of blocks, each:
  *             be64 length (0: unknown), be64 host page (0: unknown), u8 n, name
  * PHASE       u8 RamPhase
- * RAM_END     be64 target pages sent since BLOCKS, be64 sequence after the last PAGES on the preempt channel
+ * RAM_END     be64 target pages sent since BLOCKS, be64 sequence after the last PAGES on the preempt channel,
+ *             the same of each bulk channel
  * REQUEST     be16 block, be16 0, be32 length, be64 start
  * QEMU_CHANNEL u8 QemuChannelEvent
  */
@@ -23,6 +24,7 @@
 #include <gio/gio.h>
 
 #include "ram/qemu_stream.h"
+#include "tls/hello.h"
 
 /* Plain bytes of one PAGES: 16 pages of 4 KiB, and one of the largest target page. */
 #define PAGES_PLAIN_MAX (RAM_TARGET_PAGE_MAX + 1024)
@@ -138,6 +140,8 @@ typedef enum {
 typedef struct {
     guint64 pages;
     guint64 preempt_seq;
+    guint n_bulk; /* bulk channels, from number 1 on */
+    guint64 bulk_seq[CHANNEL_BULK_MAX];
 } RamEnd;
 
 typedef struct {

@@ -5,10 +5,16 @@
 
 #include "ram/page_sender.h"
 
+/* Of one channel. */
 typedef struct {
-    guint64 jobs;  /* the compressor's, that have to be sent before the bytes are known */
+    guint64 jobs; /* the compressor's, that have to be sent before the bytes are known */
     gboolean known;
-    guint64 main_bytes;
+    guint64 bytes;
+} PageMarkChannel;
+
+typedef struct {
+    PageMarkChannel channels[1 + CHANNEL_BULK_MAX]; /* as the sender has them */
+    guint n_channels;
     guint64 lane_bytes;
 } PageMark;
 

@@ -7,14 +7,13 @@
 PageSender *page_sender_new(const PageSenderConfig *config, PageSupply *supply,
                             const RamBlocks *blocks, Session *session)
 {
-    FlowConfig flow = { .max = config->window };
     PageSender *s = g_new0(PageSender, 1);
 
     s->config = *config;
     s->supply = supply;
     s->blocks = blocks;
     s->session = session;
-    s->main.flow = flow_new(&flow);
+    page_channel_init(&s->channels[s->n_channels++], NULL, config->window);
     compress_policy_init(&s->policy);
     return s;
 }
@@ -23,15 +22,23 @@ void page_sender_free(PageSender *s)
 {
     if (!s)
         return;
-    page_sender_done(s, &s->main.sending, FALSE);
     page_sender_done(s, &s->urgent, TRUE);
-    flow_free(s->main.flow);
+    for (guint i = 0; i < s->n_channels; i++) {
+        page_sender_done(s, &s->channels[i].sending, FALSE);
+        page_channel_clear(&s->channels[i]);
+    }
     g_free(s);
 }
 
 void page_sender_set_lane(PageSender *s, Lane *lane)
 {
     s->lane = lane;
+}
+
+void page_sender_add_bulk(PageSender *s, Lane *lane)
+{
+    g_return_if_fail(s->n_channels < G_N_ELEMENTS(s->channels));
+    page_channel_init(&s->channels[s->n_channels++], lane, s->config.window);
 }
 
 /* ---- a host page into a batch ---- */
@@ -122,12 +129,13 @@ void page_sender_send_urgent(PageSender *s)
 
 void page_sender_update(PageSender *s, gint64 now_us)
 {
-    flow_on_acked(s->main.flow, session_acked_bytes(s->session), now_us);
+    for (guint i = 0; i < s->n_channels; i++)
+        flow_on_acked(s->channels[i].flow, page_channel_acked(s, &s->channels[i]), now_us);
 }
 
 Flow *page_sender_main_flow(PageSender *s)
 {
-    return s->main.flow;
+    return s->channels[0].flow;
 }
 
 /* ---- a page that is waited for now ---- */
@@ -139,16 +147,19 @@ static gboolean is_sending(const Sending *sending, guint block, guint64 offset)
 
 PageRecall page_sender_recall(PageSender *s, guint block, guint64 offset, SupplyPage *ret_page)
 {
-    Sending *sending = &s->main.sending;
+    PageChannel *channel = s->channels;
+    PageChannel *end = channel + s->n_channels;
 
-    if (!is_sending(sending, block, offset))
+    while (channel < end && !is_sending(&channel->sending, block, offset))
+        channel++;
+    if (channel == end)
         return PAGE_RECALL_NONE;
-    if (sending->begun) {
-        s->main.rush = TRUE;
+    if (channel->sending.begun) {
+        channel->rush = TRUE;
         return PAGE_RECALL_BEGUN;
     }
-    *ret_page = sending->page;
-    *sending = (Sending){ 0 };
+    *ret_page = channel->sending.page;
+    channel->sending = (Sending){ 0 };
     return PAGE_RECALL_GIVEN;
 }
 
@@ -156,13 +167,25 @@ PageRecall page_sender_recall(PageSender *s, guint block, guint64 offset, Supply
 
 gboolean page_sender_is_idle(const PageSender *s)
 {
-    return !s->main.sending.busy && !s->urgent.busy && page_sender_jobs(s) == 0;
+    for (guint i = 0; i < s->n_channels; i++) {
+        if (s->channels[i].sending.busy)
+            return FALSE;
+    }
+    return !s->urgent.busy && page_sender_jobs(s) == 0;
+}
+
+gboolean page_sender_lanes_are_acked(const PageSender *s)
+{
+    for (guint i = 1; i < s->n_channels; i++) {
+        if (!page_channel_is_acked(s, &s->channels[i]))
+            return FALSE;
+    }
+    return !s->lane || lane_acked_bytes(s->lane) == lane_sent_bytes(s->lane);
 }
 
 gboolean page_sender_is_acked(const PageSender *s)
 {
-    return session_acked_bytes(s->session) == session_sent_bytes(s->session) &&
-           (!s->lane || lane_acked_bytes(s->lane) == lane_sent_bytes(s->lane));
+    return page_channel_is_acked(s, &s->channels[0]) && page_sender_lanes_are_acked(s);
 }
 
 guint64 page_sender_pages(const PageSender *s)
@@ -172,7 +195,13 @@ guint64 page_sender_pages(const PageSender *s)
 
 void page_sender_ram_end(const PageSender *s, RamEnd *ret_end)
 {
-    *ret_end = (RamEnd){ s->pages, lane_next_seq(s->lane) };
+    *ret_end = (RamEnd){ .pages = s->pages, .preempt_seq = lane_next_seq(s->lane) };
+    for (guint i = 1; i < s->n_channels; i++) {
+        const Lane *lane = s->channels[i].lane;
+
+        ret_end->n_bulk = MAX(ret_end->n_bulk, lane_number(lane));
+        ret_end->bulk_seq[lane_number(lane) - 1] = lane_next_seq(lane);
+    }
 }
 
 guint64 page_sender_plain_bytes(const PageSender *s)
@@ -184,7 +213,6 @@ void page_sender_get_stats(const PageSender *s, RamStats *stats)
 {
     FlowStats flow;
 
-    flow_get_stats(s->main.flow, &flow);
     stats->pages_normal = s->stats.pages_normal;
     stats->pages_zero = s->stats.pages_zero;
     stats->pages_background = s->stats.pages_background;
@@ -193,8 +221,12 @@ void page_sender_get_stats(const PageSender *s, RamStats *stats)
     stats->encoded_bytes = s->stats.encoded_bytes;
     stats->compressed_frames = s->stats.compressed_frames;
     stats->encoding = s->stats.encoding;
-    stats->rate = flow.rate;
-    stats->rtt_us = flow.rtt_us;
+    stats->rate = stats->in_flight_limit = 0;
+    for (guint i = s->n_channels; i-- > 0;) {
+        flow_get_stats(s->channels[i].flow, &flow);
+        stats->rate += flow.rate;
+        stats->in_flight_limit += flow.limit;
+    }
+    stats->rtt_us = flow.rtt_us; /* the main channel's */
     stats->rtt_min_us = flow.rtt_min_us;
-    stats->in_flight_limit = flow.limit;
 }

@@ -7,7 +7,7 @@
  * compressed. A host page stays on one channel, and its target pages in order.
  *
  * Pure; time is an argument. One thread. The supply, the session and the lanes are the caller's and must
- * outlive it. Memory: one batch, and what the compressor was given. */
+ * outlive it. Memory: one batch, and what the compressor was given or has made. */
 #pragma once
 
 #include "ram/blocks.h"
@@ -36,6 +36,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(PageSender, page_sender_free)
 
 /* The preempt channel. */
 void page_sender_set_lane(PageSender *sender, Lane *lane);
+/* One more bulk channel, open. */
+void page_sender_add_bulk(PageSender *sender, Lane *lane);
 
 /* ---- sending; nothing is asked of the supply outside of these two and page_sender_free() ---- */
 
@@ -68,6 +70,8 @@ PageRecall page_sender_recall(PageSender *sender, guint block, guint64 offset, S
 gboolean page_sender_is_idle(const PageSender *sender);
 /* The peer has acknowledged everything, on every channel (also what else was sent there). */
 gboolean page_sender_is_acked(const PageSender *sender);
+/* The same of all channels but the main one. */
+gboolean page_sender_lanes_are_acked(const PageSender *sender);
 /* A result of the compressor would be sent at once: worth waking up for. */
 gboolean page_sender_waits_for_worker(const PageSender *sender);
 /* Target pages sent so far: in frames, or with the compressor. */

@@ -43,15 +43,7 @@ static void send_pages(PageSender *s, PageChannel *channel, guint8 *buf, gsize l
     s->stats.pages_background += pages;
     s->stats.plain_bytes += plain_len;
     s->stats.encoded_bytes += len;
-    flow_on_sent(channel->flow, len, now_us);
-    session_send(s->session, FRAME_PAGES, buf, len);
-}
-
-/* A huge page that is wanted and has begun goes on whatever is in flight. */
-gboolean page_sender_may_send(const PageSender *s, const PageChannel *channel)
-{
-    return session_send_room(s->session) >= PAGES_HEAD_LEN + PAGES_PLAIN_MAX &&
-           (flow_room(channel->flow) > 0 || channel->rush);
+    page_channel_send(s, channel, buf, len, now_us);
 }
 
 static gsize plain_frame_max(const PageChannel *channel)
@@ -63,78 +55,65 @@ static gsize plain_frame_max(const PageChannel *channel)
 }
 
 /* There is room, and nothing to send. */
-static gboolean note_empty(PageSender *s, PageChannel *channel)
+static void note_empty(PageSender *s, PageChannel *channel)
 {
     flow_on_idle(channel->flow);
     compress_policy_on_empty(&s->policy);
-    return TRUE;
 }
 
-static gboolean send_plain(PageSender *s, PageChannel *channel, gint64 now_us)
+/* What a channel has done in its turn. */
+typedef enum {
+    TURN_SENT,    /* a frame */
+    TURN_WAITS,   /* nothing: for room, or for the compressor */
+    TURN_EMPTY,   /* nothing: there is none */
+} Turn;
+
+static Turn send_plain(PageSender *s, PageChannel *channel, gint64 now_us)
 {
-    gsize max = plain_frame_max(channel);
+    gsize len;
+    guint pages;
+    guint8 *buf;
 
-    while (page_sender_may_send(s, channel)) {
-        gsize len;
-        guint pages;
-        guint8 *buf = next_batch(s, channel, max, &len, &pages);
-
-        if (!buf)
-            return note_empty(s, channel);
-        send_pages(s, channel, buf, len, len, pages, now_us);
-    }
-    return FALSE;
+    if (!page_channel_may_send(s, channel))
+        return TURN_WAITS;
+    buf = next_batch(s, channel, plain_frame_max(channel), &len, &pages);
+    if (!buf)
+        return TURN_EMPTY;
+    send_pages(s, channel, buf, len, len, pages, now_us);
+    return TURN_SENT;
 }
 
 /* ---- compressed ---- */
 
-guint page_sender_jobs(const PageSender *s)
-{
-    return s->config.worker ? compress_worker_pending(s->config.worker) : 0;
-}
-
 static void submit_jobs(PageSender *s, PageChannel *channel)
 {
-    PagesEncoding encoding = pages_encoding_choose(session_features(s->session));
-
-    while (page_sender_jobs(s) < compress_worker_jobs_max(s->config.worker)) {
+    while (page_sender_takes_job(s, channel)) {
         gsize len;
         guint pages;
         guint8 *buf = next_batch(s, channel, PLAIN_TO_COMPRESS, &len, &pages);
 
         if (!buf)
             return;
-        if (!compress_worker_submit(s->config.worker, encoding, buf, len, pages))
-            g_error("the compressor refuses a job");
+        page_sender_submit(s, channel, buf, len, pages);
     }
 }
 
-static void send_job(PageSender *s, PageChannel *channel, const CompressJob *job, gint64 now_us)
+static Turn send_job(PageSender *s, PageChannel *channel, gint64 now_us)
 {
-    s->jobs_sent++;
+    g_autofree CompressJob *job = NULL;
+
+    if (!page_channel_may_send(s, channel))
+        return TURN_WAITS;
+    job = g_queue_pop_head(&channel->ready);
+    channel->jobs--;
+    channel->jobs_sent++;
     compress_policy_on_result(&s->policy, job->plain_len, job->body_len);
     if (job->encoding != PAGES_PLAIN) {
         s->stats.compressed_frames++;
         s->stats.encoding = job->encoding;
     }
     send_pages(s, channel, job->bytes, job->body_len, job->plain_len, job->target_pages, now_us);
-}
-
-/* What the compressor was given goes out first, in its order: pieces of a huge page may be among it. */
-static gboolean send_jobs(PageSender *s, PageChannel *channel, gboolean go_on, gint64 now_us)
-{
-    CompressJob job;
-
-    if (go_on)
-        submit_jobs(s, channel);
-    while (page_sender_jobs(s) > 0) {
-        if (!page_sender_may_send(s, channel) || !compress_worker_take(s->config.worker, &job))
-            return FALSE;
-        send_job(s, channel, &job, now_us);
-        if (go_on)
-            submit_jobs(s, channel);
-    }
-    return go_on && note_empty(s, channel);
+    return TURN_SENT;
 }
 
 static gboolean is_compressing(PageSender *s, gint64 now_us)
@@ -151,19 +130,40 @@ static gboolean is_compressing(PageSender *s, gint64 now_us)
     }
 }
 
+/* What the compressor was given for a channel goes out first on it, in its order: pieces of a huge page may
+ * be among it. */
+static Turn take_turn(PageSender *s, PageChannel *channel, gboolean compressing, gint64 now_us)
+{
+    if (compressing)
+        submit_jobs(s, channel);
+    if (channel->ready.length > 0)
+        return send_job(s, channel, now_us);
+    if (channel->jobs > 0)
+        return TURN_WAITS;
+    if (!compressing)
+        return send_plain(s, channel, now_us);
+    return page_channel_may_send(s, channel) && !channel->sending.busy ? TURN_EMPTY : TURN_WAITS;
+}
+
 gboolean page_sender_send(PageSender *s, gint64 now_us)
 {
     gboolean compressing = is_compressing(s, now_us);
-    gboolean empty = FALSE;
+    gboolean empty, sent;
 
-    if (compressing || page_sender_jobs(s) > 0)
-        empty = send_jobs(s, &s->main, compressing, now_us);
-    if (!compressing && page_sender_jobs(s) == 0)
-        empty = send_plain(s, &s->main, now_us);
+    do {
+        empty = sent = FALSE;
+        /* For all channels, once before their turns: what is taken is sent, or waits for room. */
+        page_sender_collect_jobs(s);
+        for (guint i = 0; i < s->n_channels; i++) {
+            PageChannel *channel = &s->channels[(s->turn + i) % s->n_channels];
+            Turn turn = take_turn(s, channel, compressing, now_us);
+
+            if (turn == TURN_EMPTY)
+                note_empty(s, channel);
+            sent |= turn == TURN_SENT;
+            empty |= turn == TURN_EMPTY;
+        }
+    } while (sent);
+    s->turn = (s->turn + 1) % s->n_channels;
     return empty;
-}
-
-gboolean page_sender_waits_for_worker(const PageSender *s)
-{
-    return page_sender_jobs(s) > 0 && page_sender_may_send(s, &s->main);
 }

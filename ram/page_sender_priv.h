@@ -15,10 +15,17 @@ typedef struct {
 
 /* One of the channels that background pages go on. */
 typedef struct {
+    Lane *lane; /* NULL: the main channel */
     Flow *flow;
     Sending sending;
     gboolean rush; /* the huge page in sending is waited for */
+    guint jobs;    /* batches that the compressor has or had, and that are not sent */
+    guint64 jobs_sent; /* and those that are */
+    GQueue ready;  /* of jobs those it is done with, CompressJob */
 } PageChannel;
+
+/* More than the compressor takes. */
+#define PAGE_JOBS_MAX 64
 
 struct PageSender {
     PageSenderConfig config;
@@ -27,11 +34,15 @@ struct PageSender {
     Session *session;
     Lane *lane;
 
-    PageChannel main;
+    PageChannel channels[1 + CHANNEL_BULK_MAX]; /* the first is the main one */
+    guint n_channels;
+    guint turn; /* the channel that begins */
     Sending urgent;
+    guint8 job_channels[PAGE_JOBS_MAX]; /* whose the compressor's jobs are, in their order: a ring */
+    guint job_first;
+    guint n_jobs;
     CompressPolicy policy;
     guint64 pages; /* target pages in frames */
-    guint64 jobs_sent; /* the compressor's */
     RamStats stats; /* what page_sender_get_stats() says of pages and bytes */
 };
 
@@ -41,7 +52,20 @@ void page_sender_begin(const PageSender *s, PagesBatch *batch);
 gboolean page_sender_add(PageSender *s, PagesBatch *batch, Sending *sending, gsize max);
 /* All of it is in frames. */
 void page_sender_done(PageSender *s, Sending *sending, gboolean urgent);
-/* Jobs that the compressor has. */
+/* ram/page_sender_jobs.c: what is compressed. */
+/* Takes what the compressor is done with. */
+void page_sender_collect_jobs(PageSender *s);
+/* FALSE: the channel, or the compressor, has as many as it should. */
+gboolean page_sender_takes_job(const PageSender *s, const PageChannel *channel);
+/* Takes buf. */
+void page_sender_submit(PageSender *s, PageChannel *channel, guint8 *buf, gsize len, guint pages);
+/* Jobs that are not sent. */
 guint page_sender_jobs(const PageSender *s);
+/* ram/page_channel.c */
+void page_channel_init(PageChannel *channel, Lane *lane, guint64 window);
+void page_channel_clear(PageChannel *channel);
 /* Whether the channel takes a full frame now. */
-gboolean page_sender_may_send(const PageSender *s, const PageChannel *channel);
+gboolean page_channel_may_send(const PageSender *s, const PageChannel *channel);
+void page_channel_send(PageSender *s, PageChannel *channel, guint8 *buf, gsize len, gint64 now_us);
+guint64 page_channel_acked(const PageSender *s, const PageChannel *channel);
+gboolean page_channel_is_acked(const PageSender *s, const PageChannel *channel);

@@ -31,7 +31,7 @@ static const struct {
     [FRAME_PHASE] = { "PHASE", 1, 64, TRUE },
     [FRAME_BLOCKS] = { "BLOCKS", 1, FRAME_PAGES_MAX, TRUE },
     [FRAME_PAGES] = { "PAGES", 1, FRAME_PAGES_MAX, TRUE },
-    [FRAME_RAM_END] = { "RAM_END", 16, 64, TRUE },
+    [FRAME_RAM_END] = { "RAM_END", 16, 144, TRUE },
     [FRAME_QEMU_CHANNEL] = { "QEMU_CHANNEL", 1, 64, TRUE },
     [FRAME_REQUEST] = { "REQUEST", 16, 64, TRUE },
     [FRAME_DISCARD] = { "DISCARD", 20, 256, TRUE },

@@ -43,6 +43,37 @@ const char *channel_kind_name(ChannelKind kind)
     return kind < CHANNEL_KIND_MAX ? kind_names[kind] : "unknown";
 }
 
+static const char *const bulk_names[CHANNEL_BULK_MAX] = {
+    "bulk-1", "bulk-2",  "bulk-3",  "bulk-4",  "bulk-5",  "bulk-6",  "bulk-7",  "bulk-8",
+    "bulk-9", "bulk-10", "bulk-11", "bulk-12", "bulk-13", "bulk-14", "bulk-15", "bulk-16",
+};
+
+const char *channel_name(ChannelKind kind, guint16 number)
+{
+    if (kind == CHANNEL_BULK && number > 0 && number <= CHANNEL_BULK_MAX)
+        return bulk_names[number - 1];
+    return channel_kind_name(kind);
+}
+
+gboolean channel_from_name(const char *name, ChannelKind *ret_kind, guint16 *ret_number)
+{
+    for (guint i = 0; i < CHANNEL_BULK_MAX; i++) {
+        if (g_str_equal(name, bulk_names[i])) {
+            *ret_kind = CHANNEL_BULK;
+            *ret_number = (guint16)(i + 1);
+            return TRUE;
+        }
+    }
+    for (guint i = 0; i < CHANNEL_KIND_MAX; i++) {
+        if (i != CHANNEL_BULK && g_str_equal(name, kind_names[i])) {
+            *ret_kind = (ChannelKind)i;
+            *ret_number = 0;
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
 void hello_body_clear(HelloBody *hello)
 {
     explicit_bzero(hello->auth, sizeof hello->auth);

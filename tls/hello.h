@@ -64,6 +64,14 @@ typedef enum {
 
 const char *channel_kind_name(ChannelKind kind);
 
+/* Bulk channels of a session: their numbers are 1 to this. */
+#define CHANNEL_BULK_MAX 16
+
+/* Of one channel, a static string: its kind, and of a bulk channel "bulk-1" and so on. */
+const char *channel_name(ChannelKind kind, guint16 number);
+/* FALSE: there is none of that name. *ret_number: of all but bulk channels 0. */
+gboolean channel_from_name(const char *name, ChannelKind *ret_kind, guint16 *ret_number);
+
 typedef struct {
     guint16 version_min;
     guint16 version_max;

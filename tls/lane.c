@@ -153,7 +153,7 @@ static gboolean refuse_event(Lane *lane, const LaneInput *in, GError **error)
     const char *what =
         in->frame ? frame_type_name(in->frame->header.type) : lane_event_name(in->type);
     g_autofree char *text = g_strdup_printf(_("%s is not expected on the %s channel in state %s"),
-                                            what, channel_kind_name(lane->config.kind),
+                                            what, lane_name(lane),
                                             lane_state_name(lane->state));
 
     g_set_error_literal(error, SESSION_ERROR, SESSION_ERROR_STATE, text);
@@ -217,6 +217,16 @@ const char *lane_reason(const Lane *lane)
 ChannelKind lane_kind(const Lane *lane)
 {
     return lane->config.kind;
+}
+
+guint16 lane_number(const Lane *lane)
+{
+    return lane->config.channel;
+}
+
+const char *lane_name(const Lane *lane)
+{
+    return channel_name(lane->config.kind, lane->config.channel);
 }
 
 gboolean lane_is_through(const Lane *lane)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* One channel of a session beside the main one: today the preempt channel.
+/* One channel of a session beside the main one: the preempt channel, or a bulk channel.
  *
  * The machine of such a channel, with its own sequence numbers, window and acknowledgements: the
  * same rules as on the main channel (docs/protocol.md), without a QEMU of its own. A lost
@@ -38,7 +38,8 @@ typedef enum {
     LANE_EV_FRAME_HELLO_ACK,
     LANE_EV_FRAME_RESUMED, /* HELLO_ACK in answer to a HELLO that resumes */
     LANE_EV_FRAME_ERROR,
-    LANE_EV_FRAME_CARRIED, /* PAGES to the destination, REQUEST to the source; others are refused */
+    LANE_EV_FRAME_CARRIED, /* PAGES to the destination, REQUEST to the source (not on bulk channels); others
+                            * are refused */
     LANE_EV_FRAME_ACK,
     LANE_EV_FRAME_PING,
     LANE_EV_FRAME_PONG,
@@ -69,6 +70,9 @@ LaneState lane_state(const Lane *lane);
 /* Why it failed, in words for users; "" before that. */
 const char *lane_reason(const Lane *lane);
 ChannelKind lane_kind(const Lane *lane);
+guint16 lane_number(const Lane *lane);
+/* channel_name() of it. */
+const char *lane_name(const Lane *lane);
 
 /* ---- opening ---- */
 

@@ -58,6 +58,11 @@ gboolean lane_act_take_carried(Lane *lane, const LaneInput *in, GError **error)
                     _("%s goes to the %s only"), frame_type_name(type), peer_name(lane));
         return FALSE;
     }
+    if (type == FRAME_REQUEST && lane->config.kind == CHANNEL_BULK) {
+        g_set_error(error, SESSION_ERROR, SESSION_ERROR_PROTOCOL,
+                    _("REQUEST does not go on bulk channels"));
+        return FALSE;
+    }
     return inbox_take(&lane->in, in->frame, error);
 }
 

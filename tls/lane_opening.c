@@ -124,7 +124,7 @@ gboolean lane_on_channel_up(Lane *lane, const guint8 proof[HELLO_PROOF_LEN], GEr
         g_set_error(error, SESSION_ERROR, SESSION_ERROR_STATE,
                     _("%s is not possible on the %s channel in state %s: the connection before "
                       "is not lost"),
-                    lane_event_name(in.type), channel_kind_name(lane->config.kind),
+                    lane_event_name(in.type), lane_name(lane),
                     lane_state_name(lane->state));
         return FALSE;
     }
@@ -224,7 +224,7 @@ static LaneEvent event_of_hello(const Lane *lane, const HelloBody *hello)
 /* Whether a HELLO of somebody who may send one has its place here now. */
 static gboolean judge_place(const Lane *lane, const HelloBody *hello, GError **error)
 {
-    const char *kind = channel_kind_name(lane->config.kind);
+    const char *kind = lane_name(lane);
 
     if (lane->state == LANE_FAILED) {
         g_set_error(error, HELLO_ERROR, HELLO_ERROR_SESSION, _("the %s channel has failed: %s"),

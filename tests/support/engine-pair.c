@@ -33,10 +33,13 @@ static void pipe_taken(MemoryPipe *pipe, gsize len)
 
 static guint64 features_of(const EngineSetup *setup)
 {
+    guint64 features = SESSION_FEATURES_ALL;
+
     if (setup->no_lane)
         return SESSION_FEATURE_RESUME;
-    return setup->methods ? (SESSION_FEATURES_ALL & ~SESSION_FEATURES_PACK) | setup->methods
-                          : SESSION_FEATURES_ALL;
+    if (setup->methods)
+        features = (features & ~SESSION_FEATURES_PACK) | setup->methods;
+    return setup->bulk ? features : features & ~SESSION_FEATURE_BULK;
 }
 
 static void end_init(EnginePair *pair, EngineEnd *end, SessionSide side)
@@ -63,9 +66,14 @@ static void end_init(EnginePair *pair, EngineEnd *end, SessionSide side)
 
     *end = (EngineEnd){ .session = session_new(&config), .greeted = side == SESSION_SOURCE };
     if (!setup->no_lane)
-        end->lane = lane_new(&lane);
+        end->lane = end->lanes[PAIR_PREEMPT] = lane_new(&lane);
+    lane.kind = CHANNEL_BULK;
+    for (guint i = 0; i < setup->bulk; i++) {
+        lane.channel = (guint16)(i + 1);
+        end->lanes[PAIR_BULK + i] = lane_new(&lane);
+    }
     end->engine = engine_new(end->session, side == SESSION_SOURCE ? &outgoing : NULL);
-    for (guint i = 0; i < 2; i++) {
+    for (guint i = 0; i < PAIR_CHANNELS; i++) {
         frame_reader_init(&end->reader[i], side == SESSION_DESTINATION);
         end->in[i].bytes = g_byte_array_new();
     }
@@ -75,9 +83,9 @@ static void end_init(EnginePair *pair, EngineEnd *end, SessionSide side)
 static void end_clear(EngineEnd *end)
 {
     engine_free(end->engine);
-    lane_free(end->lane);
     session_free(end->session);
-    for (guint i = 0; i < 2; i++) {
+    for (guint i = 0; i < PAIR_CHANNELS; i++) {
+        lane_free(end->lanes[i]);
         frame_reader_clear(&end->reader[i]);
         g_byte_array_unref(end->in[i].bytes);
     }
@@ -90,7 +98,7 @@ void engine_pair_move_links(EnginePair *pair)
 
     do {
         moved = FALSE;
-        for (guint step = STEP_SEND; step <= STEP_RECEIVE_BACK_LANE; step++)
+        for (guint step = STEP_SEND; step <= STEP_RECEIVE_BACK_BULK; step++)
             moved |= engine_pair_step(pair, step, G_MAXSIZE);
     } while (moved);
 }
@@ -140,53 +148,59 @@ static gboolean act(EngineEnd *end)
         end->shut = TRUE;
     if (actions & SESSION_DO_CLOSE_QEMU)
         end->closed = TRUE;
-    if (end->lane && !end->has_lane && lane_state(end->lane) == LANE_OPEN) {
-        end->has_lane = TRUE;
-        engine_set_lane(end->engine, end->lane);
+    for (guint i = PAIR_PREEMPT; i < PAIR_CHANNELS; i++) {
+        if (!end->lanes[i] || end->has_lane[i] || lane_state(end->lanes[i]) != LANE_OPEN)
+            continue;
+        end->has_lane[i] = TRUE;
+        if (i == PAIR_PREEMPT)
+            engine_set_lane(end->engine, end->lanes[i]);
+        else
+            engine_add_bulk(end->engine, end->lanes[i]);
     }
     return actions != 0;
 }
 
 /* ---- channels ---- */
 
-static gboolean channel_send(EngineEnd *from, EngineEnd *to, gboolean lane, gsize most)
+static gboolean channel_send(EngineEnd *from, EngineEnd *to, guint channel, gsize most)
 {
+    Lane *lane = from->lanes[channel];
     const guint8 *bytes;
     gsize len;
 
-    if (lane && !from->lane)
+    if (channel != PAIR_MAIN && !lane)
         return FALSE;
     if (lane)
-        lane_settle(from->lane);
+        lane_settle(lane);
     else
         session_settle(from->session);
-    len = lane ? lane_output(from->lane, &bytes) : session_output(from->session, &bytes);
+    len = lane ? lane_output(lane, &bytes) : session_output(from->session, &bytes);
     len = MIN(len, most);
     if (len == 0)
         return act(from);
-    if (!from->cut[lane])
-        pipe_put(&to->in[lane], bytes, len);
+    if (!from->cut[channel])
+        pipe_put(&to->in[channel], bytes, len);
     if (lane)
-        lane_output_done(from->lane, len);
+        lane_output_done(lane, len);
     else
         session_output_done(from->session, len);
     act(from);
     return TRUE;
 }
 
-static void take_frame(EnginePair *pair, EngineEnd *at, gboolean lane, const Frame *frame)
+static void take_frame(EnginePair *pair, EngineEnd *at, guint channel, const Frame *frame)
 {
     if (frame->header.type == FRAME_HELLO)
-        engine_pair_greet(pair, lane, frame);
-    else if (lane)
-        lane_on_frame(at->lane, frame);
+        engine_pair_greet(pair, channel, frame);
+    else if (at->lanes[channel])
+        lane_on_frame(at->lanes[channel], frame);
     else
         session_on_frame(at->session, frame);
 }
 
-static gboolean channel_receive(EnginePair *pair, EngineEnd *at, gboolean lane, gsize most)
+static gboolean channel_receive(EnginePair *pair, EngineEnd *at, guint channel, gsize most)
 {
-    MemoryPipe *pipe = &at->in[lane];
+    MemoryPipe *pipe = &at->in[channel];
     gsize left = MIN(pipe_len(pipe), most);
 
     if (left == 0)
@@ -196,25 +210,52 @@ static gboolean channel_receive(EnginePair *pair, EngineEnd *at, gboolean lane, 
         g_autoptr(GError) error = NULL;
         gboolean complete;
         guint8 *space;
-        gsize len = MIN(frame_reader_space(&at->reader[lane], &space), left);
+        gsize len = MIN(frame_reader_space(&at->reader[channel], &space), left);
 
         memcpy(space, pipe->bytes->data + pipe->done, len);
         pipe_taken(pipe, len);
         left -= len;
-        if (!frame_reader_advance(&at->reader[lane], len, &frame, &complete, &error))
+        if (!frame_reader_advance(&at->reader[channel], len, &frame, &complete, &error))
             g_error("frame: %s", error->message);
         if (complete)
-            take_frame(pair, at, lane, &frame);
+            take_frame(pair, at, channel, &frame);
     }
     act(at);
     return TRUE;
 }
 
+static gboolean bulk_send(EngineEnd *from, EngineEnd *to, gsize most)
+{
+    gboolean moved = FALSE;
+
+    for (guint i = PAIR_BULK; i < PAIR_CHANNELS; i++)
+        moved |= channel_send(from, to, i, most);
+    return moved;
+}
+
+static gboolean bulk_receive(EnginePair *pair, EngineEnd *at, gsize most)
+{
+    gboolean moved = FALSE;
+
+    for (guint i = PAIR_BULK; i < PAIR_CHANNELS; i++)
+        moved |= channel_receive(pair, at, i, most);
+    return moved;
+}
+
 /* ---- engines ---- */
+
+static guint64 sent_bytes(const EngineEnd *end)
+{
+    guint64 sent = session_sent_bytes(end->session);
+
+    for (guint i = PAIR_BULK; i < PAIR_CHANNELS; i++)
+        sent += end->lanes[i] ? lane_sent_bytes(end->lanes[i]) : 0;
+    return sent;
+}
 
 static gboolean run(EnginePair *pair, EngineEnd *end)
 {
-    guint64 sent = session_sent_bytes(end->session);
+    guint64 sent = sent_bytes(end);
     g_autoptr(GError) error = NULL;
     SessionState before = session_state(end->session);
     FrameType type;
@@ -234,7 +275,7 @@ static gboolean run(EnginePair *pair, EngineEnd *end)
         end->opened = pair->qemu_destination.attached[MODEL_URGENT] = TRUE;
         engine_on_opened(end->engine, QEMU_PREEMPT, pair->now_us);
     }
-    return act(end) || session_sent_bytes(end->session) != sent ||
+    return act(end) || sent_bytes(end) != sent ||
            session_state(end->session) != before || session_received(end->session, &type) != front;
 }
 
@@ -375,16 +416,24 @@ gboolean engine_pair_step(EnginePair *pair, EngineStep step, gsize most)
     switch (step) {
     case STEP_SEND:
     case STEP_SEND_LANE:
-        return channel_send(source, destination, step == STEP_SEND_LANE, most);
+        return channel_send(source, destination, step - STEP_SEND, most);
+    case STEP_SEND_BULK:
+        return bulk_send(source, destination, most);
     case STEP_SEND_BACK:
     case STEP_SEND_BACK_LANE:
-        return channel_send(destination, source, step == STEP_SEND_BACK_LANE, most);
+        return channel_send(destination, source, step - STEP_SEND_BACK, most);
+    case STEP_SEND_BACK_BULK:
+        return bulk_send(destination, source, most);
     case STEP_RECEIVE:
     case STEP_RECEIVE_LANE:
-        return channel_receive(pair, destination, step == STEP_RECEIVE_LANE, most);
+        return channel_receive(pair, destination, step - STEP_RECEIVE, most);
+    case STEP_RECEIVE_BULK:
+        return bulk_receive(pair, destination, most);
     case STEP_RECEIVE_BACK:
     case STEP_RECEIVE_BACK_LANE:
-        return channel_receive(pair, source, step == STEP_RECEIVE_BACK_LANE, most);
+        return channel_receive(pair, source, step - STEP_RECEIVE_BACK, most);
+    case STEP_RECEIVE_BACK_BULK:
+        return bulk_receive(pair, source, most);
     case STEP_RUN_SOURCE:
         return run(pair, source);
     case STEP_RUN_DESTINATION:
@@ -427,12 +476,19 @@ gboolean engine_pair_turn(EnginePair *pair, gsize most)
 static gboolean wait_for_worker(EnginePair *pair)
 {
     struct pollfd fd = { .events = POLLIN };
+    guint pending;
 
-    if (!pair->setup.worker || !engine_waits_for_worker(pair->source.engine) ||
-        !session_state_is_active(session_state(pair->source.session)))
-        return FALSE;
-    fd.fd = compress_worker_fd(pair->setup.worker);
-    return poll(&fd, 1, WORKER_WAIT_MS) == 1 && run(pair, &pair->source);
+    /* The oldest may be of a channel that cannot send it: then it is the next one's turn. */
+    while (pair->setup.worker && engine_waits_for_worker(pair->source.engine) &&
+           session_state_is_active(session_state(pair->source.session))) {
+        pending = compress_worker_pending(pair->setup.worker);
+        fd.fd = compress_worker_fd(pair->setup.worker);
+        if (poll(&fd, 1, WORKER_WAIT_MS) == 1 && run(pair, &pair->source))
+            return TRUE;
+        if (compress_worker_pending(pair->setup.worker) == pending)
+            return FALSE;
+    }
+    return FALSE;
 }
 
 static gboolean random_steps(EnginePair *pair)
@@ -526,8 +582,12 @@ const char *engine_pair_failure(const EnginePair *pair)
         if (session_state_is_end(session_state(session)) &&
             session_state(session) != SESSION_COMPLETED)
             return session_reason(session);
-        if (ends[i]->lane && lane_state(ends[i]->lane) == LANE_FAILED)
-            return lane_reason(ends[i]->lane);
+        for (guint channel = PAIR_PREEMPT; channel < PAIR_CHANNELS; channel++) {
+            const Lane *lane = ends[i]->lanes[channel];
+
+            if (lane && lane_state(lane) == LANE_FAILED)
+                return lane_reason(lane);
+        }
     }
     return pair->qemu_destination.failure ? pair->qemu_destination.failure
                                           : pair->qemu_source.failure;

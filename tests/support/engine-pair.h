@@ -13,16 +13,24 @@ typedef struct {
     gsize done;
 } MemoryPipe;
 
+/* Channels of a session, by their place in the arrays: main, preempt, then bulk channels. */
+#define PAIR_MAIN 0
+#define PAIR_PREEMPT 1
+#define PAIR_BULK 2
+#define PAIR_BULK_MAX 4
+#define PAIR_CHANNELS (PAIR_BULK + PAIR_BULK_MAX)
+
 typedef struct {
     Session *session;
-    Lane *lane;
+    Lane *lane; /* the preempt channel's */
+    Lane *lanes[PAIR_CHANNELS]; /* all; NULL: the main channel, or none */
     Engine *engine;
-    FrameReader reader[2]; /* main, preempt */
-    MemoryPipe in[2];      /* from the peer */
-    gboolean cut[2];       /* what it sends gets nowhere */
-    gboolean noticed[2];   /* that */
+    FrameReader reader[PAIR_CHANNELS];
+    MemoryPipe in[PAIR_CHANNELS];    /* from the peer */
+    gboolean cut[PAIR_CHANNELS];     /* what it sends gets nowhere */
+    gboolean noticed[PAIR_CHANNELS]; /* that */
     gboolean greeted;      /* destination: HELLO has come */
-    gboolean has_lane;
+    gboolean has_lane[PAIR_CHANNELS]; /* its engine knows it */
     gboolean qemu_eof[2];  /* of QEMU's connections, told to the engine */
     gboolean opened;       /* QEMU's preempt connection, told to the engine */
     gboolean shut;         /* the writing side of QEMU's main connection */
@@ -36,6 +44,7 @@ typedef struct {
     PageCompress compress;
     CompressWorker *worker; /* or NULL */
     guint64 methods; /* features of compression, 0: all */
+    guint bulk; /* channels */
     ModelPreempt preempt;
     gboolean no_lane; /* the features are not there */
     guint qemu_buffer; /* bytes of a socket to QEMU */
@@ -66,12 +75,16 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(EnginePair, engine_pair_clear)
 typedef enum {
     STEP_SEND,          /* source's main channel: onto the link */
     STEP_SEND_LANE,
+    STEP_SEND_BULK,     /* all bulk channels */
     STEP_SEND_BACK,     /* destination's */
     STEP_SEND_BACK_LANE,
+    STEP_SEND_BACK_BULK,
     STEP_RECEIVE,       /* destination's main channel */
     STEP_RECEIVE_LANE,
+    STEP_RECEIVE_BULK,
     STEP_RECEIVE_BACK,  /* source's */
     STEP_RECEIVE_BACK_LANE,
+    STEP_RECEIVE_BACK_BULK,
     STEP_RUN_SOURCE,
     STEP_RUN_DESTINATION,
     STEP_QEMU_WRITE,    /* source QEMU makes an element of its stream */
@@ -102,7 +115,7 @@ gboolean engine_pair_heal(EnginePair *pair);
 /* The source dials what it has lost, or had never. */
 gboolean engine_pair_dial(EnginePair *pair);
 /* Whether the destination's channel takes this HELLO; a refusal is what the source hears. */
-gboolean engine_pair_greet(EnginePair *pair, gboolean lane, const Frame *frame);
+gboolean engine_pair_greet(EnginePair *pair, guint channel, const Frame *frame);
 
 /* Moves all that is sent to where it goes; the engines and both QEMUs stand still. */
 void engine_pair_move_links(EnginePair *pair);

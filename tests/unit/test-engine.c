@@ -61,6 +61,7 @@ typedef struct {
     gboolean foreign_delta;
     guint delta_percent;
     gboolean no_lane;
+    guint bulk;
 } Kind;
 
 static EngineSetup random_setup(const Kind *kind, GRand *rand)
@@ -79,6 +80,7 @@ static EngineSetup random_setup(const Kind *kind, GRand *rand)
         .methods = kind->methods,
         .preempt = kind->preempt,
         .no_lane = kind->no_lane,
+        .bulk = kind->bulk,
         .qemu_buffer = buffers[g_rand_int_range(rand, 0, G_N_ELEMENTS(buffers))],
         .most = most[g_rand_int_range(rand, 0, G_N_ELEMENTS(most))],
     };
@@ -170,8 +172,10 @@ static void count_resumes(const EnginePair *pair, guint64 *resumed)
 
     session_get_stats(pair->destination.session, &stats);
     *resumed += stats.resumes;
-    if (pair->destination.lane) {
-        lane_get_stats(pair->destination.lane, &stats);
+    for (guint i = PAIR_PREEMPT; i < PAIR_CHANNELS; i++) {
+        if (!pair->destination.lanes[i])
+            continue;
+        lane_get_stats(pair->destination.lanes[i], &stats);
         *resumed += stats.resumes;
     }
 }
@@ -231,6 +235,30 @@ static void a_preempt_connection_of_qemu_is_served(void **state)
     run_kind(&(Kind){ GIANT, .preempt = MODEL_PREEMPT_NEW }, "giant, 8.0", seeds(50));
 }
 
+static void bulk_channels_carry_pages_once_each(void **state)
+{
+    run_kind(&(Kind){ SMALL, .bulk = 1 }, "small, one bulk channel", seeds(2));
+    run_kind(&(Kind){ SMALL, .bulk = PAIR_BULK_MAX }, "small, bulk channels", seeds(1));
+    run_kind(&(Kind){ HUGE, .bulk = 3 }, "huge, bulk channels", seeds(8));
+    run_kind(&(Kind){ GIANT, .bulk = 2 }, "giant, bulk channels", seeds(40));
+    run_kind(&(Kind){ SMALL, .bulk = 2, .preempt = MODEL_PREEMPT_OLD }, "small, bulk, 7.2",
+             seeds(4));
+    run_kind(&(Kind){ HUGE, .bulk = 2, .preempt = MODEL_PREEMPT_NEW }, "huge, bulk, 8.0",
+             seeds(10));
+    run_kind(&(Kind){ SMALL, .bulk = 3, .recoveries = 2 }, "small, bulk, recovery", seeds(4));
+}
+
+static void bulk_channels_are_cut_and_go_on(void **state)
+{
+    guint64 resumed = 0;
+
+    run_kind(&(Kind){ SMALL, .bulk = 3, .cuts = 20, .resumed = &resumed }, "small, bulk, cuts",
+             seeds(2));
+    run_kind(&(Kind){ HUGE, .bulk = 3, .cuts = 20, .resumed = &resumed }, "huge, bulk, cuts",
+             seeds(8));
+    assert_true(resumed > 0);
+}
+
 static void pages_that_qemu_sends_twice_are_delivered_once(void **state)
 {
     run_kind(&(Kind){ SMALL, .duplicate_percent = 30 }, "small, twice", seeds(2));
@@ -282,6 +310,19 @@ static CompressWorker *worker_of(guint threads)
                                     .reserve = FRAME_HEADER_LEN };
 
     return compress_worker_new(&config, NULL);
+}
+
+static void bulk_channels_take_what_is_compressed(void **state)
+{
+    g_autoptr(CompressWorker) worker = worker_of(2);
+
+    assert_non_null(worker);
+    run_kind(&(Kind){ SMALL, .bulk = 3, .compress = PAGE_COMPRESS_ON, .worker = worker },
+             "small, bulk, zstd", seeds(4));
+    run_kind(&(Kind){ HUGE, .bulk = 2, .compress = PAGE_COMPRESS_AUTO, .worker = worker },
+             "huge, bulk, zstd at times", seeds(20));
+    run_kind(&(Kind){ SMALL, .bulk = 3, .cuts = 20, .compress = PAGE_COMPRESS_ON,
+                      .worker = worker }, "small, bulk, zstd, cuts", seeds(8));
 }
 
 static void compressed_background_pages_arrive(void **state)
@@ -493,6 +534,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_page_comes_once_whatever_the_order),
         cmocka_unit_test(a_preempt_connection_of_qemu_is_served),
+        cmocka_unit_test(bulk_channels_carry_pages_once_each),
+        cmocka_unit_test(bulk_channels_are_cut_and_go_on),
+        cmocka_unit_test(bulk_channels_take_what_is_compressed),
         cmocka_unit_test(pages_that_qemu_sends_twice_are_delivered_once),
         cmocka_unit_test(recoveries_go_on_where_they_were),
         cmocka_unit_test(a_recovery_loses_no_page_of_a_preempt_connection),

@@ -135,8 +135,8 @@ static void both_sides_tell_of_both_channels(void **state)
     assert_contains(source, "('preempt', 'TLS1.3', '");
     assert_string_equal(destination, source);
     assert_true(helper_child_counter(pair.source, "wire-preempt-bytes-sent") > 0);
-    assert_features(pair.source, "ram,zstd,resume,disks,runs");
-    assert_features(pair.destination, "ram,zstd,resume,disks,runs");
+    assert_features(pair.source, "ram,zstd,resume,disks,runs,bulk");
+    assert_features(pair.destination, "ram,zstd,resume,disks,runs,bulk");
 }
 
 /* Not more than either side has. What is asked for by name counts whatever the host's settings say. */
@@ -147,17 +147,17 @@ static void effective_features_are_known_when_the_peer_has_answered(void **state
         const char *destination;
         const char *features;
     } rows[] = {
-        { "{'compression': <'auto'>}", "{'compression': <'off'>}", "ram,resume,disks,runs" },
-        { "{'compression': <'off'>}", "{'compression': <'auto'>}", "ram,resume,disks,runs" },
-        { "{'compression-methods': <['zlib']>}", NULL, "ram,resume,zlib,disks,runs" },
-        { "{'compression-methods': <['zlib', 'zstd'] >}", NULL, "ram,zstd,resume,zlib,disks,runs" },
+        { "{'compression': <'auto'>}", "{'compression': <'off'>}", "ram,resume,disks,runs,bulk" },
+        { "{'compression': <'off'>}", "{'compression': <'auto'>}", "ram,resume,disks,runs,bulk" },
+        { "{'compression-methods': <['zlib']>}", NULL, "ram,resume,zlib,disks,runs,bulk" },
+        { "{'compression-methods': <['zlib', 'zstd'] >}", NULL, "ram,zstd,resume,zlib,disks,runs,bulk" },
         { "{'compression-methods': <['zlib', 'zstd']>}", "{'compression-methods': <['zlib']>}",
-          "ram,resume,zlib,disks,runs" },
+          "ram,resume,zlib,disks,runs,bulk" },
         { "{'compression-methods': <['zlib']>, 'compression': <'off'>}",
-          "{'compression-methods': <['zlib']>, 'compression': <'off'>}", "ram,resume,zlib,disks,runs" },
-        { "{'compression-methods': <['zlib']>}", "{'compression': <'off'>}", "ram,resume,disks,runs" },
+          "{'compression-methods': <['zlib']>, 'compression': <'off'>}", "ram,resume,zlib,disks,runs,bulk" },
+        { "{'compression-methods': <['zlib']>}", "{'compression': <'off'>}", "ram,resume,disks,runs,bulk" },
         { "{'compression-methods': <@as []>}", "{'compression-methods': <@as []>}",
-          "ram,zstd,resume,disks,runs" },
+          "ram,zstd,resume,disks,runs,bulk" },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {

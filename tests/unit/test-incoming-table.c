@@ -151,7 +151,7 @@ static void put_ram_end(Bench *bench, guint64 pages, guint64 preempt_seq)
 {
     g_autoptr(GByteArray) body = g_byte_array_new();
 
-    ram_end_body_encode(body, &(RamEnd){ pages, preempt_seq });
+    ram_end_body_encode(body, &(RamEnd){ .pages = pages, .preempt_seq = preempt_seq });
     put(bench, FALSE, FRAME_RAM_END, body);
 }
 

@@ -975,10 +975,12 @@ static void bad_blocks_are_refused_by_the_name_of_their_field(void **state)
 
 static void small_bodies_come_out_as_they_went_in(void **state)
 {
-    const RamEnd end = { G_MAXUINT64 - 1, 77 };
+    const RamEnd end = { G_MAXUINT64 - 1, 77, 0, { 0 } };
+    const RamEnd bulk_end = { 1, 0, 16, { 5, 0, [15] = G_MAXUINT64 } };
     const PageRequest request = { 65535, G_MAXUINT64 - PAGE, PAGE };
     GByteArray *out = g_byte_array_new();
     g_autoptr(GBytes) end_body = NULL;
+    g_autoptr(GBytes) bulk_body = NULL;
     g_autoptr(GBytes) request_body = NULL;
     RamEnd end_back;
     PageRequest request_back;
@@ -987,6 +989,14 @@ static void small_bodies_come_out_as_they_went_in(void **state)
     end_body = g_byte_array_free_to_bytes(out);
     assert_true(ram_end_body_decode(end_body, &end_back, NULL));
     assert_true(end_back.pages == end.pages && end_back.preempt_seq == end.preempt_seq);
+    assert_int_equal(end_back.n_bulk, 0);
+    assert_int_equal(g_bytes_get_size(end_body), 16);
+
+    out = g_byte_array_new();
+    ram_end_body_encode(out, &bulk_end);
+    bulk_body = g_byte_array_free_to_bytes(out);
+    assert_true(ram_end_body_decode(bulk_body, &end_back, NULL));
+    assert_memory_equal(&end_back, &bulk_end, sizeof end_back);
 
     out = g_byte_array_new();
     request_body_encode(out, &request);
@@ -1054,7 +1064,7 @@ static void bad_small_bodies_are_refused_by_the_name_of_their_field(void **state
 {
     static const struct {
         gboolean (*decode)(GBytes *body, GError **error);
-        guint8 bytes[20];
+        guint8 bytes[150];
         gsize len;
         const char *says;
     } rows[] = {
@@ -1067,7 +1077,9 @@ static void bad_small_bodies_are_refused_by_the_name_of_their_field(void **state
         { decode_event, { 4 }, 1, "QEMU_CHANNEL: value 4" },
         { decode_end, { 0 }, 7, "RAM_END: number of pages needs" },
         { decode_end, { 0 }, 15, "RAM_END: preempt sequence needs" },
-        { decode_end, { 0 }, 17, "RAM_END: 1 bytes too many" },
+        { decode_end, { 0 }, 17, "RAM_END: bulk sequence needs" },
+        { decode_end, { 0 }, 16 + 23, "RAM_END: bulk sequence needs" },
+        { decode_end, { 0 }, 16 + 129, "RAM_END: 1 bytes too many" },
         { decode_request, { 0 }, 1, "REQUEST: block needs" },
         { decode_request, { 0 }, 3, "REQUEST: reserved field needs" },
         { decode_request, { 0 }, 7, "REQUEST: length needs" },
