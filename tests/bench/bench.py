@@ -19,6 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 
 # pylint: disable=wrong-import-position
+import engine                                           # noqa: E402
 import interruption                                     # noqa: E402
 import native                                           # noqa: E402
 import stack                                            # noqa: E402
@@ -68,7 +69,8 @@ def listed(kind):
 
 def parse_arguments(argv):
     parser = argparse.ArgumentParser(prog="bench", description="Measures post-copy between two hosts on this "
-                                     "machine, native and ours one after the other.")
+                                     "machine, native and ours one after the other. --engine, as the first option: "
+                                     "memory of processes; it has options of its own.")
     parser.add_argument("--builddir", metavar="DIR", help="where the programs were built [$BUILD, or the current "
                         "directory]")
     parser.add_argument("--rates", metavar="RATE,…", type=listed(rate), default=["1gbit", "10gbit", "none"],
@@ -163,6 +165,20 @@ def report(about, options, runs):
         pathlib.Path(options.json).write_text(json.dumps(everything, indent=1) + "\n")
 
 
+def bench_engine(options):
+    runs = []
+    with Rig(find_builddir(options.builddir), daemon_conf={"log_level": 2}) as rig:
+        about = machine(rig)
+        try:
+            for run in engine.measure(rig, options):
+                print(engine.line(run), flush=True)
+                runs.append(run)
+        finally:
+            interruption.ignore()
+            if runs:
+                engine.report(about, options, runs)
+
+
 def bench(options):
     runs = []
     with Rig(find_builddir(options.builddir), daemon_conf={"log_level": 2} | options.set) as rig:
@@ -180,14 +196,15 @@ def bench(options):
 
 
 def main(argv):
-    options = parse_arguments(argv)
+    of_engine = argv[:1] == ["--engine"]
+    options = engine.parse_arguments(argv[1:]) if of_engine else parse_arguments(argv)
     missing = requirements()
     if missing:
         print(f"bench: {'; '.join(missing)}", file=sys.stderr)
         return SKIPPED
     interruption.catch()
     try:
-        bench(options)
+        (bench_engine if of_engine else bench)(options)
     except interruption.Interrupted as signum:
         print(f"bench: interrupted by {signum}", file=sys.stderr)
         return signum.status

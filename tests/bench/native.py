@@ -87,11 +87,15 @@ def _wait(qemus, done, what):
             raise RunFailed(f"after {TIMEOUT} s still not {what}")
 
 
-def migrate(source, target, uri_out, uri_in, preempt=False):
-    """Switches to post-copy as soon as the source has begun; returns when both have completed."""
+def migrate(source, target, uri_out, uri_in, preempt=False, tls=None):
+    """Switches to post-copy as soon as the source has begun; returns when both have completed.
+
+    tls: (id of both QEMUs' credentials, the destination's name); None: in clear."""
     qemus = (source, target)
     for qemu in qemus:
         qemu.capabilities("events", "postcopy-ram", *["postcopy-preempt"] * preempt)
+        if tls:
+            qemu.qmp.execute("migrate-set-parameters", **{"tls-creds": tls[0], "tls-hostname": tls[1]})
     target.qmp.execute("migrate-incoming", uri=uri_in)
     source.qmp.execute("migrate-set-parameters", max_bandwidth=SOURCE_SPEED_MIB << 20, max_postcopy_bandwidth=0)
     source.qmp.execute("migrate", uri=uri_out)
