@@ -1,0 +1,989 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* libpostcopy-client as a VMM uses it, against the helper's end of the hand-over: real memory, real
+ * userfaultfd. */
+#include "config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "client/handover.h"
+#include "client/postcopy-client.h"
+#include "ram/mapped/client_link.h"
+#include "util/autofd.h"
+
+#define PAGE 4096
+#define PAGES 64
+#define LENGTH (PAGE * PAGES)
+
+/* ---- a VMM, and a helper ---- */
+
+typedef struct {
+    PostcopySide side;
+    PostcopyClient *client;
+    guint8 *shared, *private;
+    int memfd;
+
+    ClientLink *link;
+    GArray *events;
+    GByteArray *device; /* that came from the client */
+    char *text;         /* of the last event that had one */
+    int uffd;
+
+    GString *calls;     /* of callbacks, a word each */
+    int prepare_ret, pause_ret, run_ret;
+    guint8 *state;
+    gsize state_len;
+    GByteArray *ran_with;
+} Vmm;
+
+static int on_prepare(void *data)
+{
+    Vmm *vmm = data;
+
+    g_string_append(vmm->calls, "prepare ");
+    return vmm->prepare_ret;
+}
+
+static void on_state(void *data, const char *name)
+{
+    g_string_append_printf(((Vmm *)data)->calls, "state:%s ", name);
+}
+
+static int on_pause(void *data, const void **ret_state, size_t *ret_len)
+{
+    Vmm *vmm = data;
+
+    g_string_append(vmm->calls, "pause ");
+    *ret_state = vmm->state;
+    *ret_len = vmm->state_len;
+    return vmm->pause_ret;
+}
+
+static void on_resume(void *data, const char *reason)
+{
+    g_string_append_printf(((Vmm *)data)->calls, "resume:%s ", reason);
+}
+
+static void on_throttle(void *data, unsigned percent)
+{
+    g_string_append_printf(((Vmm *)data)->calls, "throttle:%u ", percent);
+}
+
+static int on_run(void *data, const void *state, size_t len)
+{
+    Vmm *vmm = data;
+
+    g_string_append(vmm->calls, "run ");
+    if (len > 0)
+        g_byte_array_append(vmm->ran_with, state, (guint)len);
+    return vmm->run_ret;
+}
+
+static int on_log_start(void *data)
+{
+    g_string_append(((Vmm *)data)->calls, "log_start ");
+    return 0;
+}
+
+static int on_log_sync(void *data, unsigned region, uint64_t *bitmap, uint64_t n_pages)
+{
+    g_string_append_printf(((Vmm *)data)->calls, "log_sync:%u:%u ", region, (guint)n_pages);
+    __atomic_fetch_or(&bitmap[0], G_GUINT64_CONSTANT(1) << (region + 3), __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+static void on_log_stop(void *data)
+{
+    g_string_append(((Vmm *)data)->calls, "log_stop ");
+}
+
+static const PostcopyCallbacks callbacks = {
+    .size = sizeof(PostcopyCallbacks),
+    .prepare = on_prepare,
+    .state = on_state,
+    .pause = on_pause,
+    .resume = on_resume,
+    .throttle = on_throttle,
+    .run = on_run,
+};
+
+static void add_regions(Vmm *vmm)
+{
+    PostcopyRegion shared = { .name = "shared", .length = LENGTH, .page_size = PAGE,
+                              .flags = POSTCOPY_REGION_MIGRATABLE, .fd_offset = PAGE };
+    PostcopyRegion private = { .name = "private", .length = LENGTH, .page_size = PAGE,
+                               .flags = POSTCOPY_REGION_MIGRATABLE, .fd = -1 };
+
+    vmm->memfd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    assert_true(vmm->memfd >= 0);
+    assert_return_code(ftruncate(vmm->memfd, LENGTH + PAGE), errno);
+    vmm->shared = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_SHARED, vmm->memfd, PAGE);
+    vmm->private = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(vmm->shared != MAP_FAILED && vmm->private != MAP_FAILED);
+    shared.address = vmm->shared;
+    shared.fd = vmm->memfd;
+    private.address = vmm->private;
+    assert_int_equal(postcopy_client_add_region(vmm->client, &shared), -EINVAL);
+    assert_non_null(strstr(postcopy_client_error(vmm->client), "F_SEAL_SHRINK"));
+    assert_return_code(fcntl(vmm->memfd, F_ADD_SEALS, F_SEAL_SHRINK), errno);
+    assert_int_equal(postcopy_client_add_region(vmm->client, &shared), 0);
+    assert_int_equal(postcopy_client_add_region(vmm->client, &private), 0);
+}
+
+static Vmm *vmm_new_with(PostcopySide side, const PostcopyCallbacks *own)
+{
+    Vmm *vmm = g_new0(Vmm, 1);
+
+    vmm->side = side;
+    vmm->client = postcopy_client_new(side, "guest", own, vmm);
+    assert_non_null(vmm->client);
+    vmm->events = g_array_new(FALSE, FALSE, sizeof(MemoryEventType));
+    vmm->device = g_byte_array_new();
+    vmm->ran_with = g_byte_array_new();
+    vmm->calls = g_string_new(NULL);
+    vmm->uffd = -1;
+    add_regions(vmm);
+    return vmm;
+}
+
+static Vmm *vmm_new(PostcopySide side)
+{
+    return vmm_new_with(side, &callbacks);
+}
+
+static void vmm_free(Vmm *vmm)
+{
+    postcopy_client_free(vmm->client);
+    client_link_free(vmm->link);
+    autofd_clear(&vmm->uffd);
+    autofd_clear(&vmm->memfd);
+    munmap(vmm->shared, LENGTH);
+    munmap(vmm->private, LENGTH);
+    g_array_unref(vmm->events);
+    g_byte_array_unref(vmm->device);
+    g_byte_array_unref(vmm->ran_with);
+    g_string_free(vmm->calls, TRUE);
+    g_free(vmm->text);
+    g_free(vmm);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Vmm, vmm_free)
+
+static void send_message(int fd, HandoverMessage *m)
+{
+    g_autofree guint8 *bytes = g_malloc(HANDOVER_MESSAGE_MAX);
+    size_t len = handover_encode(m, bytes);
+
+    assert_true(len > 0);
+    assert_int_equal(send(fd, bytes, len, MSG_NOSIGNAL), len);
+}
+
+static void welcome(int fd, PostcopySide side)
+{
+    g_autofree HandoverMessage *m = g_new0(HandoverMessage, 1);
+
+    m->type = HANDOVER_WELCOME;
+    m->welcome.session = handover_text("00112233445566778899aabbccddeeff", 32);
+    if (side == POSTCOPY_DESTINATION)
+        m->welcome.uri = handover_text("postcopy:///?x", 14);
+    send_message(fd, m);
+}
+
+/* What the daemon reads. */
+static void read_hello(int fd, PostcopySide side, gboolean recovers)
+{
+    g_autofree guint8 *bytes = g_malloc(HANDOVER_MESSAGE_MAX);
+    g_autofree HandoverMessage *m = g_new0(HandoverMessage, 1);
+    char error[HANDOVER_ERROR_MAX];
+    gssize len = recv(fd, bytes, HANDOVER_MESSAGE_MAX, MSG_DONTWAIT);
+
+    assert_true(len > 0);
+    assert_true(handover_decode(bytes, (gsize)len, 0, m, error));
+    assert_int_equal(m->type, HANDOVER_HELLO);
+    assert_int_equal(m->hello.role, side);
+    assert_int_equal(m->hello.recovers, recovers);
+    assert_memory_equal(m->hello.name.bytes, "guest", 5);
+}
+
+static void on_event(MemoryEvent *event, gpointer data)
+{
+    Vmm *vmm = data;
+
+    g_array_append_val(vmm->events, event->type);
+    if (event->type == MEMORY_EV_DEVICE && event->len > 0)
+        g_byte_array_append(vmm->device, event->bytes, (guint)event->len);
+    if (event->type == MEMORY_EV_LISTENING)
+        vmm->uffd = autofd_steal(&event->fd);
+    if (event->text) {
+        g_free(vmm->text);
+        vmm->text = g_strdup(event->text);
+    }
+}
+
+static void link_run(Vmm *vmm)
+{
+    client_link_run(vmm->link, on_event, vmm);
+}
+
+/* Until neither has anything to say. Returns what dispatch did. */
+static int settle(Vmm *vmm)
+{
+    int ret = 1;
+
+    for (guint i = 0; i < 400; i++) {
+        ret = postcopy_client_dispatch(vmm->client);
+        link_run(vmm);
+    }
+    return ret;
+}
+
+static void vmm_connect(Vmm *vmm, gboolean recovers)
+{
+    const char *uri = vmm->side == POSTCOPY_SOURCE ? "postcopy:///?peer=b:1" : NULL;
+    g_autoptr(GError) error = NULL;
+    int fds[2];
+
+    assert_return_code(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), errno);
+    welcome(fds[1], vmm->side);
+    if (postcopy_client_connect_fd(vmm->client, fds[0], uri) != 0)
+        fail_msg("%s", postcopy_client_error(vmm->client));
+    read_hello(fds[1], vmm->side, recovers);
+    g_clear_pointer(&vmm->link, client_link_free);
+    vmm->link = client_link_new(fds[1], vmm->side == POSTCOPY_SOURCE, &error);
+    assert_non_null(vmm->link);
+    link_run(vmm);
+    if (!client_link_layout(vmm->link))
+        fail_msg("%s", vmm->text);
+}
+
+static MemoryClient *ask(Vmm *vmm)
+{
+    return client_link_client(vmm->link);
+}
+
+static gboolean came(const Vmm *vmm, MemoryEventType type)
+{
+    for (guint i = 0; i < vmm->events->len; i++)
+        if (g_array_index(vmm->events, MemoryEventType, i) == type)
+            return TRUE;
+    return FALSE;
+}
+
+static void advise(Vmm *vmm)
+{
+    ask(vmm)->ops->advise(ask(vmm));
+    assert_int_equal(settle(vmm), 1);
+    if (!came(vmm, MEMORY_EV_ADVISED))
+        fail_msg("%s", vmm->text);
+}
+
+static Vmm *vmm_new_advised(PostcopySide side)
+{
+    Vmm *vmm = vmm_new(side);
+
+    vmm_connect(vmm, FALSE);
+    advise(vmm);
+    return vmm;
+}
+
+static void set_state(Vmm *vmm, gsize len)
+{
+    vmm->state = g_malloc(MAX(len, 1));
+    vmm->state_len = len;
+    for (gsize i = 0; i < len; i++)
+        vmm->state[i] = (guint8)(i * 13 + i / 256);
+}
+
+static void pause_it(Vmm *vmm)
+{
+    ask(vmm)->ops->pause(ask(vmm));
+    settle(vmm);
+    assert_true(came(vmm, MEMORY_EV_PAUSED));
+}
+
+static void drop_link(Vmm *vmm)
+{
+    g_clear_pointer(&vmm->link, client_link_free);
+}
+
+static void assert_calls(const Vmm *vmm, const char *calls)
+{
+    assert_string_equal(vmm->calls->str, calls);
+}
+
+/* ---- handing over ---- */
+
+static void memory_is_handed_over_as_it_was_added(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_SOURCE);
+    const MemoryLayout *layout;
+    guint8 page[PAGE], expected[PAGE];
+
+    assert_int_equal(postcopy_client_set(vmm->client, POSTCOPY_MAX_BANDWIDTH, 1 << 30), 0);
+    assert_int_equal(postcopy_client_set(vmm->client, POSTCOPY_XBZRLE_CACHE, 64 << 20), 0);
+    vmm_connect(vmm, FALSE);
+    layout = client_link_layout(vmm->link);
+    assert_int_equal(layout->n_regions, 2);
+    assert_string_equal(layout->regions[0].name, "shared");
+    assert_string_equal(layout->regions[1].name, "private");
+    assert_int_equal(layout->regions[1].address, (guint64)(guintptr)vmm->private);
+    assert_int_equal(layout->regions[0].flags, MEMORY_MIGRATABLE | MEMORY_ZEROABLE);
+    assert_int_equal(layout->params.max_bandwidth, 1 << 30);
+    assert_int_equal(layout->params.downtime_limit_ms, 300);
+    assert_int_equal(layout->params.xbzrle_cache, 64 << 20);
+    assert_true(layout->params.postcopy);
+    assert_int_equal(layout->regions[1].fd, -1);
+
+    memset(expected, 0x5a, PAGE);
+    memcpy(vmm->shared + PAGE, expected, PAGE);
+    memcpy(vmm->private + PAGE, expected, PAGE);
+    assert_int_equal(pread(layout->regions[0].fd, page, PAGE,
+                           (off_t)layout->regions[0].fd_offset + PAGE), PAGE);
+    assert_memory_equal(page, expected, PAGE);
+    assert_int_equal(pread(layout->mem_fd, page, PAGE,
+                           (off_t)layout->regions[1].address + PAGE), PAGE);
+    assert_memory_equal(page, expected, PAGE);
+    assert_string_equal(postcopy_client_session(vmm->client), "00112233445566778899aabbccddeeff");
+}
+
+static void a_destination_is_told_its_uri(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_DESTINATION);
+
+    assert_null(postcopy_client_uri(vmm->client));
+    vmm_connect(vmm, FALSE);
+    assert_string_equal(postcopy_client_uri(vmm->client), "postcopy:///?x");
+    assert_true(client_link_layout(vmm->link)->received_fd >= 0);
+}
+
+static void a_refusal_is_passed_on(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_DESTINATION);
+    g_autofree HandoverMessage *m = g_new0(HandoverMessage, 1);
+    int fds[2];
+
+    assert_return_code(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), errno);
+    m->type = HANDOVER_REFUSED;
+    m->text = handover_text("too many migrations", 19);
+    send_message(fds[1], m);
+    assert_int_equal(postcopy_client_connect_fd(vmm->client, fds[0], NULL), -ECONNREFUSED);
+    assert_string_equal(postcopy_client_error(vmm->client), "too many migrations");
+    assert_int_equal(postcopy_client_fd(vmm->client), -1);
+    close(fds[1]);
+    /* It can be tried again. */
+    vmm_connect(vmm, FALSE);
+}
+
+static void a_daemon_that_closes_or_says_nonsense_is_an_error(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_DESTINATION);
+    int fds[2];
+
+    assert_return_code(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), errno);
+    close(fds[1]);
+    assert_true(postcopy_client_connect_fd(vmm->client, fds[0], NULL) < 0);
+    assert_true(strlen(postcopy_client_error(vmm->client)) > 0);
+    assert_return_code(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), errno);
+    assert_int_equal(send(fds[1], "hello", 5, 0), 5);
+    assert_int_equal(postcopy_client_connect_fd(vmm->client, fds[0], NULL), -EPROTO);
+    close(fds[1]);
+    assert_int_equal(postcopy_client_connect(vmm->client, "/nonexistent/socket", NULL), -ENOENT);
+    assert_non_null(strstr(postcopy_client_error(vmm->client), "virtpostcopyd"));
+}
+
+static gpointer accept_and_welcome(gpointer data)
+{
+    int fd = accept4(GPOINTER_TO_INT(data), NULL, NULL, SOCK_CLOEXEC);
+
+    if (fd >= 0)
+        welcome(fd, POSTCOPY_DESTINATION);
+    return GINT_TO_POINTER(fd);
+}
+
+static void the_daemons_socket_is_found_by_its_path(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_DESTINATION);
+    g_autofree char *dir = g_dir_make_tmp("test-client-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(dir, "sock", NULL);
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    autofd listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    autofd accepted = -1;
+    GThread *thread;
+
+    g_strlcpy(address.sun_path, path, sizeof address.sun_path);
+    assert_return_code(bind(listener, (struct sockaddr *)&address, sizeof address), errno);
+    assert_return_code(listen(listener, 1), errno);
+    thread = g_thread_new("daemon", accept_and_welcome, GINT_TO_POINTER(listener));
+    assert_int_equal(postcopy_client_connect(vmm->client, path, NULL), 0);
+    accepted = GPOINTER_TO_INT(g_thread_join(thread));
+    read_hello(accepted, POSTCOPY_DESTINATION, FALSE);
+    unlink(path);
+    rmdir(dir);
+}
+
+/* ---- a source ---- */
+
+static void a_source_goes_all_the_way(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_SOURCE);
+
+    set_state(vmm, 200000);
+    ask(vmm)->ops->state(ask(vmm), "active");
+    ask(vmm)->ops->throttle(ask(vmm), 30);
+    pause_it(vmm);
+    assert_int_equal(vmm->device->len, vmm->state_len);
+    assert_memory_equal(vmm->device->data, vmm->state, vmm->state_len);
+    ask(vmm)->ops->no_return(ask(vmm));
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_COMPLETED, NULL);
+    assert_int_equal(settle(vmm), 0);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_COMPLETED);
+    assert_calls(vmm, "prepare state:active throttle:30 pause ");
+    assert_int_equal(postcopy_client_fd(vmm->client), -1);
+    g_free(vmm->state);
+}
+
+static void a_state_may_be_empty(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_SOURCE);
+
+    pause_it(vmm);
+    assert_true(came(vmm, MEMORY_EV_DEVICE));
+    assert_int_equal(vmm->device->len, 0);
+}
+
+static void a_state_that_is_too_long_is_a_failure(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_SOURCE);
+
+    vmm->state_len = POSTCOPY_STATE_MAX + 1;
+    ask(vmm)->ops->pause(ask(vmm));
+    assert_int_equal(settle(vmm), 1);
+    assert_true(came(vmm, MEMORY_EV_FAILED));
+    assert_non_null(strstr(vmm->text, "16777217"));
+}
+
+static void what_is_written_is_seen_by_way_of_the_kernel(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_SOURCE);
+    /* What linux/fs.h has from 6.7 on: struct pm_scan_arg and page_region. */
+    struct {
+        guint64 size, flags, start, end, walk_end, vec, vec_len, max_pages, category_inverted,
+            category_mask, category_anyof_mask, return_mask;
+    } scan;
+    struct {
+        guint64 start, end, categories;
+    } found[PAGES];
+    const guint64 wp_matching = 1, check_wpasync = 2, is_written = 2;
+    guint8 *areas[] = { vmm->shared, vmm->private };
+
+    for (guint i = 0; i < 2; i++)
+        for (guint round = 0; round < 2; round++) {
+            memset(&scan, 0, sizeof scan);
+            scan.size = sizeof scan;
+            scan.flags = wp_matching | check_wpasync;
+            scan.start = (guint64)(guintptr)areas[i];
+            scan.end = scan.start + LENGTH;
+            scan.vec = (guint64)(guintptr)found;
+            scan.vec_len = PAGES;
+            scan.category_mask = scan.return_mask = is_written;
+            /* PAGEMAP_SCAN */
+            int n = ioctl(client_link_layout(vmm->link)->pagemap_fd,
+                          _IOWR('f', 16, guint8[sizeof scan]), &scan);
+
+            assert_return_code(n, errno);
+            if (round == 0) {
+                areas[i][5 * PAGE] = 1;
+                continue;
+            }
+            assert_int_equal(n, 1);
+            assert_int_equal(found[0].start, (guint64)(guintptr)areas[i] + 5 * PAGE);
+            assert_int_equal(found[0].end, found[0].start + PAGE);
+        }
+}
+
+static PostcopyCallbacks with_log(void)
+{
+    PostcopyCallbacks own = callbacks;
+
+    own.log_start = on_log_start;
+    own.log_sync = on_log_sync;
+    own.log_stop = on_log_stop;
+    return own;
+}
+
+static void a_log_of_ones_own_is_written_where_the_helper_reads(void **state)
+{
+    PostcopyCallbacks own = with_log();
+    g_autoptr(Vmm) vmm = vmm_new_with(POSTCOPY_SOURCE, &own);
+    const MemoryLayout *layout;
+    guint64 words[2];
+
+    vmm_connect(vmm, FALSE);
+    layout = client_link_layout(vmm->link);
+    assert_int_equal(layout->log, MEMORY_LOG_CLIENT);
+    assert_int_equal(layout->pagemap_fd, -1);
+    advise(vmm);
+    ask(vmm)->ops->log_sync(ask(vmm));
+    settle(vmm);
+    assert_true(came(vmm, MEMORY_EV_SYNCED));
+    assert_int_equal(pread(layout->dirty_fd, words, sizeof words, 0), sizeof words);
+    assert_int_equal(words[0], 1 << 3);
+    assert_int_equal(words[1], 1 << 4);
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_CANCELLED, NULL);
+    assert_int_equal(settle(vmm), 0);
+    assert_calls(vmm, "prepare log_start log_sync:0:64 log_sync:1:64 log_stop ");
+}
+
+static void a_failure_before_the_switch_over_lets_the_guest_go_on(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_SOURCE);
+
+    pause_it(vmm);
+    ask(vmm)->ops->resume(ask(vmm), "no room there");
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_FAILED, "no room there");
+    assert_int_equal(settle(vmm), 0);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_FAILED);
+    assert_string_equal(postcopy_client_error(vmm->client), "no room there");
+    /* Once. */
+    assert_calls(vmm, "prepare pause resume:no room there ");
+}
+
+static void a_helper_that_dies_lets_the_guest_go_on(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_SOURCE);
+    g_autoptr(Vmm) not_paused = vmm_new_advised(POSTCOPY_SOURCE);
+
+    pause_it(vmm);
+    drop_link(vmm);
+    assert_true(postcopy_client_dispatch(vmm->client) < 0);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_FAILED);
+    assert_non_null(strstr(vmm->calls->str, "pause resume:"));
+    drop_link(not_paused);
+    assert_true(postcopy_client_dispatch(not_paused->client) < 0);
+    assert_calls(not_paused, "prepare ");
+}
+
+static void after_the_point_of_no_return_the_guest_never_runs_here(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_SOURCE);
+
+    pause_it(vmm);
+    ask(vmm)->ops->no_return(ask(vmm));
+    drop_link(vmm);
+    assert_int_equal(postcopy_client_dispatch(vmm->client), 0);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_PAUSED);
+    assert_calls(vmm, "prepare pause ");
+}
+
+static void a_source_recovers_without_a_log(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_SOURCE);
+
+    pause_it(vmm);
+    ask(vmm)->ops->no_return(ask(vmm));
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_PAUSED, "the link");
+    assert_int_equal(settle(vmm), 0);
+    vmm_connect(vmm, TRUE);
+    assert_true(client_link_layout(vmm->link)->recovers);
+    assert_int_equal(client_link_layout(vmm->link)->log, MEMORY_LOG_NONE);
+    drop_link(vmm);
+    assert_int_equal(postcopy_client_dispatch(vmm->client), 0);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_PAUSED);
+    assert_calls(vmm, "prepare pause ");
+}
+
+static void a_vmm_may_refuse(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_SOURCE);
+
+    vmm->prepare_ret = -EBUSY;
+    vmm_connect(vmm, FALSE);
+    ask(vmm)->ops->advise(ask(vmm));
+    settle(vmm);
+    assert_true(came(vmm, MEMORY_EV_FAILED));
+    assert_non_null(strstr(vmm->text, "prepare"));
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_FAILED, vmm->text);
+    assert_int_equal(settle(vmm), -EBUSY);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_FAILED);
+}
+
+static void a_guest_that_cannot_be_paused_goes_on(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_SOURCE);
+
+    vmm->pause_ret = -EIO;
+    ask(vmm)->ops->pause(ask(vmm));
+    settle(vmm);
+    assert_true(came(vmm, MEMORY_EV_FAILED));
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_FAILED, "pause");
+    assert_int_equal(settle(vmm), -EIO);
+    assert_calls(vmm, "prepare pause resume:pause ");
+}
+
+static void an_answer_may_come_later_and_requests_wait_for_it(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_SOURCE);
+
+    vmm->pause_ret = POSTCOPY_LATER;
+    ask(vmm)->ops->pause(ask(vmm));
+    ask(vmm)->ops->state(ask(vmm), "device");
+    assert_int_equal(settle(vmm), 1);
+    assert_false(came(vmm, MEMORY_EV_PAUSED));
+    assert_calls(vmm, "prepare pause ");
+    assert_int_equal(postcopy_client_answer(vmm->client, 0, "xyz", 3), 0);
+    assert_int_equal(settle(vmm), 1);
+    assert_true(came(vmm, MEMORY_EV_PAUSED));
+    assert_int_equal(vmm->device->len, 3);
+    assert_calls(vmm, "prepare pause state:device ");
+    assert_int_equal(postcopy_client_answer(vmm->client, 0, NULL, 0), -EINVAL);
+}
+
+static gpointer tell_from_another_thread(gpointer data)
+{
+    Vmm *vmm = data;
+
+    assert_int_equal(postcopy_client_start_postcopy(vmm->client), 0);
+    assert_int_equal(postcopy_client_continue(vmm->client), 0);
+    assert_int_equal(postcopy_client_free_hint(vmm->client, 1, PAGE, PAGE), 0);
+    assert_int_equal(postcopy_client_fail(vmm->client, "enough\nof it"), 0);
+    assert_int_equal(postcopy_client_cancel(vmm->client), 0);
+    return NULL;
+}
+
+static void a_vmm_may_speak_first_in_any_thread(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_SOURCE);
+
+    g_thread_join(g_thread_new("teller", tell_from_another_thread, vmm));
+    assert_int_equal(postcopy_client_set(vmm->client, POSTCOPY_DOWNTIME_LIMIT, 500), 0);
+    settle(vmm);
+    assert_true(came(vmm, MEMORY_EV_START_POSTCOPY));
+    assert_true(came(vmm, MEMORY_EV_CONTINUE));
+    assert_true(came(vmm, MEMORY_EV_FREE_HINTS));
+    assert_true(came(vmm, MEMORY_EV_CANCEL));
+    assert_true(came(vmm, MEMORY_EV_PARAMS));
+    assert_string_equal(vmm->text, "enough");
+    assert_int_equal(postcopy_client_free_hint(vmm->client, 1, 1, PAGE), -EINVAL);
+    assert_int_equal(postcopy_client_free_hint(vmm->client, 1, PAGE, LENGTH), -EINVAL);
+    assert_int_equal(postcopy_client_free_hint(vmm->client, 2, 0, PAGE), -EINVAL);
+    drop_link(vmm);
+    postcopy_client_dispatch(vmm->client);
+    assert_int_equal(postcopy_client_cancel(vmm->client), -ENOTCONN);
+}
+
+static void pages_are_dropped_when_asked(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_DESTINATION);
+    const MemoryRange range = { PAGE, 2 * PAGE };
+
+    memset(vmm->shared, 1, LENGTH);
+    memset(vmm->private, 1, LENGTH);
+    for (guint block = 0; block < 2; block++)
+        ask(vmm)->ops->discard(ask(vmm), block, &range, 1);
+    settle(vmm);
+    assert_true(came(vmm, MEMORY_EV_DISCARDED));
+    for (guint i = 0; i < 4; i++) {
+        assert_int_equal(vmm->shared[i * PAGE], i == 0 || i == 3);
+        assert_int_equal(vmm->private[i * PAGE], i == 0 || i == 3);
+    }
+}
+
+static void a_discard_beyond_the_end_is_a_failure(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_DESTINATION);
+    const MemoryRange range = { LENGTH - PAGE, 2 * PAGE };
+
+    ask(vmm)->ops->discard(ask(vmm), 1, &range, 1);
+    settle(vmm);
+    assert_true(came(vmm, MEMORY_EV_FAILED));
+    assert_non_null(strstr(vmm->text, "beyond"));
+}
+
+static void a_request_of_the_other_side_is_a_failure(void **state)
+{
+    g_autoptr(Vmm) source = vmm_new_advised(POSTCOPY_SOURCE);
+    g_autoptr(Vmm) destination = vmm_new_advised(POSTCOPY_DESTINATION);
+
+    ask(source)->ops->run(ask(source));
+    settle(source);
+    assert_true(came(source, MEMORY_EV_FAILED));
+    ask(destination)->ops->pause(ask(destination));
+    settle(destination);
+    assert_true(came(destination, MEMORY_EV_FAILED));
+    assert_calls(destination, "prepare ");
+}
+
+/* ---- a destination ---- */
+
+static void listen_for_faults(Vmm *vmm)
+{
+    ask(vmm)->ops->listen(ask(vmm));
+    settle(vmm);
+    if (!came(vmm, MEMORY_EV_LISTENING)) {
+        print_message("%s\n", vmm->text);
+        skip();
+    }
+}
+
+static gpointer read_a_byte(gpointer data)
+{
+    return GUINT_TO_POINTER(*(volatile guint8 *)data);
+}
+
+/* As the helper does. Returns the address that is waited for. */
+static guint64 next_fault(int uffd)
+{
+    struct pollfd p = { .fd = uffd, .events = POLLIN };
+    struct uffd_msg msg;
+
+    assert_int_equal(poll(&p, 1, 30000), 1);
+    assert_int_equal(read(uffd, &msg, sizeof msg), sizeof msg);
+    assert_int_equal(msg.event, UFFD_EVENT_PAGEFAULT);
+    return msg.arg.pagefault.address & ~(guint64)(PAGE - 1);
+}
+
+static void place(int uffd, guint64 address, guint8 byte)
+{
+    guint8 *page = g_malloc(PAGE);
+    struct uffdio_copy copy = { .dst = address, .src = (guint64)(guintptr)page, .len = PAGE };
+
+    memset(page, byte, PAGE);
+    assert_return_code(ioctl(uffd, UFFDIO_COPY, &copy), errno);
+    g_free(page);
+}
+
+static void faults_of_a_destination_come_to_the_helper(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_DESTINATION);
+    guint8 *areas[] = { vmm->shared, vmm->private };
+
+    listen_for_faults(vmm);
+    for (guint i = 0; i < 2; i++) {
+        GThread *thread = g_thread_new("vcpu", read_a_byte, areas[i] + 3 * PAGE);
+
+        assert_int_equal(next_fault(vmm->uffd), (guint64)(guintptr)areas[i] + 3 * PAGE);
+        place(vmm->uffd, (guint64)(guintptr)areas[i] + 3 * PAGE, (guint8)(0x40 + i));
+        assert_int_equal(GPOINTER_TO_UINT(g_thread_join(thread)), 0x40 + i);
+    }
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_COMPLETED, NULL);
+    assert_int_equal(settle(vmm), 0);
+    /* Registered no more: nobody is asked. */
+    assert_int_equal(vmm->private[9 * PAGE], 0);
+}
+
+static void the_guest_runs_with_what_it_was(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_DESTINATION);
+
+    set_state(vmm, 300000);
+    ask(vmm)->ops->device(ask(vmm), vmm->state, 100000, FALSE);
+    ask(vmm)->ops->device(ask(vmm), vmm->state + 100000, 200000, TRUE);
+    ask(vmm)->ops->run(ask(vmm));
+    settle(vmm);
+    assert_true(came(vmm, MEMORY_EV_RUNNING));
+    assert_int_equal(vmm->ran_with->len, 300000);
+    assert_memory_equal(vmm->ran_with->data, vmm->state, 300000);
+    g_free(vmm->state);
+}
+
+static void a_guest_that_cannot_run_is_a_failure(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_DESTINATION);
+
+    vmm->run_ret = -ENOSYS;
+    ask(vmm)->ops->run(ask(vmm));
+    settle(vmm);
+    assert_true(came(vmm, MEMORY_EV_FAILED));
+    assert_false(came(vmm, MEMORY_EV_RUNNING));
+}
+
+static void a_destination_whose_helper_dies_early_has_no_guest(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_DESTINATION);
+
+    drop_link(vmm);
+    assert_true(postcopy_client_dispatch(vmm->client) < 0);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_FAILED);
+}
+
+static void who_waits_for_a_page_asks_the_next_helper(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_DESTINATION);
+    guint64 address = (guint64)(guintptr)vmm->private + 7 * PAGE;
+    GThread *thread;
+    guint8 received = 0x81;
+
+    listen_for_faults(vmm);
+    ask(vmm)->ops->run(ask(vmm));
+    settle(vmm);
+    assert_int_equal(pwrite(client_link_layout(vmm->link)->received_fd, &received, 1, 0), 1);
+    thread = g_thread_new("vcpu", read_a_byte, vmm->private + 7 * PAGE);
+    assert_int_equal(next_fault(vmm->uffd), address);
+    autofd_clear(&vmm->uffd);
+    drop_link(vmm);
+    assert_int_equal(postcopy_client_dispatch(vmm->client), 0);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_PAUSED);
+
+    vmm_connect(vmm, TRUE);
+    received = 0;
+    assert_int_equal(pread(client_link_layout(vmm->link)->received_fd, &received, 1, 0), 1);
+    assert_int_equal(received, 0x81);
+    assert_int_equal(next_fault(client_link_layout(vmm->link)->uffd), address);
+    place(client_link_layout(vmm->link)->uffd, address, 0x77);
+    assert_int_equal(GPOINTER_TO_UINT(g_thread_join(thread)), 0x77);
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_COMPLETED, NULL);
+    assert_int_equal(settle(vmm), 0);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_COMPLETED);
+}
+
+static void other_processes_can_take_part(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_DESTINATION);
+    PostcopyMapping mapping = { .region = 0, .offset = PAGE, .length = PAGE, .address = 0x10000 };
+
+    listen_for_faults(vmm);
+    assert_int_equal(postcopy_client_share(vmm->client, 4, vmm->uffd, &mapping, 1), 0);
+    assert_int_equal(postcopy_client_unshare(vmm->client, 4), 0);
+    settle(vmm);
+    assert_true(came(vmm, MEMORY_EV_SHARED));
+    assert_true(came(vmm, MEMORY_EV_UNSHARED));
+    mapping.offset = LENGTH;
+    assert_int_equal(postcopy_client_share(vmm->client, 4, vmm->uffd, &mapping, 1), -EINVAL);
+    assert_int_equal(postcopy_client_share(vmm->client, 4, vmm->uffd, &mapping, 257), -EINVAL);
+}
+
+/* ---- what cannot be asked for ---- */
+
+static void clients_that_cannot_be_are_not_made(void **state)
+{
+    PostcopyCallbacks own = callbacks;
+    PostcopyCallbacks with_half_a_log = callbacks;
+
+    assert_null(postcopy_client_new(POSTCOPY_SOURCE, "", &callbacks, NULL));
+    assert_null(postcopy_client_new(POSTCOPY_SOURCE, NULL, &callbacks, NULL));
+    assert_null(postcopy_client_new((PostcopySide)3, "a", &callbacks, NULL));
+    own.pause = NULL;
+    assert_null(postcopy_client_new(POSTCOPY_SOURCE, "a", &own, NULL));
+    own.run = NULL;
+    assert_null(postcopy_client_new(POSTCOPY_DESTINATION, "a", &own, NULL));
+    with_half_a_log.log_sync = on_log_sync;
+    assert_null(postcopy_client_new(POSTCOPY_SOURCE, "a", &with_half_a_log, NULL));
+    own = callbacks;
+    own.size = 4;
+    assert_null(postcopy_client_new(POSTCOPY_SOURCE, "a", &own, NULL));
+}
+
+static void regions_that_cannot_be_are_refused(void **state)
+{
+    static const struct {
+        const char *name;
+        guint64 length, page_size;
+        guintptr address;
+        int ret;
+    } rows[] = {
+        { "", LENGTH, PAGE, 0x10000, -EINVAL },
+        { "shared", LENGTH, PAGE, 0x10000, -EEXIST },
+        { "a", 0, PAGE, 0x10000, -EINVAL },
+        { "a", 100, PAGE, 0x10000, -EINVAL },
+        { "a", LENGTH, 1024, 0x10000, -EINVAL },
+        { "a", LENGTH, 12288, 0x10000, -EINVAL },
+        { "a", LENGTH, PAGE, 0x10001, -EINVAL },
+    };
+    g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_SOURCE);
+
+    for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
+        PostcopyRegion region = { .name = rows[i].name, .address = (void *)rows[i].address,
+                                  .length = rows[i].length, .page_size = rows[i].page_size,
+                                  .fd = -1 };
+
+        assert_int_equal(postcopy_client_add_region(vmm->client, &region), rows[i].ret);
+        assert_true(strlen(postcopy_client_error(vmm->client)) > 0);
+    }
+}
+
+static void options_that_cannot_be_are_refused(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_SOURCE);
+
+    assert_int_equal(postcopy_client_set(vmm->client, (PostcopyOption)0, 0), -ERANGE);
+    assert_int_equal(postcopy_client_set(vmm->client, (PostcopyOption)99, 0), -ERANGE);
+    assert_int_equal(postcopy_client_set(vmm->client, (PostcopyOption)-1, 0), -ERANGE);
+    assert_int_equal(postcopy_client_set(vmm->client, POSTCOPY_ALLOWED, 2), -ERANGE);
+    assert_int_equal(postcopy_client_set(vmm->client, POSTCOPY_THROTTLE_MAX, 100), -ERANGE);
+    assert_int_equal(postcopy_client_set(vmm->client, POSTCOPY_XBZRLE_CACHE, 3), -ERANGE);
+    assert_int_equal(postcopy_client_set(vmm->client, POSTCOPY_BULK_CHANNELS, 17), -ERANGE);
+    assert_int_equal(postcopy_client_set(vmm->client, POSTCOPY_BULK_CHANNELS, 16), 0);
+    vmm_connect(vmm, FALSE);
+    assert_int_equal(postcopy_client_set(vmm->client, POSTCOPY_COMPRESS, 1), -EBUSY);
+}
+
+static void connecting_needs_regions_and_the_right_uri(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_SOURCE);
+    PostcopyClient *empty = postcopy_client_new(POSTCOPY_SOURCE, "a", &callbacks, NULL);
+
+    assert_int_equal(postcopy_client_connect(empty, "/x", "postcopy:///"), -EINVAL);
+    assert_int_equal(postcopy_client_connect(vmm->client, "/x", NULL), -EINVAL);
+    postcopy_client_free(empty);
+    vmm_connect(vmm, FALSE);
+    assert_int_equal(postcopy_client_connect(vmm->client, "/x", "postcopy:///"), -EISCONN);
+    assert_int_equal(postcopy_client_cancel(vmm->client), 0);
+}
+
+static void free_of_nothing_is_nothing(void **state)
+{
+    postcopy_client_free(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(memory_is_handed_over_as_it_was_added),
+        cmocka_unit_test(a_destination_is_told_its_uri),
+        cmocka_unit_test(a_refusal_is_passed_on),
+        cmocka_unit_test(a_daemon_that_closes_or_says_nonsense_is_an_error),
+        cmocka_unit_test(the_daemons_socket_is_found_by_its_path),
+        cmocka_unit_test(a_source_goes_all_the_way),
+        cmocka_unit_test(a_state_may_be_empty),
+        cmocka_unit_test(a_state_that_is_too_long_is_a_failure),
+        cmocka_unit_test(what_is_written_is_seen_by_way_of_the_kernel),
+        cmocka_unit_test(a_log_of_ones_own_is_written_where_the_helper_reads),
+        cmocka_unit_test(a_failure_before_the_switch_over_lets_the_guest_go_on),
+        cmocka_unit_test(a_helper_that_dies_lets_the_guest_go_on),
+        cmocka_unit_test(after_the_point_of_no_return_the_guest_never_runs_here),
+        cmocka_unit_test(a_source_recovers_without_a_log),
+        cmocka_unit_test(a_vmm_may_refuse),
+        cmocka_unit_test(a_guest_that_cannot_be_paused_goes_on),
+        cmocka_unit_test(an_answer_may_come_later_and_requests_wait_for_it),
+        cmocka_unit_test(a_vmm_may_speak_first_in_any_thread),
+        cmocka_unit_test(pages_are_dropped_when_asked),
+        cmocka_unit_test(a_discard_beyond_the_end_is_a_failure),
+        cmocka_unit_test(a_request_of_the_other_side_is_a_failure),
+        cmocka_unit_test(faults_of_a_destination_come_to_the_helper),
+        cmocka_unit_test(the_guest_runs_with_what_it_was),
+        cmocka_unit_test(a_guest_that_cannot_run_is_a_failure),
+        cmocka_unit_test(a_destination_whose_helper_dies_early_has_no_guest),
+        cmocka_unit_test(who_waits_for_a_page_asks_the_next_helper),
+        cmocka_unit_test(other_processes_can_take_part),
+        cmocka_unit_test(clients_that_cannot_be_are_not_made),
+        cmocka_unit_test(regions_that_cannot_be_are_refused),
+        cmocka_unit_test(options_that_cannot_be_are_refused),
+        cmocka_unit_test(connecting_needs_regions_and_the_right_uri),
+        cmocka_unit_test(free_of_nothing_is_nothing),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
