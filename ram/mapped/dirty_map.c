@@ -5,6 +5,7 @@
 
 typedef struct {
     Bitmap *dirty;
+    Bitmap *dropped;   /* NULL: none */
     Bitmap *uncleared; /* by chunk: the log has to be cleared before a page of it is read */
     guint shift;       /* pages in a chunk, as a power of two */
     gboolean ignored;
@@ -62,6 +63,7 @@ void dirty_map_free(DirtyMap *map)
     for (guint i = 0; i < map->n_blocks; i++) {
         bitmap_free(map->blocks[i].dirty);
         bitmap_free(map->blocks[i].uncleared);
+        bitmap_free(map->blocks[i].dropped);
     }
     g_free(map->blocks);
     g_free(map);
@@ -111,8 +113,41 @@ void dirty_map_set(DirtyMap *map, guint block, guint64 first, guint64 n)
 
     if (map->blocks[block].ignored)
         return;
+    if (map->blocks[block].dropped)
+        bitmap_clear_range(map->blocks[block].dropped, first, n);
     bitmap_set_range(dirty, first, n);
     map->count += bitmap_count(dirty) - before;
+}
+
+void dirty_map_drop(DirtyMap *map, guint block, guint64 first, guint64 n)
+{
+    MapBlock *b = &map->blocks[block];
+    guint64 page;
+
+    if (!b->dropped)
+        b->dropped = bitmap_new(bitmap_pages(b->dirty));
+    for (page = bitmap_next(b->dirty, first); page < first + n; page = bitmap_next(b->dirty, page + 1))
+        bitmap_set(b->dropped, page);
+    dirty_map_clear(map, block, first, n);
+}
+
+gboolean dirty_map_is_dropped(const DirtyMap *map, guint block, guint64 page)
+{
+    return map->blocks[block].dropped && bitmap_get(map->blocks[block].dropped, page);
+}
+
+void dirty_map_restore_dropped(DirtyMap *map)
+{
+    for (guint i = 0; i < map->n_blocks; i++) {
+        const MapBlock *b = &map->blocks[i];
+        guint64 page;
+
+        if (!b->dropped || b->ignored)
+            continue;
+        for (page = bitmap_next(b->dropped, 0); page < bitmap_pages(b->dropped);
+             page = bitmap_next(b->dropped, page + 1))
+            map->count += bitmap_set(b->dirty, page);
+    }
 }
 
 void dirty_map_set_received(DirtyMap *map, guint block, const Bitmap *received)

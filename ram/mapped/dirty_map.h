@@ -40,6 +40,11 @@ gboolean dirty_map_prepare(DirtyMap *map, guint block, guint64 first, guint64 n,
                            gboolean *ret_cleared, GError **error);
 /* They are not dirty any more. */
 void dirty_map_clear(DirtyMap *map, guint block, guint64 first, guint64 n);
+/* The same of what is dirty among them, because nobody uses it. Until it is written, it may be sent as zeros. */
+void dirty_map_drop(DirtyMap *map, guint block, guint64 first, guint64 n);
+gboolean dirty_map_is_dropped(const DirtyMap *map, guint block, guint64 page);
+/* What was dropped is dirty all the same: the destination waits for every page. */
+void dirty_map_restore_dropped(DirtyMap *map);
 /* They are. */
 void dirty_map_set(DirtyMap *map, guint block, guint64 first, guint64 n);
 /* What the other side has, by block: everything else is dirty. As long as the block's. */

@@ -11,34 +11,34 @@ static guint64 rate_of(guint64 bytes, gint64 us)
     return (guint64)((double)bytes * G_USEC_PER_SEC / (double)us);
 }
 
-static void measure(Downtime *downtime, guint64 acked, gint64 us)
+static void measure(Downtime *downtime, guint64 sent, gint64 us)
 {
-    guint64 rate = rate_of(acked - downtime->acked, us);
+    guint64 rate = rate_of(sent - downtime->sent, us);
 
     downtime->rate = downtime->rate == 0 ? rate : (downtime->rate + rate) / 2;
 }
 
-void downtime_update(Downtime *downtime, guint64 acked, gint64 now_us)
+void downtime_update(Downtime *downtime, guint64 sent, gint64 now_us)
 {
     gint64 us = now_us - downtime->began_us;
 
     if (downtime->began_us == 0) {
         downtime->began_us = now_us;
-        downtime->acked = acked;
+        downtime->sent = sent;
         return;
     }
-    if (us < DOWNTIME_PERIOD_US || acked <= downtime->acked)
+    if (us < DOWNTIME_PERIOD_US || sent <= downtime->sent)
         return;
-    measure(downtime, acked, us);
+    measure(downtime, sent, us);
     downtime->began_us = now_us;
-    downtime->acked = acked;
+    downtime->sent = sent;
 }
 
 /* A round too short to be measured well is a measure if there is none. */
-void downtime_on_drained(Downtime *downtime, guint64 acked, gint64 now_us)
+void downtime_on_drained(Downtime *downtime, guint64 sent, gint64 now_us)
 {
-    if (downtime->began_us != 0 && downtime->rate == 0 && acked > downtime->acked)
-        measure(downtime, acked, MAX(now_us - downtime->began_us, SHORTEST_US));
+    if (downtime->began_us != 0 && downtime->rate == 0 && sent > downtime->sent)
+        measure(downtime, sent, MAX(now_us - downtime->began_us, SHORTEST_US));
     downtime->began_us = 0;
 }
 

@@ -326,6 +326,12 @@ void mapped_outgoing_set_lane(MappedOutgoing *o, Lane *lane)
     page_sender_set_lane(o->sender, lane);
 }
 
+void mapped_outgoing_add_bulk(MappedOutgoing *o, Lane *lane)
+{
+    o->has_bulk = TRUE;
+    page_sender_add_bulk(o->sender, lane);
+}
+
 /* ---- running ---- */
 
 /* The peer hears of it as of a QEMU that broke. */

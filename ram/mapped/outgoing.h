@@ -66,6 +66,9 @@ NotifierList *mapped_outgoing_notifiers(MappedOutgoing *outgoing);
 /* The preempt channel. It must be there before the first run in which the session is active. */
 void mapped_outgoing_set_lane(MappedOutgoing *outgoing, Lane *lane);
 
+/* One more bulk channel, open. As the lane. */
+void mapped_outgoing_add_bulk(MappedOutgoing *outgoing, Lane *lane);
+
 /* What the client says. What it must not say now fails the migration, as its going away does. */
 void mapped_outgoing_on_client(MappedOutgoing *outgoing, MemoryEvent *event, gint64 now_us);
 

@@ -95,7 +95,7 @@ static gboolean drop_range(MappedOutgoing *o, guint block, const MemoryRange *ra
         return FALSE;
     if (cleared)
         mapped_out_forget_window(o);
-    dirty_map_clear(o->map, block, first, n);
+    dirty_map_drop(o->map, block, first, n);
     o->stats.hinted_pages += before - dirty_map_count(o->map);
     return TRUE;
 }

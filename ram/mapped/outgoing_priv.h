@@ -102,6 +102,7 @@ struct MappedOutgoing {
     gboolean client_gone;
     Session *session;
     Lane *lane;
+    gboolean has_bulk;
 
     MappedOutState state;
     gint64 now_us; /* of the call that is under way */
@@ -144,6 +145,7 @@ struct MappedOutgoing {
     gboolean pause_sent;
     gboolean device_whole;
     GByteArray *device;
+    guint64 discard_mark; /* bytes sent with the last DISCARD */
     gboolean ram_end_sent;
     gboolean eof_sent;
 

@@ -206,6 +206,10 @@ static gboolean read_record(MappedOutgoing *o, const SupplyPage *page, guint64 o
     gsize target = ram_blocks_target_page(o->blocks);
     const Window *window = &o->window;
 
+    if (dirty_map_is_dropped(o->map, page->block, offset / target)) {
+        *ret = (QemuPage){ .kind = QEMU_PAGE_ZERO };
+        return TRUE;
+    }
     if ((window->block != page->block || offset < window->start ||
          offset + target > window->end) &&
         !read_window(o, page, offset))

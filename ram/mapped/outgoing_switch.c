@@ -74,11 +74,13 @@ static void begin_postcopy(MappedOutgoing *o)
     o->listened = TRUE;
     /* What the encoder remembers is of no use: whole pages go from here on. */
     g_clear_pointer(&o->xbzrle, xbzrle_encoder_free);
+    dirty_map_restore_dropped(o->map);
     discard_plan_canonicalise(o->map, o->blocks);
     o->stats.discarded_pages = dirty_map_count(o->map);
     mapped_out_put_phase(o, MAPPED_PHASE_DISCARD);
     for (guint i = 0; i < dirty_map_blocks(o->map); i++)
         put_block_discards(o, i);
+    o->discard_mark = session_sent_bytes(o->session) + o->queue.bytes;
 }
 
 /* The guest does not write any more: nothing has to be protected before it is read. */
@@ -145,10 +147,18 @@ void mapped_out_switch_over(MappedOutgoing *o)
 
 /* ---- the end ---- */
 
+/* The channels have no order between them: what came on a bulk channel before the destination knows what it has
+ * to forget would be forgotten with it. */
+static gboolean may_send_postcopy(const MappedOutgoing *o)
+{
+    return frame_queue_is_empty(&o->queue) &&
+           (!o->has_bulk || session_acked_bytes(o->session) >= o->discard_mark);
+}
+
 static void send_postcopy(MappedOutgoing *o)
 {
     page_sender_send_urgent(o->sender);
-    if (frame_queue_is_empty(&o->queue))
+    if (may_send_postcopy(o))
         page_sender_send(o->sender, o->now_us);
 }
 
