@@ -60,7 +60,7 @@ static gboolean scan_range(const Scan *scan, guint64 start, guint64 end, GError 
     struct page_region found[REGIONS_MAX];
     struct pm_scan_arg arg = {
         .size = sizeof(arg),
-        .flags = scan->flags | PM_SCAN_CHECK_WPASYNC,
+        .flags = scan->flags,
         .start = start,
         .end = end,
         .vec = (guint64)(guintptr)found,
@@ -91,7 +91,7 @@ static gboolean pagemap_collect(DirtyLog *log, guint block, DirtyLogNote note, g
 {
     PagemapLog *self = (PagemapLog *)log;
     const MemoryRegion *region = &self->layout->regions[block];
-    Scan scan = { self, block, 0, note, data };
+    Scan scan = { self, block, PM_SCAN_CHECK_WPASYNC, note, data };
 
     return scan_range(&scan, region->address, region->address + region->length, error);
 }
@@ -103,7 +103,7 @@ static gboolean pagemap_clear(DirtyLog *log, guint block, guint64 first, guint64
     PagemapLog *self = (PagemapLog *)log;
     guint64 target = self->layout->target_page;
     guint64 start = self->layout->regions[block].address + first * target;
-    Scan scan = { self, block, PM_SCAN_WP_MATCHING, note, data };
+    Scan scan = { self, block, PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC, note, data };
 
     return scan_range(&scan, start, start + n * target, error);
 }
@@ -119,7 +119,8 @@ static void note_nothing(guint block, guint64 first, guint64 n, gpointer data)
 {
 }
 
-/* A page of each region is looked at, so that what is missing is known before anything has begun. */
+/* A page of each region is looked at, so that what the kernel lacks is known before anything has begun. The client
+ * registers its memory only when it is asked to log (MemoryClientOps.advise). */
 static gboolean probe(PagemapLog *self, GError **error)
 {
     for (guint i = 0; i < self->layout->n_regions; i++) {
