@@ -165,16 +165,27 @@ guint mapped_end_poll(const MappedEnd *end, struct pollfd *fds, guint max)
     return n;
 }
 
+static void look_at_layout(MappedEnd *end)
+{
+    MemoryLayout *layout = client_link_layout(end->link);
+
+    if (layout && !end->attached && !end->refused &&
+        !session_state_is_end(session_state(end->session)))
+        make_machine(end, layout);
+}
+
 static void on_event(MemoryEvent *event, gpointer data)
 {
     MappedEnd *end = data;
     g_autoptr(GError) error = NULL;
 
+    /* It may say something as soon as it has handed over everything. */
+    look_at_layout(end);
     if (end->outgoing) {
         mapped_outgoing_on_client(end->outgoing, event, end->now_us);
-    } else if (end->incoming && end->attached) {
+    } else if (end->attached) {
         mapped_incoming_on_client(end->incoming, event, end->now_us);
-    } else {
+    } else if (event->type == MEMORY_EV_GONE) {
         error = g_error_new(RAM_ERROR, RAM_ERROR_STATE, _("the memory client is gone%s%s"),
                             event->text ? ": " : "", event->text ? event->text : "");
         fail(end, error);
@@ -184,8 +195,6 @@ static void on_event(MemoryEvent *event, gpointer data)
 /* Faults first: somebody waits for them. */
 void mapped_end_polled(MappedEnd *end, const struct pollfd *fds, guint n, gint64 now_us)
 {
-    MemoryLayout *layout;
-
     end->now_us = now_us;
     for (guint i = 1; i < n && end->incoming; i++) {
         if (fds[i].revents)
@@ -194,10 +203,7 @@ void mapped_end_polled(MappedEnd *end, const struct pollfd *fds, guint n, gint64
     if (!end->link || !fds[0].revents)
         return;
     client_link_run(end->link, on_event, end);
-    layout = client_link_layout(end->link);
-    if (layout && !end->attached && !end->refused &&
-        !session_state_is_end(session_state(end->session)))
-        make_machine(end, layout);
+    look_at_layout(end);
 }
 
 gint64 mapped_end_due_us(const MappedEnd *end)
