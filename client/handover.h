@@ -131,7 +131,7 @@ typedef struct {
     unsigned n_fds; /* as the body says; decoding compares */
     union {
         struct {
-            uint32_t version;
+            uint32_t version;  /* another than HANDOVER_VERSION: the rest was not read */
             uint8_t role;     /* HandoverRole */
             uint8_t recovers; /* a paused migration goes on */
             uint16_t bulk;    /* source: channels for the background wanted beside the main one */
