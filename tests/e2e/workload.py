@@ -60,9 +60,8 @@ class Workload:
                 for event in self.events[after:]:
                     if event["event"] in names and details.items() <= event.items():
                         return event
-                    if event["event"] == "gone":
-                        raise Ended(f"the {self.side}'s workload is gone before {names}: "
-                                    f"{self.host.log_tail(self.log, 5)}")
+                    if event["event"] in ("gone", "ended"):
+                        raise Ended(f"{self.side}: {event} before {names}; {self.host.log_tail(self.log, 5)}")
                 if not self._changed.wait(deadline - time.monotonic()):
                     said = [e for e in self.events[after:] if e["event"] != "throttle"][-5:]
                     raise Timeout(f"after {timeout:g} s the {self.side}'s workload has not said {names} {details}, but "
@@ -160,8 +159,12 @@ class Move:
             raise
         return self
 
-    def __exit__(self, *exc):
+    def __exit__(self, kind, error, trace):
         self._workloads.close()
+        if isinstance(error, (Ended, Timeout)):
+            last = [f"{w.side}: {[e for e in w.events if e['event'] != 'throttle'][-4:]}"
+                    for w in (self.source, self.destination)]
+            raise Ended(f"{error}; the last words: {'; '.join(last)}") from error
 
     def connect(self):
         """Both to their daemons, the destination first; also to recover. Returns the source's answer."""
