@@ -2,7 +2,8 @@
 """Faults of many threads at once, and what breaks while they wait: the memory is right, or both sides say clearly why
 there is none; nobody hangs."""
 from harness import deadline, note
-from workload import Ended, Move
+from wait import wait_for
+from workload import Move, Workload
 
 MIB = 1 << 20
 SLOW = ("max-bandwidth=5000000",)
@@ -57,12 +58,6 @@ def test_a_second_fault_on_a_page_in_flight(rig):
 # -- a process that dies ----------------------------------------------------------------------
 
 
-def helpers_are_gone(rig):
-    for host in rig.hosts:
-        from wait import wait_for
-        wait_for(lambda h=host: not h.helpers(), f"no helper left in {host.name}", 30)
-
-
 @deadline(60)
 def test_the_source_dies_before_the_switch(rig):
     with Move(rig, "ram:anon:64", settings=SLOW) as move:
@@ -72,7 +67,6 @@ def test_the_source_dies_before_the_switch(rig):
         ended = move.destination.ended()
         assert ended["outcome"] in ("failed", "cancelled") and ended["error"], ended
         note(ended["error"])
-        helpers_are_gone(rig)
 
 
 @deadline(60)
@@ -86,10 +80,8 @@ def test_the_destination_dies_before_the_switch(rig):
         assert ended["error"]
         note(ended["error"])
         before = move.source.stats()["touches"]
-        while move.source.stats()["touches"] == before:
-            pass
+        wait_for(lambda: move.source.stats()["touches"] > before, "the guest at work")
         move.source.verify()
-        helpers_are_gone(rig)
 
 
 @deadline(60)
@@ -103,7 +95,6 @@ def test_the_destination_dies_in_postcopy(rig):
         assert ended["outcome"] in ("paused", "failed") and ended["error"], ended
         assert not move.source.find("resumed")
         note(f"{ended['outcome']}: {ended['error']}")
-        helpers_are_gone(rig)
 
 
 @deadline(60)
@@ -116,7 +107,6 @@ def test_the_source_dies_in_postcopy(rig):
         ended = move.destination.ended()
         assert ended["outcome"] == "paused" and ended["error"], ended
         note(ended["error"])
-        helpers_are_gone(rig)
 
 
 @deadline(60)
@@ -165,7 +155,6 @@ def test_a_region_unmapped_under_the_helper(rig):
         move.source.do("set max-postcopy-bandwidth=0")
         outcomes = [either(move, workload)["outcome"] for workload in (move.source, move.destination)]
         assert outcomes[0] == outcomes[1] or "paused" in outcomes, outcomes
-        helpers_are_gone(rig)
 
 
 @deadline(60)
@@ -207,20 +196,14 @@ def test_a_discard_racing_a_fault(rig):
 
 @deadline(60)
 def test_memory_that_does_not_match_is_named(rig):
-    source = Move(rig, "ram:anon:64")
-    with source:
-        from workload import Workload
+    with Move(rig, "ram:anon:64") as move:
         other = Workload(rig.b, "destination", "--region", "ram:anon:32")
         try:
             other.wait("ready")
-            uri = other.connect()["uri"]
-            try:
-                source.source.connect(uri)
-                error = source.source.ended("failed")["error"]
-            except Ended as refused:
-                error = str(refused)
-            assert "ram" in error, error
+            move.source.connect(other.connect()["uri"])
+            error = move.source.ended("failed")["error"]
+            assert '"ram"' in error, error
             note(error)
-            source.source.verify()
+            move.source.verify()
         finally:
             other.close()

@@ -14,7 +14,7 @@ import threading
 import time
 
 from host import INSIDE_BUILD
-from wait import Timeout
+from wait import Timeout, wait_for
 
 PROGRAM = f"{INSIDE_BUILD}/tests/workload/.libs/workload"
 ENVIRONMENT = {"LD_LIBRARY_PATH": f"{INSIDE_BUILD}/client/.libs"}
@@ -161,10 +161,17 @@ class Move:
 
     def __exit__(self, kind, error, trace):
         self._workloads.close()
+        if error is None:
+            self.helpers_gone()
         if isinstance(error, (Ended, Timeout)):
             last = [f"{w.side}: {[e for e in w.events if e['event'] != 'throttle'][-4:]}"
                     for w in (self.source, self.destination)]
             raise Ended(f"{error}; the last words: {'; '.join(last)}") from error
+
+    def helpers_gone(self):
+        """And with them what they had of the memory."""
+        for host in self.rig.hosts:
+            wait_for(lambda h=host: not h.helpers(), f"no helper left in {host.name}", 30)
 
     def connect(self):
         """Both to their daemons, the destination first; also to recover. Returns the source's answer."""
