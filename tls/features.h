@@ -25,7 +25,8 @@
 /* What this version can do. */
 #define SESSION_FEATURES_ALL \
     (SESSION_FEATURE_RAM | SESSION_FEATURES_PACK | SESSION_FEATURE_RESUME | \
-     SESSION_FEATURE_DISKS | SESSION_FEATURE_RUNS | SESSION_FEATURE_BULK | SESSION_FEATURE_MAPPED)
+     SESSION_FEATURE_DISKS | SESSION_FEATURE_RUNS | SESSION_FEATURE_BULK | \
+     SESSION_FEATURE_MAPPED | SESSION_FEATURE_XBZRLE)
 
 /* The names of those that are known, by their bits: "ram", "zstd", "resume", "zlib", "disks"... The
  * array is the caller's, with a NULL at its end; the names are static. */
