@@ -16,7 +16,7 @@ import time
 from host import INSIDE_BUILD
 from wait import Timeout, wait_for
 
-PROGRAM = f"{INSIDE_BUILD}/tests/workload/.libs/workload"
+PROGRAM = f"{INSIDE_BUILD}/tests/workload/workload"
 ENVIRONMENT = {"LD_LIBRARY_PATH": f"{INSIDE_BUILD}/client/.libs"}
 
 
