@@ -56,7 +56,9 @@ void engine_set_lane(Engine *engine, Lane *lane)
 
 void engine_add_bulk(Engine *engine, Lane *lane)
 {
-    if (engine->source)
+    if (engine->mapped)
+        mapped_end_add_bulk(engine->mapped, lane);
+    else if (engine->source)
         outgoing_add_bulk(qemu_source_outgoing(engine->source), lane);
     else
         incoming_add_bulk(engine->incoming, lane);

@@ -114,44 +114,43 @@ static gboolean on_connect_peer(PostcopyMigration *skeleton, GDBusMethodInvocati
     return pass_socket_on(job, call, SESSION_SOURCE, RELAY_CONNECT_PEER, list, socket, host);
 }
 
-static gboolean on_connect_channel(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
-                                   GUnixFDList *list, GVariant *socket, const char *host,
-                                   const char *kind, Job *job)
+/* A socket for the channel of that name. */
+static gboolean pass_channel_on(Job *job, GDBusMethodInvocation *call, RelayCommandType type,
+                                GUnixFDList *list, GVariant *handle, const char *host,
+                                const char *name)
 {
     g_autofree char *text = NULL;
+    ChannelKind kind;
+    guint16 number;
+    int fd;
 
-    if (g_str_equal(kind, channel_kind_name(CHANNEL_PREEMPT)))
-        return pass_socket_on(job, call, SESSION_SOURCE, RELAY_CONNECT_CHANNEL, list, socket,
-                              host);
-    text = g_strdup_printf(_("kind is \"%s\", must be \"%s\""), kind,
-                           channel_kind_name(CHANNEL_PREEMPT));
-    return refuse(call, JOB_ERROR_INVALID_ARGUMENT, text);
+    if (!channel_from_name(name, &kind, &number) || kind == CHANNEL_DISKS ||
+        (kind == CHANNEL_MAIN && type == RELAY_CONNECT_CHANNEL)) {
+        text = g_strdup_printf(_("there is no channel \"%s\" to be connected so"), name);
+        return refuse(call, JOB_ERROR_INVALID_ARGUMENT, text);
+    }
+    if (!check_side(job, call, SESSION_SOURCE))
+        return TRUE;
+    fd = take_socket(call, list, handle);
+    if (fd < 0)
+        return TRUE;
+    g_ptr_array_add(job->calls, call);
+    relay_channel_command(job->relay, type, kind, number, fd, host, call);
+    return TRUE;
+}
+
+static gboolean on_connect_channel(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                                   GUnixFDList *list, GVariant *socket, const char *host,
+                                   const char *name, Job *job)
+{
+    return pass_channel_on(job, call, RELAY_CONNECT_CHANNEL, list, socket, host, name);
 }
 
 static gboolean on_reconnect_channel(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
                                      GUnixFDList *list, GVariant *socket, const char *host,
                                      const char *name, Job *job)
 {
-    ChannelKind kind = CHANNEL_MAIN;
-    g_autofree char *text = NULL;
-    int fd;
-
-    if (g_str_equal(name, channel_kind_name(CHANNEL_PREEMPT))) {
-        kind = CHANNEL_PREEMPT;
-    } else if (!g_str_equal(name, channel_kind_name(CHANNEL_MAIN))) {
-        text = g_strdup_printf(_("kind is \"%s\", must be \"%s\" or \"%s\""), name,
-                               channel_kind_name(CHANNEL_MAIN),
-                               channel_kind_name(CHANNEL_PREEMPT));
-        return refuse(call, JOB_ERROR_INVALID_ARGUMENT, text);
-    }
-    if (!check_side(job, call, SESSION_SOURCE))
-        return TRUE;
-    fd = take_socket(call, list, socket);
-    if (fd < 0)
-        return TRUE;
-    g_ptr_array_add(job->calls, call);
-    relay_reconnect(job->relay, kind, fd, host, call);
-    return TRUE;
+    return pass_channel_on(job, call, RELAY_RECONNECT_CHANNEL, list, socket, host, name);
 }
 
 static gboolean on_abandon_peer(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
@@ -375,6 +374,7 @@ static gboolean configure(Job *job, const char *side, GVariant *dict, GVariant *
     config.compression = options.compression;
     config.levels = options.levels;
     config.compression_threads = options.compression_threads;
+    config.bulk = options.bulk;
     start_log(job, &options);
     job->side = options.session.side;
     job->relay = relay_new(&config, job_on_report, job, error);

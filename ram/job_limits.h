@@ -23,6 +23,9 @@
 #define JOB_COMPRESSION_THREADS_DEFAULT 1
 #define JOB_COMPRESSION_THREADS_MAX 16
 
+/* "bulk": channels. */
+#define JOB_BULK_MAX 16
+
 /* "heartbeat-interval", in seconds, and "heartbeat-count". */
 #define JOB_HEARTBEAT_DEFAULT 2
 #define JOB_HEARTBEAT_MAX 32767

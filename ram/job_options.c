@@ -206,6 +206,11 @@ static gboolean take_compression_threads(GVariant *value, JobOptions *o, GError 
                        &o->compression_threads, error);
 }
 
+static gboolean take_bulk(GVariant *value, JobOptions *o, GError **error)
+{
+    return take_uint32("bulk", value, 0, JOB_BULK_MAX, &o->bulk, error);
+}
+
 static gboolean take_reconnect_timeout(GVariant *value, JobOptions *o, GError **error)
 {
     return take_uint32("reconnect-timeout", value, 0, JOB_RECONNECT_MAX, &o->reconnect_timeout,
@@ -249,6 +254,7 @@ static const struct {
     { "compression-level", "i", FALSE, take_compression_level },
     { "compression-zlib-level", "i", FALSE, take_compression_zlib_level },
     { "compression-threads", "u", FALSE, take_compression_threads },
+    { "bulk", "u", FALSE, take_bulk },
     { "reconnect-timeout", "u", FALSE, take_reconnect_timeout },
     { "heartbeat-interval", "u", FALSE, take_heartbeat_interval },
     { "heartbeat-count", "u", FALSE, take_heartbeat_count },
@@ -258,6 +264,7 @@ static const struct {
 };
 
 G_STATIC_ASSERT(G_N_ELEMENTS(known) <= 32);
+G_STATIC_ASSERT(JOB_BULK_MAX == CHANNEL_BULK_MAX);
 
 static gboolean take_option(const char *name, GVariant *value, guint32 *seen, JobOptions *o,
                             GError **error)
@@ -300,6 +307,12 @@ static void settle_compression(JobOptions *o)
         methods = 0;
     }
     o->session.features = (o->session.features & ~SESSION_FEATURES_PACK) | methods;
+}
+
+static void settle_bulk(JobOptions *o)
+{
+    if (o->session.side == SESSION_SOURCE && o->bulk == 0)
+        o->session.features &= ~SESSION_FEATURE_BULK;
 }
 
 /* A session is between two QEMUs or between two memory clients. The latter have no disks. */
@@ -346,6 +359,7 @@ gboolean job_options_parse(const char *side, GVariant *dict, JobOptions *ret_opt
             return invalid(error, _("option \"%s\" is missing"), known[i].name);
     }
     settle_compression(&o);
+    settle_bulk(&o);
     settle_memory(&o);
     *ret_options = o;
     o = (JobOptions){ 0 };

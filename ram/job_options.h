@@ -21,6 +21,7 @@ typedef struct {
     guint64 methods;              /* features: those asked for; 0: none was named */
     PagesLevels levels;
     guint compression_threads;
+    guint bulk; /* channels; 0: the session's features are without them at the source */
     guint reconnect_timeout;  /* seconds */
     guint heartbeat_interval; /* seconds */
     guint heartbeat_count;

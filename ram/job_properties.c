@@ -24,6 +24,9 @@ static void add_relay(GVariantBuilder *builder, const RelayStats *stats)
         { "wire-bytes-received", stats->wire_bytes_received },
         { "wire-preempt-bytes-sent", stats->wire_preempt_sent },
         { "wire-preempt-bytes-received", stats->wire_preempt_received },
+        { "wire-bulk-bytes-sent", stats->wire_bulk_sent },
+        { "wire-bulk-bytes-received", stats->wire_bulk_received },
+        { "bulk-channels", stats->bulk_channels },
         { "wire-disks-bytes-sent", stats->wire_disks_sent },
         { "wire-disks-bytes-received", stats->wire_disks_received },
         { "disk-channels", stats->disk_channels },
@@ -37,6 +40,9 @@ static void add_relay(GVariantBuilder *builder, const RelayStats *stats)
     };
 
     add_counters(builder, counters, G_N_ELEMENTS(counters));
+    g_variant_builder_add(builder, "{sv}", "bulk-bytes",
+                          g_variant_new_fixed_array(G_VARIANT_TYPE_UINT64, stats->bulk_bytes,
+                                                    stats->bulk_channels, sizeof(guint64)));
 }
 
 static void add_ram(GVariantBuilder *builder, const RamStats *ram)
@@ -133,7 +139,7 @@ static gboolean is_of_kind(GVariant *channel, const char *kind)
 
 void job_properties_put_channel(PostcopyMigration *skeleton, const RelayReport *channel_up)
 {
-    const char *kind = channel_kind_name(channel_up->kind);
+    const char *kind = channel_name(channel_up->kind, channel_up->number);
     GVariantBuilder builder;
     GVariantIter iter;
     GVariant *child;
@@ -156,18 +162,28 @@ void job_properties_put_channel(PostcopyMigration *skeleton, const RelayReport *
     postcopy_migration_set_peer_name(skeleton, channel_up->peer_name);
 }
 
-void job_properties_set_lost(PostcopyMigration *skeleton, ChannelKind kind, gboolean lost)
+void job_properties_set_lost(PostcopyMigration *skeleton, const char *channel, gboolean lost)
 {
     const char *const *before = postcopy_migration_get_channels_lost(skeleton);
-    const char *names[CHANNEL_KIND_MAX + 1] = { NULL };
-    guint n = 0;
+    /* Setting a property frees what it was before it copies what it is to be. */
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
 
-    for (gint i = 0; i < CHANNEL_KIND_MAX; i++) {
-        const char *name = channel_kind_name((ChannelKind)i);
-
-        if (i == (gint)kind ? lost : g_strv_contains(before, name))
-            names[n++] = name;
+    for (gsize i = 0; before[i]; i++) {
+        if (!g_str_equal(before[i], channel))
+            g_ptr_array_add(names, g_strdup(before[i]));
     }
+    if (lost)
+        g_ptr_array_add(names, g_strdup(channel));
+    g_ptr_array_add(names, NULL);
+    postcopy_migration_set_channels_lost(skeleton, (const char *const *)names->pdata);
+}
+
+void job_properties_main_lost_only(PostcopyMigration *skeleton)
+{
+    const char *const *before = postcopy_migration_get_channels_lost(skeleton);
+    const char *main = channel_kind_name(CHANNEL_MAIN);
+    const char *const names[] = { g_strv_contains(before, main) ? main : NULL, NULL };
+
     postcopy_migration_set_channels_lost(skeleton, names);
 }
 
@@ -186,10 +202,12 @@ void job_properties_qemu_answered(PostcopyMigration *skeleton)
         postcopy_migration_set_qemu_wanted(skeleton, wanted - 1);
 }
 
-void job_properties_want_preempt(PostcopyMigration *skeleton)
+void job_properties_want_channels(PostcopyMigration *skeleton, guint n_bulk)
 {
-    const char *const wanted[] = { channel_kind_name(CHANNEL_PREEMPT), NULL };
+    const char *wanted[1 + CHANNEL_BULK_MAX + 1] = { channel_kind_name(CHANNEL_PREEMPT), NULL };
 
+    for (guint16 i = 1; i <= n_bulk; i++)
+        wanted[i] = channel_name(CHANNEL_BULK, i);
     postcopy_migration_set_channels_wanted(skeleton, wanted);
 }
 

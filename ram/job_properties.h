@@ -15,7 +15,10 @@ void job_properties_set_statistics(PostcopyMigration *skeleton, const RelayStats
 void job_properties_put_channel(PostcopyMigration *skeleton, const RelayReport *channel_up);
 
 /* ChannelsLost. */
-void job_properties_set_lost(PostcopyMigration *skeleton, ChannelKind kind, gboolean lost);
+/* channel: channel_name(). */
+void job_properties_set_lost(PostcopyMigration *skeleton, const char *channel, gboolean lost);
+/* No other channel is waited for any more. */
+void job_properties_main_lost_only(PostcopyMigration *skeleton);
 void job_properties_none_lost(PostcopyMigration *skeleton);
 
 /* One less in QemuWanted. */
@@ -25,5 +28,5 @@ void job_properties_qemu_answered(PostcopyMigration *skeleton);
 void job_properties_want_disks(PostcopyMigration *skeleton, guint16 number);
 void job_properties_disks_answered(PostcopyMigration *skeleton, guint16 number);
 
-/* ChannelsWanted names the preempt channel. */
-void job_properties_want_preempt(PostcopyMigration *skeleton);
+/* ChannelsWanted names the preempt channel, and so many bulk channels. */
+void job_properties_want_channels(PostcopyMigration *skeleton, guint n_bulk);

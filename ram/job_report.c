@@ -95,7 +95,7 @@ static void on_state(Job *job, const RelayReport *report)
     postcopy_migration_set_ended_by(job->skeleton, session_ended_by_name(report->ended_by));
     job_properties_set_statistics(job->skeleton, &report->stats);
     if (report->state == SESSION_COMPLETED)
-        job_properties_set_lost(job->skeleton, CHANNEL_PREEMPT, FALSE);
+        job_properties_main_lost_only(job->skeleton);
     else if (session_state_is_end(report->state))
         job_properties_none_lost(job->skeleton);
     write_outcome(job);
@@ -108,7 +108,7 @@ static void on_state(Job *job, const RelayReport *report)
 
 static void on_channel_up(Job *job, const RelayReport *report)
 {
-    log_info(&job->log, "%s channel with %s: %s %s, peer %s", channel_kind_name(report->kind),
+    log_info(&job->log, "%s channel with %s: %s %s, peer %s", channel_name(report->kind, report->number),
              report->address, report->tls_version, report->tls_cipher, report->peer_name);
     job_properties_put_channel(job->skeleton, report);
     flush_properties(job);
@@ -124,33 +124,34 @@ static void on_features(Job *job, guint64 features)
     flush_properties(job);
 }
 
-static LogContext channel_log(const Job *job, ChannelKind kind)
+static LogContext channel_log(const Job *job, const char *name)
 {
     LogContext log = job->log;
 
-    log.channel = channel_kind_name(kind);
+    log.channel = name;
     return log;
 }
 
 static void on_channel_lost(Job *job, const RelayReport *report)
 {
-    LogContext log = channel_log(job, report->kind);
+    const char *name = channel_name(report->kind, report->number);
+    LogContext log = channel_log(job, name);
 
     log_warning(&log, "the connection is lost: %s", report->reason);
-    job_properties_set_lost(job->skeleton, report->kind, TRUE);
+    job_properties_set_lost(job->skeleton, name, TRUE);
     flush_properties(job);
-    postcopy_migration_emit_channel_lost(job->skeleton, channel_kind_name(report->kind),
-                                         report->reason);
+    postcopy_migration_emit_channel_lost(job->skeleton, name, report->reason);
 }
 
 static void on_channel_resumed(Job *job, const RelayReport *report)
 {
-    LogContext log = channel_log(job, report->kind);
+    const char *name = channel_name(report->kind, report->number);
+    LogContext log = channel_log(job, name);
 
     log_info(&log, "goes on over another connection");
-    job_properties_set_lost(job->skeleton, report->kind, FALSE);
+    job_properties_set_lost(job->skeleton, name, FALSE);
     flush_properties(job);
-    postcopy_migration_emit_channel_resumed(job->skeleton, channel_kind_name(report->kind));
+    postcopy_migration_emit_channel_resumed(job->skeleton, name);
 }
 
 static void on_qemu_needed(Job *job)
@@ -183,7 +184,7 @@ static void on_disks_wanted(Job *job, guint16 number)
 
 static void on_disks_ended(Job *job, const RelayReport *report)
 {
-    LogContext log = channel_log(job, CHANNEL_DISKS);
+    LogContext log = channel_log(job, channel_kind_name(CHANNEL_DISKS));
 
     if (*report->reason)
         log_warning(&log, "disk connection %u: %s", report->number, report->reason);
@@ -238,7 +239,7 @@ static void on_ended(Job *job)
 static void on_reply(Job *job, const RelayReport *report)
 {
     if (report->wants_preempt) {
-        job_properties_want_preempt(job->skeleton);
+        job_properties_want_channels(job->skeleton, report->wants_bulk);
         flush_properties(job); /* before the answer */
     }
     answer(job, report->call, report->error);

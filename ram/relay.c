@@ -131,8 +131,14 @@ Relay *relay_new(const RelayConfig *config, RelayReportFunc func, gpointer data,
     relay_init_disks(relay);
     relay->session = session_new(&config->session);
     relay->main = (RelayChannel){ .kind = CHANNEL_MAIN };
-    relay->preempt = (RelayChannel){ .kind = CHANNEL_PREEMPT, .number = RELAY_PREEMPT_CHANNEL };
-    relay->main.pump.session = relay->preempt.pump.session = relay->session;
+    relay->main.pump.session = relay->session;
+    relay->n_bulk = config->bulk;
+    for (guint i = 0; i < RELAY_LANES_MAX; i++) {
+        relay->lanes[i] = (RelayChannel){ .kind = CHANNEL_BULK, .number = (guint16)i };
+        relay->lanes[i].pump.session = relay->session;
+    }
+    relay->lanes[RELAY_PREEMPT].kind = CHANNEL_PREEMPT;
+    relay->lanes[RELAY_PREEMPT].number = RELAY_PREEMPT_CHANNEL;
     if (!make_engine(relay, config, error))
         return NULL;
     relay->commands = mailbox_new(command_free, error);
@@ -170,7 +176,8 @@ void relay_free(Relay *relay)
     if (relay->disks.waiting)
         relay_free_disks(relay);
     channel_clear(&relay->main);
-    channel_clear(&relay->preempt);
+    for (guint i = 0; i < RELAY_LANES_MAX; i++)
+        channel_clear(&relay->lanes[i]);
     explicit_bzero(relay->key, sizeof relay->key);
     g_ptr_array_unref(relay->candidates);
     for (guint i = 0; i < QEMU_CONNECTION_MAX; i++)
@@ -180,7 +187,8 @@ void relay_free(Relay *relay)
     g_free(relay->buf);
     engine_free(relay->engine);
     compress_worker_free(relay->worker);
-    lane_free(relay->lane);
+    for (guint i = 0; i < RELAY_LANES_MAX; i++)
+        lane_free(relay->lanes[i].pump.lane);
     session_free(relay->session);
     mailbox_free(relay->commands);
     mailbox_free(relay->reports);
@@ -205,13 +213,15 @@ void relay_command(Relay *relay, RelayCommandType type, int fd, const char *text
     post(relay, &command);
 }
 
-void relay_reconnect(Relay *relay, ChannelKind kind, int fd, const char *host, gpointer call)
+void relay_channel_command(Relay *relay, RelayCommandType type, ChannelKind kind, guint16 number,
+                           int fd, const char *host, gpointer call)
 {
-    RelayCommand command = { .type = RELAY_RECONNECT_CHANNEL,
+    RelayCommand command = { .type = type,
                              .fd = fd,
                              .text = (char *)host,
                              .call = call,
-                             .kind = kind };
+                             .kind = kind,
+                             .number = number };
 
     post(relay, &command);
 }

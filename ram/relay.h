@@ -51,6 +51,7 @@ typedef struct {
     RelayCompression compression; /* source */
     PagesLevels levels;           /* source */
     guint compression_threads;    /* source */
+    guint bulk;                   /* source: bulk channels, if the peer has them; at most CHANNEL_BULK_MAX */
     guint rekey_records;          /* for tests, see tls_channel_set_rekey() */
     gboolean recovers;            /* a migration that is paused: see "recovers" in the D-Bus interface */
     gboolean memory;              /* a memory client's: RELAY_ATTACH_MEMORY instead of the QEMU commands */
@@ -71,10 +72,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Relay, relay_free)
 typedef enum {
     RELAY_CONNECT_PEER, /* source: fd (TCP), text (host). Answered when HELLO_ACK is there */
     RELAY_ACCEPT_PEER,  /* destination: fd (TCP), text (address) */
-    /* source: fd (TCP), text (host). Another channel of the session, the preempt channel; after
+    /* source: fd (TCP), text (host), kind and number. Another channel of the session; after
      * RELAY_CONNECT_PEER. Answered when its HELLO_ACK is there or it was refused */
     RELAY_CONNECT_CHANNEL,
-    /* source: fd (TCP), text (host), kind. The answer to RELAY_REPORT_CHANNEL_LOST; answered at once, and
+    /* source: fd (TCP), text (host), kind and number. The answer to RELAY_REPORT_CHANNEL_LOST; answered at once, and
      * RELAY_REPORT_CHANNEL_LOST comes again if that was in vain */
     RELAY_RECONNECT_CHANNEL,
     RELAY_ABANDON_PEER, /* text (reason): what is lost will not come back */
@@ -99,8 +100,9 @@ typedef enum {
 /* fd is taken (-1: none), text is copied. With call there will be a RELAY_REPORT_REPLY for it,
  * unless the thread has ended: then none comes after RELAY_REPORT_ENDED. */
 void relay_command(Relay *relay, RelayCommandType type, int fd, const char *text, gpointer call);
-/* RELAY_RECONNECT_CHANNEL, of that kind. */
-void relay_reconnect(Relay *relay, ChannelKind kind, int fd, const char *host, gpointer call);
+/* RELAY_CONNECT_CHANNEL or RELAY_RECONNECT_CHANNEL; number: of a bulk channel. */
+void relay_channel_command(Relay *relay, RelayCommandType type, ChannelKind kind, guint16 number,
+                           int fd, const char *host, gpointer call);
 /* RELAY_CONNECT_DISKS, RELAY_ATTACH_DISKS or RELAY_REFUSE_DISKS, of that number. */
 void relay_disks_command(Relay *relay, RelayCommandType type, guint16 number, int fd,
                          const char *text, gpointer call);

@@ -108,7 +108,7 @@ static void take_candidate(Relay *relay, Link *link, RelayChannel *channel)
     link->heard_us = g_get_monotonic_time();
     channel->pump.link = link;
     channel->newest = link->number;
-    relay_report_channel_up(relay, link, channel->kind);
+    relay_report_channel_up(relay, link, channel->kind, channel->number);
 }
 
 static gboolean judge_main(Relay *relay, Link *link, const HelloBody *hello, GError **error)
@@ -138,29 +138,30 @@ static gboolean promote_main(Relay *relay, Link *link, const HelloBody *hello)
     return FALSE;
 }
 
-static gboolean judge_preempt(Relay *relay, Link *link, const HelloBody *hello, GError **error)
+static gboolean judge_lane(Relay *relay, const RelayChannel *channel, Link *link,
+                           const HelloBody *hello, GError **error)
 {
-    const RelayChannel *channel = &relay->preempt;
     guint8 proof[HELLO_PROOF_LEN];
     gboolean good = channel_proof(relay->key, link->channel, channel->kind, channel->number, proof,
                                   error) &&
-                    lane_judge_hello(relay->lane, hello, proof, error);
+                    lane_judge_hello(channel->pump.lane, hello, proof, error);
 
     explicit_bzero(proof, sizeof proof);
     return good;
 }
 
-static gboolean promote_preempt(Relay *relay, Link *link, const HelloBody *hello)
+static gboolean promote_lane(Relay *relay, RelayChannel *channel, Link *link,
+                             const HelloBody *hello)
 {
     g_autoptr(GError) error = NULL;
 
     if (relay->finishing)
         return drop_candidate(relay, link, _("the migration is over"));
-    if (!judge_preempt(relay, link, hello, &error))
+    if (!judge_lane(relay, channel, link, hello, &error))
         return refuse_candidate(relay, link, error);
-    take_candidate(relay, link, &relay->preempt);
-    lane_on_hello(relay->lane, hello, NULL);
-    relay_watch_lane(relay);
+    take_candidate(relay, link, channel);
+    lane_on_hello(channel->pump.lane, hello, NULL);
+    relay_watch_lanes(relay);
     return FALSE;
 }
 
@@ -188,12 +189,17 @@ static gboolean is_outdated(const RelayChannel *channel, const Link *link)
 /* What is not (yet) another channel is judged as the main one, whose errors say why not. */
 static gboolean promote_candidate(Relay *relay, Link *link, const HelloBody *hello)
 {
+    RelayChannel *channel;
+
     if (hello->kind == CHANNEL_DISKS && relay_carries_disks(relay))
         return promote_disks(relay, link, hello);
-    if (is_outdated(hello->kind == CHANNEL_PREEMPT ? &relay->preempt : &relay->main, link))
+    channel = hello->kind < CHANNEL_KIND_MAX
+                  ? relay_find_channel(relay, (ChannelKind)hello->kind, hello->channel)
+                  : NULL;
+    if (is_outdated(channel ? channel : &relay->main, link))
         return drop_candidate(relay, link, _("a later connection has taken its place"));
-    if (hello->kind == CHANNEL_PREEMPT && relay->lane && relay->has_key)
-        return promote_preempt(relay, link, hello);
+    if (channel && channel->pump.lane && relay->has_key)
+        return promote_lane(relay, channel, link, hello);
     return promote_main(relay, link, hello);
 }
 

@@ -67,14 +67,6 @@ static void keep_ticket(RelayChannel *channel)
     channel->ticket = ticket;
 }
 
-static void set_error_code(Relay *relay, const RelayChannel *channel, JobError code)
-{
-    if (channel->kind == CHANNEL_MAIN)
-        relay->connect_error = code;
-    else
-        relay->channel_error = code;
-}
-
 void relay_forget_link(Relay *relay, RelayChannel *channel)
 {
     guint64 key_updates = 0;
@@ -85,7 +77,7 @@ void relay_forget_link(Relay *relay, RelayChannel *channel)
     channel->key_updates = key_updates;
     keep_ticket(channel);
     if (channel->pump.link->tls_refused)
-        set_error_code(relay, channel, JOB_ERROR_TLS);
+        channel->error = JOB_ERROR_TLS;
     g_clear_pointer(&channel->pump.link, link_free);
 }
 
@@ -126,7 +118,7 @@ static gboolean prove(Relay *relay, RelayChannel *channel, GError **error)
                        proof, error))
         return FALSE;
     done = channel->kind == CHANNEL_MAIN ? session_on_channel_up(relay->session, proof, error)
-                                         : lane_on_channel_up(relay->lane, proof, error);
+                                         : lane_on_channel_up(channel->pump.lane, proof, error);
     explicit_bzero(proof, sizeof proof);
     return done;
 }
@@ -149,7 +141,7 @@ static void handshake_failed(Relay *relay, RelayChannel *channel, const GError *
         pump_channel_lose(&channel->pump, error->message);
         return;
     }
-    set_error_code(relay, channel, JOB_ERROR_TLS);
+    channel->error = JOB_ERROR_TLS;
     pump_channel_give_up(&channel->pump, error->message);
 }
 
@@ -167,8 +159,8 @@ void relay_shake_hands(Relay *relay, RelayChannel *channel)
     link->heard_us = g_get_monotonic_time();
     link->deadline_us = relay_in_ms(link->resumes ? relay->timeouts.handshake_ms
                                                   : relay->timeouts.hello_ack_ms);
-    set_error_code(relay, channel, JOB_ERROR_REFUSED);
-    relay_report_channel_up(relay, link, channel->kind);
+    channel->error = JOB_ERROR_REFUSED;
+    relay_report_channel_up(relay, link, channel->kind, channel->number);
     if (!say_hello(relay, channel, &error))
         pump_channel_give_up(&channel->pump, error->message);
 }
@@ -192,8 +184,8 @@ void relay_connect_peer(Relay *relay, RelayCommand *command)
         g_error_free(error);
         return;
     }
-    relay->connect_call = command->call;
-    relay->connect_error = JOB_ERROR_FAILED;
+    relay->main.call = command->call;
+    relay->main.error = JOB_ERROR_FAILED;
     relay_shake_hands(relay, &relay->main);
 }
 
@@ -201,11 +193,11 @@ void relay_connect_peer(Relay *relay, RelayCommand *command)
 void relay_answer_connect(Relay *relay)
 {
     SessionState state = session_state(relay->session);
-    gpointer call = relay->connect_call;
+    gpointer call = relay->main.call;
 
     if (state == SESSION_SETUP || state == SESSION_HELLO_SENT || !call)
         return;
-    relay->connect_call = NULL;
+    relay->main.call = NULL;
     if (!session_state_is_end(state)) {
         /* It may be lost again already. */
         if (relay->main.pump.link)
@@ -214,102 +206,121 @@ void relay_answer_connect(Relay *relay)
         return;
     }
     if (state == SESSION_CANCELLED)
-        relay->connect_error = JOB_ERROR_CANCELLED;
-    relay_reply(relay, call, g_error_new_literal(JOB_ERROR, relay->connect_error,
+        relay->main.error = JOB_ERROR_CANCELLED;
+    relay_reply(relay, call, g_error_new_literal(JOB_ERROR, relay->main.error,
                                                  session_reason(relay->session)));
 }
 
-/* ---- the preempt channel ---- */
+/* ---- the other channels ---- */
+
+RelayChannel *relay_find_channel(Relay *relay, ChannelKind kind, guint16 number)
+{
+    guint lane = kind == CHANNEL_PREEMPT ? RELAY_PREEMPT : number;
+
+    if (kind == CHANNEL_MAIN)
+        return &relay->main;
+    if ((kind != CHANNEL_PREEMPT && kind != CHANNEL_BULK) || lane >= RELAY_LANES_MAX ||
+        (kind == CHANNEL_BULK && number == 0))
+        return NULL;
+    return relay_has_lane(relay, lane) ? &relay->lanes[lane] : NULL;
+}
 
 void relay_connect_channel(Relay *relay, RelayCommand *command)
 {
+    RelayChannel *channel = relay_find_channel(relay, command->kind, command->number);
     GError *error = NULL;
 
-    if (!relay->lane || relay->preempt.pump.link || relay->preempt.lost_us ||
-        lane_state(relay->lane) != LANE_NONE ||
+    if (!channel || channel->pump.link || channel->lost_us ||
+        lane_state(channel->pump.lane) != LANE_NONE ||
         session_state_is_end(session_state(relay->session))) {
         relay_reply(relay, command->call,
-                    relay_wrong_state(relay, _("a preempt channel cannot be opened")));
+                    relay_wrong_state(relay, _("such a channel cannot be opened")));
         return;
     }
-    relay->channel_call = command->call;
-    relay->channel_error = JOB_ERROR_FAILED;
-    if (dial(relay, &relay->preempt, command, FALSE, &error)) {
-        relay_shake_hands(relay, &relay->preempt);
+    channel->call = command->call;
+    channel->error = JOB_ERROR_FAILED;
+    if (dial(relay, channel, command, FALSE, &error)) {
+        relay_shake_hands(relay, channel);
     } else {
-        lane_on_channel_gone(relay->lane, error->message);
+        lane_on_channel_gone(channel->pump.lane, error->message);
         g_error_free(error);
     }
-    relay_watch_lane(relay);
+    relay_watch_lanes(relay);
 }
 
-static void lane_opened(Relay *relay)
+static void lane_opened(Relay *relay, RelayChannel *channel)
 {
-    relay->lane_is_open = TRUE;
-    engine_set_lane(relay->engine, relay->lane);
-    relay_reply(relay, g_steal_pointer(&relay->channel_call), NULL);
+    channel->is_open = TRUE;
+    if (channel->kind == CHANNEL_PREEMPT)
+        engine_set_lane(relay->engine, channel->pump.lane);
+    else
+        engine_add_bulk(relay->engine, channel->pump.lane);
+    relay_reply(relay, g_steal_pointer(&channel->call), NULL);
 }
 
 /* Before it is open that is an error of the call alone, and the caller's to judge. After that its end
  * is the end of the session: the pages that were under way on it are not here. */
-static void lane_failed(Relay *relay)
+static void lane_failed(Relay *relay, RelayChannel *channel)
 {
+    const Lane *lane = channel->pump.lane;
     g_autofree char *reason =
-        g_strdup_printf(_("the preempt channel: %s"), lane_reason(relay->lane));
+        g_strdup_printf(_("the %s channel: %s"), lane_name(lane), lane_reason(lane));
 
-    relay_drop_link(relay, &relay->preempt);
-    relay->preempt.lost_us = 0;
-    if (relay->channel_call)
-        relay_reply(relay, g_steal_pointer(&relay->channel_call),
-                    g_error_new_literal(JOB_ERROR, relay->channel_error, lane_reason(relay->lane)));
+    relay_drop_link(relay, channel);
+    channel->lost_us = 0;
+    if (channel->call)
+        relay_reply(relay, g_steal_pointer(&channel->call),
+                    g_error_new_literal(JOB_ERROR, channel->error, lane_reason(lane)));
     else if (!session_state_is_end(session_state(relay->session)))
         session_on_channel_gone(relay->session, reason);
 }
 
-void relay_watch_lane(Relay *relay)
+static void watch_lane(Relay *relay, RelayChannel *channel)
 {
-    RelayChannel *channel = &relay->preempt;
     Link *link = channel->pump.link;
-    LaneState state = relay->lane ? lane_state(relay->lane) : LANE_NONE;
+    const Lane *lane = channel->pump.lane;
+    LaneState state = lane_state(lane);
 
-    if (!relay->lane)
-        return;
-    if (state == LANE_FAILED && (link || channel->lost_us || relay->channel_call)) {
-        lane_failed(relay);
-    } else if (link && link->is_lost && lane_is_lost(relay->lane)) {
+    if (state == LANE_FAILED && (link || channel->lost_us || channel->call)) {
+        lane_failed(relay, channel);
+    } else if (link && link->is_lost && lane_is_lost(lane)) {
         relay_lose_channel(relay, channel);
-    } else if (state == LANE_OPEN && link && !lane_is_lost(relay->lane)) {
+    } else if (state == LANE_OPEN && link && !lane_is_lost(lane)) {
         relay_channel_resumed(relay, channel);
-        if (!relay->lane_is_open)
-            lane_opened(relay);
-    } else if (link && lane_is_through(relay->lane)) {
+        if (!channel->is_open)
+            lane_opened(relay, channel);
+    } else if (link && lane_is_through(lane)) {
         relay_drop_link(relay, channel);
+    }
+}
+
+void relay_watch_lanes(Relay *relay)
+{
+    for (guint i = 0; i < RELAY_LANES_MAX; i++) {
+        if (relay_has_lane(relay, i))
+            watch_lane(relay, &relay->lanes[i]);
     }
 }
 
 /* ---- another connection of a channel ---- */
 
-static gboolean was_agreed(const Lane *lane)
-{
-    return lane && lane_state(lane) == LANE_OPEN;
-}
-
 void relay_reconnect_channel(Relay *relay, RelayCommand *command)
 {
-    RelayChannel *channel = command->kind == CHANNEL_MAIN ? &relay->main : &relay->preempt;
-    gboolean resumes = command->kind == CHANNEL_MAIN ? session_wants_proof(relay->session)
-                                                     : was_agreed(relay->lane);
+    RelayChannel *channel = relay_find_channel(relay, command->kind, command->number);
+    gboolean resumes;
     g_autoptr(GError) error = NULL;
 
-    if (!channel->lost_us || channel->pump.link) {
+    if (!channel || !channel->lost_us || channel->pump.link) {
         relay_reply(relay, command->call,
                     relay_wrong_state(relay, _("the channel needs no other connection")));
         return;
     }
     relay_reply(relay, command->call, NULL);
+    resumes = channel->kind == CHANNEL_MAIN ? session_wants_proof(relay->session)
+                                            : lane_state(channel->pump.lane) == LANE_OPEN;
     if (dial(relay, channel, command, resumes, &error)) {
         relay_shake_hands(relay, channel);
-        relay_watch_lane(relay);
+        relay_watch_lanes(relay);
         return;
     }
     /* The machine knows of no connection yet: it is lost as before. */

@@ -193,7 +193,7 @@ void relay_turn_disks(Relay *relay)
 
 static void on_opened(DiskChannel *disk, const Link *link, gpointer data)
 {
-    relay_report_channel_up(data, link, CHANNEL_DISKS);
+    relay_report_channel_up(data, link, CHANNEL_DISKS, 0);
 }
 
 static void on_ended(DiskChannel *disk, gpointer data)

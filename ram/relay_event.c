@@ -263,16 +263,16 @@ static void finish_channel(Relay *relay, RelayChannel *channel)
 }
 
 /* A peer that cannot be told on the main channel, because that is lost, would wait for it in vain. */
-static void finish_lane(Relay *relay)
+static void finish_lane(Relay *relay, Lane *lane)
 {
     g_autoptr(GError) why = NULL;
 
     if (!relay->main.lost_us || session_state(relay->session) == SESSION_COMPLETED) {
-        lane_finish(relay->lane);
+        lane_finish(lane);
         return;
     }
     why = g_error_new_literal(SESSION_ERROR, SESSION_ERROR_STATE, session_reason(relay->session));
-    lane_on_bad_frame(relay->lane, why);
+    lane_on_bad_frame(lane, why);
 }
 
 static void finish_channels(Relay *relay)
@@ -282,31 +282,56 @@ static void finish_channels(Relay *relay)
     relay->finishing = TRUE;
     g_ptr_array_set_size(relay->candidates, 0);
     finish_channel(relay, &relay->main);
-    if (relay->lane)
-        finish_lane(relay);
-    finish_channel(relay, &relay->preempt);
-    relay_watch_lane(relay);
+    for (guint i = 0; i < RELAY_LANES_MAX; i++) {
+        if (relay_has_lane(relay, i))
+            finish_lane(relay, relay->lanes[i].pump.lane);
+        finish_channel(relay, &relay->lanes[i]);
+    }
+    relay_watch_lanes(relay);
     /* Nothing waits for another connection any more, but a completed side for who has not heard of it. */
-    relay->preempt.lost_us = 0;
+    for (guint i = 0; i < RELAY_LANES_MAX; i++)
+        relay->lanes[i].lost_us = 0;
     if (session_state(relay->session) != SESSION_COMPLETED)
         relay->main.lost_us = 0;
 }
 
-/* Both sides have agreed on a preempt channel: there is a machine for it. */
-static void make_lane(Relay *relay)
+static void make_lane(Relay *relay, RelayChannel *channel)
 {
     LaneConfig config = {
         .side = relay->side,
-        .kind = CHANNEL_PREEMPT,
-        .channel = RELAY_PREEMPT_CHANNEL,
+        .kind = channel->kind,
+        .channel = channel->number,
         .window = relay->window,
         .features = session_features(relay->session),
     };
 
-    if (relay->lane || !(config.features & SESSION_FEATURE_RAM))
-        return;
     memcpy(config.id, relay->id, sizeof config.id);
-    relay->lane = relay->preempt.pump.lane = lane_new(&config);
+    channel->pump.lane = lane_new(&config);
+}
+
+/* Both sides have agreed on such channels: there are machines for them. The destination does not know how many
+ * the source will open. */
+static void make_lanes(Relay *relay)
+{
+    guint64 features = session_features(relay->session);
+    guint n_bulk = relay->side == SESSION_SOURCE ? relay->n_bulk : CHANNEL_BULK_MAX;
+
+    if (relay_has_lane(relay, RELAY_PREEMPT) || !(features & SESSION_FEATURE_RAM))
+        return;
+    make_lane(relay, &relay->lanes[RELAY_PREEMPT]);
+    for (guint i = 1; (features & SESSION_FEATURE_BULK) && i <= n_bulk; i++)
+        make_lane(relay, &relay->lanes[i]);
+}
+
+static gboolean has_link(const Relay *relay)
+{
+    if (relay->main.pump.link)
+        return TRUE;
+    for (guint i = 0; i < RELAY_LANES_MAX; i++) {
+        if (relay->lanes[i].pump.link)
+            return TRUE;
+    }
+    return FALSE;
 }
 
 void relay_act(Relay *relay)
@@ -335,11 +360,11 @@ void relay_act(Relay *relay)
     }
     if (session_state_is_end(session_state(relay->session)))
         relay_close_disks(relay);
-    make_lane(relay);
+    make_lanes(relay);
     relay_answer_connect(relay);
     /* A completed side that has lost its peer stays until that has heard that all is well. */
-    if (relay->finishing && !relay->main.pump.link && !session_is_lost(relay->session) &&
-        !relay->preempt.pump.link && relay->leaving_fd < 0 && relay_memory_has_parted(relay) &&
+    if (relay->finishing && !has_link(relay) && !session_is_lost(relay->session) &&
+        relay->leaving_fd < 0 && relay_memory_has_parted(relay) &&
         !relay->stopped) {
         relay->stopped = TRUE;
         relay_report_stats(relay);

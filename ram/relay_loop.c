@@ -13,8 +13,8 @@ enum {
     POLL_QEMU,
     POLL_QEMU_PREEMPT,
     POLL_MAIN,
-    POLL_PREEMPT,
-    POLL_WORKER,
+    POLL_LANES,
+    POLL_WORKER = POLL_LANES + RELAY_LANES_MAX,
     POLL_LEAVING,
     POLL_DISKS,
     POLL_CANDIDATES,
@@ -113,7 +113,8 @@ static void prepare(Relay *relay, Waiting *w)
     for (guint i = 0; i < QEMU_CONNECTION_MAX; i++)
         wait_for(w, POLL_QEMU + i, relay->qemu[i].fd, qemu_events(relay, &relay->qemu[i]));
     prepare_channel(w, POLL_MAIN, &relay->main);
-    prepare_channel(w, POLL_PREEMPT, &relay->preempt);
+    for (guint i = 0; i < RELAY_LANES_MAX; i++)
+        prepare_channel(w, POLL_LANES + i, &relay->lanes[i]);
     wait_until(w, relay_channels_due(relay));
     wait_for(w, POLL_WORKER, -1, 0);
     if (relay->worker)
@@ -184,7 +185,7 @@ static void turn_leaving(Relay *relay, const Waiting *w)
 
 static void after_channel(Relay *relay)
 {
-    relay_watch_lane(relay);
+    relay_watch_lanes(relay);
     relay_act(relay);
 }
 
@@ -256,23 +257,44 @@ static gboolean turn_qemu_out(Relay *relay, PumpQemu *qemu)
     return more;
 }
 
+static gboolean turn_bulk_in(Relay *relay, const Waiting *w)
+{
+    gboolean more = FALSE;
+
+    for (guint i = 1; i < RELAY_LANES_MAX; i++)
+        more |= turn_channel_in(relay, &relay->lanes[i], w, POLL_LANES + i);
+    return more;
+}
+
+static gboolean turn_bulk_out(Relay *relay)
+{
+    gboolean more = FALSE;
+
+    for (guint i = 1; i < RELAY_LANES_MAX; i++)
+        more |= turn_channel_out(relay, &relay->lanes[i]);
+    return more;
+}
+
 /* What is waited for goes first, in both directions; the background last. */
 static gboolean turn(Relay *relay, const Waiting *w)
 {
-    gboolean more = turn_channel_in(relay, &relay->preempt, w, POLL_PREEMPT);
+    RelayChannel *preempt = &relay->lanes[RELAY_PREEMPT];
+    gboolean more = turn_channel_in(relay, preempt, w, POLL_LANES + RELAY_PREEMPT);
 
     more |= turn_channel_in(relay, &relay->main, w, POLL_MAIN);
+    more |= turn_bulk_in(relay, w);
     turn_engine(relay, w);
     relay_run_engine(relay);
-    more |= turn_channel_out(relay, &relay->preempt);
+    more |= turn_channel_out(relay, preempt);
     more |= turn_qemu_out(relay, &relay->qemu[QEMU_PREEMPT]);
     more |= turn_qemu_out(relay, &relay->qemu[QEMU_MAIN]);
     more |= turn_qemu_in(relay, &relay->qemu[QEMU_PREEMPT],
                          w->fds[POLL_QEMU_PREEMPT].revents != 0);
     more |= turn_qemu_in(relay, &relay->qemu[QEMU_MAIN], w->fds[POLL_QEMU].revents != 0);
     relay_run_engine(relay);
-    more |= turn_channel_out(relay, &relay->preempt);
+    more |= turn_channel_out(relay, preempt);
     more |= turn_channel_out(relay, &relay->main);
+    more |= turn_bulk_out(relay);
     more |= must_read(relay, &relay->qemu[QEMU_PREEMPT]);
     return more;
 }

@@ -15,8 +15,8 @@ typedef struct {
     int fd;
     char *text;
     gpointer call;
-    ChannelKind kind; /* RELAY_RECONNECT_CHANNEL */
-    guint16 number;   /* of a disk connection */
+    ChannelKind kind; /* RELAY_CONNECT_CHANNEL, RELAY_RECONNECT_CHANNEL */
+    guint16 number;   /* of that channel, or of a disk connection */
     GBytes *bytes;    /* RELAY_SET_READING: ranges; or NULL */
 } RelayCommand;
 
@@ -28,11 +28,17 @@ typedef struct {
     guint64 newest;  /* destination: Link.number of its last connection */
     gint64 lost_us;  /* when it was lost; monotonic, 0: it is not */
     GBytes *ticket;  /* source: for the next connection, or NULL */
+    gpointer call;   /* source: ConnectPeer or ConnectChannel, not answered yet */
+    JobError error;  /* and what it is answered with if it fails */
+    gboolean is_open; /* a lane: the engine has it */
     /* of the connections that are gone */
     guint64 wire_sent;
     guint64 wire_received;
     guint64 key_updates;
 } RelayChannel;
+
+#define RELAY_PREEMPT 0
+#define RELAY_LANES_MAX (1 + CHANNEL_BULK_MAX)
 
 /* QEMU's connections for its disks. */
 typedef struct {
@@ -65,11 +71,13 @@ struct Relay {
     gpointer data;
 
     Session *session;
-    Lane *lane;     /* the preempt channel's machine: once both sides have agreed on one */
     Engine *engine;
     CompressWorker *worker; /* source, or NULL */
     RelayChannel main;
-    RelayChannel preempt;
+    /* The preempt channel, then bulk channels, by number. Each has a machine once both sides have agreed that
+     * there may be one; at the source they are all to be opened. */
+    RelayChannel lanes[RELAY_LANES_MAX];
+    guint n_bulk; /* source: so many are wanted */
     RelayDisks disks;
     guint8 key[CHANNEL_KEY_LEN]; /* for the proofs of all connections but the first; secret */
     gboolean has_key;
@@ -80,11 +88,6 @@ struct Relay {
     int listen_fd;
     int leaving_fd; /* the source QEMU's main connection, half closed: see relay_part_from_qemu() */
     gint64 leaving_until_us;
-    gpointer connect_call; /* ConnectPeer, not answered yet */
-    JobError connect_error;
-    gpointer channel_call; /* ConnectChannel, the same */
-    JobError channel_error;
-    gboolean lane_is_open;
     gboolean finishing; /* the session is over; only the channels are seen off */
     gboolean stopped;
     gboolean features_reported;
@@ -102,6 +105,12 @@ struct Relay {
 /* The number of the preempt channel in HELLO. */
 #define RELAY_PREEMPT_CHANNEL 1
 
+/* Whether both sides have agreed that there may be one. */
+static inline gboolean relay_has_lane(const Relay *relay, guint lane)
+{
+    return relay->lanes[lane].pump.lane != NULL;
+}
+
 static inline gint64 relay_in_ms(guint ms)
 {
     return g_get_monotonic_time() + (gint64)ms * 1000;
@@ -114,7 +123,7 @@ gpointer relay_run(gpointer relay);
 void relay_report(Relay *relay, RelayReport *report); /* takes it */
 void relay_report_stats(Relay *relay);
 void relay_report_state(Relay *relay);
-void relay_report_channel_up(Relay *relay, const Link *link, ChannelKind kind);
+void relay_report_channel_up(Relay *relay, const Link *link, ChannelKind kind, guint16 number);
 /* RELAY_REPORT_CHANNEL_LOST, RELAY_REPORT_CHANNEL_RESUMED */
 void relay_report_channel(Relay *relay, RelayReportType type, const RelayChannel *channel);
 /* What the two sides have agreed on: once. */
@@ -137,8 +146,10 @@ void relay_answer_connect(Relay *relay);
 gboolean relay_take_key(Relay *relay, Link *link, GError **error);
 /* A source's connection in TLS handshake. */
 void relay_shake_hands(Relay *relay, RelayChannel *channel);
-/* What has become of the preempt channel. */
-void relay_watch_lane(Relay *relay);
+/* What has become of the channels beside the main one. */
+void relay_watch_lanes(Relay *relay);
+/* NULL: there is no such channel, or not yet. */
+RelayChannel *relay_find_channel(Relay *relay, ChannelKind kind, guint16 number);
 /* Its connection is closed; the machine is not told. What there is to say is said first, if it can. */
 void relay_drop_link(Relay *relay, RelayChannel *channel);
 /* The same without a word. */

@@ -31,18 +31,20 @@ static void give_up(Relay *relay, RelayChannel *channel, const char *reason)
 {
     relay_forget_link(relay, channel);
     pump_channel_give_up(&channel->pump, reason);
-    relay_watch_lane(relay);
+    relay_watch_lanes(relay);
     channel->lost_us = 0;
     relay_act(relay);
 }
 
 void relay_abandon_peer(Relay *relay, RelayCommand *command)
 {
-    /* The main one first: its end is the end of both. */
+    /* The main one first: its end is the end of all. */
     if (relay->main.lost_us)
         give_up(relay, &relay->main, command->text);
-    if (relay->preempt.lost_us)
-        give_up(relay, &relay->preempt, command->text);
+    for (guint i = 0; i < RELAY_LANES_MAX; i++) {
+        if (relay->lanes[i].lost_us)
+            give_up(relay, &relay->lanes[i], command->text);
+    }
     relay_reply(relay, command->call, NULL);
 }
 
@@ -95,7 +97,7 @@ static gboolean has_heartbeat(const Relay *relay, const RelayChannel *channel)
     if (channel->kind == CHANNEL_MAIN)
         return session_state_is_active(state) ||
                (state == SESSION_AWAIT_QEMU && relay->side == SESSION_SOURCE);
-    return lane_state(relay->lane) == LANE_OPEN;
+    return lane_state(channel->pump.lane) == LANE_OPEN;
 }
 
 static gint64 heartbeat_due(const Relay *relay, const RelayChannel *channel)
@@ -118,7 +120,11 @@ static gint64 channel_due(const Relay *relay, const RelayChannel *channel)
 
 gint64 relay_channels_due(const Relay *relay)
 {
-    return MIN(channel_due(relay, &relay->main), channel_due(relay, &relay->preempt));
+    gint64 due = channel_due(relay, &relay->main);
+
+    for (guint i = 0; i < RELAY_LANES_MAX; i++)
+        due = MIN(due, channel_due(relay, &relay->lanes[i]));
+    return due;
 }
 
 /* ---- doing it ---- */
@@ -127,7 +133,7 @@ static void lose_late(Relay *relay, RelayChannel *channel, const char *reason)
 {
     channel->pump.link->is_lost = TRUE;
     pump_channel_lose(&channel->pump, reason);
-    relay_watch_lane(relay);
+    relay_watch_lanes(relay);
     relay_act(relay);
 }
 
@@ -135,8 +141,8 @@ static gboolean awaits_first_answer(const Relay *relay, const RelayChannel *chan
 {
     return channel->pump.link->state == LINK_OPEN &&
            (channel->kind == CHANNEL_MAIN ? session_state(relay->session) == SESSION_HELLO_SENT
-                                          : lane_state(relay->lane) == LANE_HELLO_SENT &&
-                                                !relay->lane_is_open);
+                                          : lane_state(channel->pump.lane) == LANE_HELLO_SENT &&
+                                                !channel->is_open);
 }
 
 /* A connection that did not get anywhere in its time. */
@@ -150,7 +156,7 @@ static void turn_late(Relay *relay, RelayChannel *channel)
                                  ? _("the peer %s did not answer the TLS handshake in time")
                                  : _("the peer %s did not answer in time"),
                              link->address);
-    if (relay->finishing && channel->kind == CHANNEL_PREEMPT) {
+    if (relay->finishing && channel->kind != CHANNEL_MAIN) {
         relay_drop_link(relay, channel);
         relay_act(relay);
     } else if (awaits_first_answer(relay, channel)) {
@@ -203,5 +209,6 @@ static void turn_channel(Relay *relay, RelayChannel *channel)
 void relay_turn_channels(Relay *relay)
 {
     turn_channel(relay, &relay->main);
-    turn_channel(relay, &relay->preempt);
+    for (guint i = 0; i < RELAY_LANES_MAX; i++)
+        turn_channel(relay, &relay->lanes[i]);
 }

@@ -8,12 +8,12 @@
 typedef enum {
     RELAY_REPORT_STATE,           /* state, phase, reason, ended_by, stats */
     RELAY_REPORT_PHASE,           /* phase */
-    RELAY_REPORT_REPLY,           /* call, error; wants_preempt if the call was ConnectPeer */
+    RELAY_REPORT_REPLY,           /* call, error; wants_preempt, wants_bulk if the call was ConnectPeer */
     RELAY_REPORT_FEATURES,        /* features: the two sides have agreed; before ConnectPeer's REPLY */
-    RELAY_REPORT_CHANNEL_UP,      /* kind, address, tls_version, tls_cipher, peer_name */
+    RELAY_REPORT_CHANNEL_UP,      /* kind, number, address, tls_version, tls_cipher, peer_name */
     RELAY_REPORT_CHANNEL_REFUSED, /* address, reason */
-    RELAY_REPORT_CHANNEL_LOST,    /* kind, reason: waits for another connection (again) */
-    RELAY_REPORT_CHANNEL_RESUMED, /* kind: it has it; after CHANNEL_UP */
+    RELAY_REPORT_CHANNEL_LOST,    /* kind, number, reason: waits for another connection (again) */
+    RELAY_REPORT_CHANNEL_RESUMED, /* kind, number: it has it; after CHANNEL_UP */
     RELAY_REPORT_WARNING,         /* reason: a sentence for the log */
     RELAY_REPORT_READING,         /* phase: see Reading in the D-Bus interface; reason if it failed */
     RELAY_REPORT_QEMU_NEEDED,     /* again for QEMU's own preempt connection */
@@ -33,6 +33,10 @@ typedef struct {
     guint64 wire_bytes_received;
     guint64 wire_preempt_sent; /* the same of the preempt channel */
     guint64 wire_preempt_received;
+    guint64 wire_bulk_sent; /* the same of all bulk channels */
+    guint64 wire_bulk_received;
+    guint64 bulk_channels;
+    guint64 bulk_bytes[CHANNEL_BULK_MAX]; /* bodies of frames of each, both directions */
     guint64 wire_disks_sent; /* the same of all disk channels */
     guint64 wire_disks_received;
     guint64 disk_channels; /* so many so far */
@@ -51,12 +55,13 @@ typedef struct {
     gpointer call; /* what the command was given */
     GError *error; /* JOB_ERROR, or NULL: done */
     gboolean wants_preempt; /* both have a preempt channel: RELAY_CONNECT_CHANNEL is due */
+    guint wants_bulk;       /* the same of so many bulk channels, from number 1 on */
     SessionState state;
     const char *phase; /* QEMU's word, a static string; see Phase in org.libvirt.Postcopy1.xml */
     ChannelKind kind;
     SessionEndedBy ended_by;
     guint64 features; /* SESSION_FEATURE_* */
-    guint16 number;   /* of a disk connection */
+    guint16 number;   /* of a channel, or of a disk connection */
     guint64 rate; /* bytes per second; 0: no limit. See SourceRateWanted */
     char *reason;
     char *address;

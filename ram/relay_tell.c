@@ -11,6 +11,31 @@ void relay_report(Relay *relay, RelayReport *report)
     mailbox_post(relay->reports, report);
 }
 
+static void count_bulk(const RelayChannel *channel, const SessionStats *lane, RelayStats *stats)
+{
+    guint64 sent, received;
+
+    relay_count_wire(channel, &sent, &received, &stats->key_updates);
+    stats->wire_bulk_sent += sent;
+    stats->wire_bulk_received += received;
+    stats->bulk_bytes[channel->number - 1] = lane->bytes_sent + lane->bytes_received;
+    if (channel->is_open)
+        stats->bulk_channels = MAX(stats->bulk_channels, channel->number);
+}
+
+static void count_lane(const RelayChannel *channel, RelayStats *stats)
+{
+    SessionStats lane;
+
+    if (!channel->pump.lane)
+        return;
+    lane_get_stats(channel->pump.lane, &lane);
+    stats->resumes += lane.resumes;
+    stats->bytes_sent_again += lane.bytes_sent_again;
+    if (channel->kind == CHANNEL_BULK)
+        count_bulk(channel, &lane, stats);
+}
+
 static void fill_stats(Relay *relay, RelayStats *stats)
 {
     gint64 until = relay->ended_us ? relay->ended_us : g_get_monotonic_time();
@@ -19,11 +44,8 @@ static void fill_stats(Relay *relay, RelayStats *stats)
     guint64 out = qemu[QEMU_MAIN].bytes_out + qemu[QEMU_PREEMPT].bytes_out;
     gboolean source = relay->side == SESSION_SOURCE;
     SessionStats s;
-    SessionStats lane = { 0 };
 
     session_get_stats(relay->session, &s);
-    if (relay->lane)
-        lane_get_stats(relay->lane, &lane);
     *stats = (RelayStats){
         .stream_bytes = source ? in : out,
         .return_path_bytes = source ? out : in,
@@ -31,13 +53,15 @@ static void fill_stats(Relay *relay, RelayStats *stats)
         .frames_received = s.frames_received,
         .window_high_water = s.in_flight_high,
         .elapsed_us = relay->active_us ? until - relay->active_us : 0,
-        .resumes = s.resumes + lane.resumes,
-        .bytes_sent_again = s.bytes_sent_again + lane.bytes_sent_again,
+        .resumes = s.resumes,
+        .bytes_sent_again = s.bytes_sent_again,
     };
     relay_count_wire(&relay->main, &stats->wire_bytes_sent, &stats->wire_bytes_received,
                      &stats->key_updates);
-    relay_count_wire(&relay->preempt, &stats->wire_preempt_sent, &stats->wire_preempt_received,
-                     &stats->key_updates);
+    relay_count_wire(&relay->lanes[RELAY_PREEMPT], &stats->wire_preempt_sent,
+                     &stats->wire_preempt_received, &stats->key_updates);
+    for (guint i = 0; i < RELAY_LANES_MAX; i++)
+        count_lane(&relay->lanes[i], stats);
     relay_count_disks(relay, stats);
     engine_get_stats(relay->engine, until, &stats->ram);
 }
@@ -68,11 +92,12 @@ void relay_report_state(Relay *relay)
     relay_report(relay, report);
 }
 
-void relay_report_channel_up(Relay *relay, const Link *link, ChannelKind kind)
+void relay_report_channel_up(Relay *relay, const Link *link, ChannelKind kind, guint16 number)
 {
     RelayReport *report = relay_report_new(RELAY_REPORT_CHANNEL_UP);
 
     report->kind = kind;
+    report->number = number;
     report->tls_version = g_strdup(tls_channel_version(link->channel));
     report->tls_cipher = g_strdup(tls_channel_cipher(link->channel));
     report->peer_name = g_strdup(tls_channel_peer_name(link->channel));
@@ -85,6 +110,7 @@ void relay_report_channel(Relay *relay, RelayReportType type, const RelayChannel
     RelayReport *report = relay_report_new(type);
 
     report->kind = channel->kind;
+    report->number = channel->number;
     report->reason = g_strdup(channel->pump.lost_why ? channel->pump.lost_why : "");
     relay_report(relay, report);
 }
@@ -189,6 +215,7 @@ void relay_report_progress(Relay *relay)
 
 void relay_reply(Relay *relay, gpointer call, GError *error)
 {
+    const RelayChannel *preempt = &relay->lanes[RELAY_PREEMPT];
     RelayReport *report;
 
     if (!call) {
@@ -199,9 +226,11 @@ void relay_reply(Relay *relay, gpointer call, GError *error)
     report->call = call;
     report->error = error;
     /* Only the source has a lane before its first call is answered. */
-    report->wants_preempt = !error && relay->lane && lane_state(relay->lane) == LANE_NONE &&
-                            !relay->preempt.pump.link && !relay->preempt.lost_us &&
-                            relay->side == SESSION_SOURCE;
+    report->wants_preempt = !error && preempt->pump.lane && relay->side == SESSION_SOURCE &&
+                            lane_state(preempt->pump.lane) == LANE_NONE && !preempt->pump.link &&
+                            !preempt->lost_us;
+    for (guint i = 1; report->wants_preempt && i < RELAY_LANES_MAX; i++)
+        report->wants_bulk += relay_has_lane(relay, i);
     relay_report(relay, report);
 }
 

@@ -16,6 +16,8 @@ struct MappedEnd {
     Session *session;
     PageSenderConfig config; /* source */
     Lane *lane;
+    Lane *bulk[CHANNEL_BULK_MAX];
+    guint n_bulk;
     ClientLink *link;        /* NULL: no client yet, or none any more */
     gboolean attached;       /* it has handed everything over, and that is good */
     gboolean refused;        /* or it is not */
@@ -61,6 +63,16 @@ void mapped_end_set_lane(MappedEnd *end, Lane *lane)
         mapped_outgoing_set_lane(end->outgoing, lane);
     if (end->incoming)
         mapped_incoming_set_lane(end->incoming, lane);
+}
+
+void mapped_end_add_bulk(MappedEnd *end, Lane *lane)
+{
+    g_return_if_fail(end->n_bulk < CHANNEL_BULK_MAX);
+    end->bulk[end->n_bulk++] = lane;
+    if (end->outgoing)
+        mapped_outgoing_add_bulk(end->outgoing, lane);
+    if (end->incoming)
+        mapped_incoming_add_bulk(end->incoming, lane);
 }
 
 /* ---- the client's end ---- */
@@ -113,6 +125,8 @@ static gboolean make_source(MappedEnd *end, MemoryLayout *layout, GError **error
                                         client_link_client(end->link), end->session);
     if (end->lane)
         mapped_outgoing_set_lane(end->outgoing, end->lane);
+    for (guint i = 0; i < end->n_bulk; i++)
+        mapped_outgoing_add_bulk(end->outgoing, end->bulk[i]);
     return TRUE;
 }
 

@@ -16,6 +16,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(MappedEnd, mapped_end_free)
 
 /* The preempt channel. */
 void mapped_end_set_lane(MappedEnd *end, Lane *lane);
+/* One more bulk channel, open. */
+void mapped_end_add_bulk(MappedEnd *end, Lane *lane);
 
 /* ---- the client; as the functions of ram/engine.h ---- */
 

@@ -119,7 +119,8 @@ void reconnect(Hosts *h, ChannelKind kind)
     Wire *wire = lay(h, kind);
 
     relay_command(h->destination->relay, RELAY_ACCEPT_PEER, wire->outer[1], "127.0.0.1", NULL);
-    relay_reconnect(h->source->relay, kind, wire->outer[0], "localhost", NULL);
+    relay_channel_command(h->source->relay, RELAY_RECONNECT_CHANNEL, kind, 0, wire->outer[0],
+                          "localhost", NULL);
 }
 
 void begin(Hosts *h, const EndSpec *spec)
@@ -143,7 +144,8 @@ void open_preempt(Hosts *h)
     wait_until(wants_preempt, h->source, "a preempt channel wanted");
     h->source->replies = 0;
     relay_command(h->destination->relay, RELAY_ACCEPT_PEER, wire->outer[1], "127.0.0.1", NULL);
-    relay_command(h->source->relay, RELAY_CONNECT_CHANNEL, wire->outer[0], "localhost", h->source);
+    relay_channel_command(h->source->relay, RELAY_CONNECT_CHANNEL, CHANNEL_PREEMPT, 0,
+                          wire->outer[0], "localhost", h->source);
     wait_until(was_answered, h->source, "ConnectChannel's answer");
     assert_null(h->source->last_error);
 }

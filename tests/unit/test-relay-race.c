@@ -58,7 +58,8 @@ static Line line_new(Hosts *h, gboolean again)
     sockets_tcp_pair(b);
     relay_command(h->destination->relay, RELAY_ACCEPT_PEER, b[0], "127.0.0.1", NULL);
     if (again)
-        relay_reconnect(h->source->relay, CHANNEL_MAIN, a[0], "localhost", NULL);
+        relay_channel_command(h->source->relay, RELAY_RECONNECT_CHANNEL, CHANNEL_MAIN, 0, a[0],
+                              "localhost", NULL);
     else
         relay_command(h->source->relay, RELAY_CONNECT_PEER, a[0], "localhost", h->source);
     return (Line){ a[1], b[1] };

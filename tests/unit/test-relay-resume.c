@@ -198,7 +198,8 @@ static void somebody_else_who_answers_ends_nothing(void **state)
     wait_until(lost_main, h.source, "ChannelLost");
     wire = lay(&h, CHANNEL_MAIN);
     relay_command(stranger->relay, RELAY_ACCEPT_PEER, wire->outer[1], "127.0.0.1", NULL);
-    relay_reconnect(h.source->relay, CHANNEL_MAIN, wire->outer[0], "localhost", NULL);
+    relay_channel_command(h.source->relay, RELAY_RECONNECT_CHANNEL, CHANNEL_MAIN, 0,
+                          wire->outer[0], "localhost", NULL);
     wait_until(has_refused, stranger, "the stranger's refusal");
     while (h.source->lost[CHANNEL_MAIN] < 2)
         g_main_context_iteration(NULL, TRUE);
