@@ -65,8 +65,6 @@ NotifierList *mapped_outgoing_notifiers(MappedOutgoing *outgoing);
 
 /* The preempt channel. It must be there before the first run in which the session is active. */
 void mapped_outgoing_set_lane(MappedOutgoing *outgoing, Lane *lane);
-/* One more bulk channel, open. */
-void mapped_outgoing_add_bulk(MappedOutgoing *outgoing, Lane *lane);
 
 /* One more bulk channel, open. As the lane. */
 void mapped_outgoing_add_bulk(MappedOutgoing *outgoing, Lane *lane);

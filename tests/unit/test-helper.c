@@ -506,7 +506,7 @@ static void calls_out_of_order_are_refused(void **state)
     helper_child_wait_answer(child, 6);
     assert_true(g_error_matches(child->answer, JOB_ERROR, JOB_ERROR_INVALID_ARGUMENT));
     assert_string_equal(child->answer->message,
-                        "kind is \"spare\", must be \"main\" or \"preempt\"");
+                        "there is no channel \"spare\" to be connected so");
     close(pair[1]);
 
     file = memfd_create("not-a-socket", 0);
