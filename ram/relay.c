@@ -124,7 +124,8 @@ Relay *relay_new(const RelayConfig *config, RelayReportFunc func, gpointer data,
     relay->allowed_dns = g_strdupv((char **)config->allowed_dns);
     relay->timeouts = config->timeouts;
     relay->rekey_records = config->rekey_records;
-    relay->recovers = config->recovers;
+    /* Memory clients can begin anew at any time: there is no need to wait for ever. */
+    relay->recovers = config->recovers && !config->memory;
     relay->func = func;
     relay->data = data;
     relay->candidates = g_ptr_array_new_with_free_func((GDestroyNotify)link_free);

@@ -170,11 +170,13 @@ gboolean mapped_out_read_peer(MappedOutgoing *o, GError **error)
             return FALSE;
         session_consume(o->session);
     }
-    while (o->lane && (body = lane_received(o->lane, &type))) {
+    become_recovered(o);
+    /* In a recovery they may overtake the bitmaps: then they wait for them. */
+    while (o->lane && o->state != MAPPED_OUT_POSTCOPY_RECOVER &&
+           (body = lane_received(o->lane, &type))) {
         if (!take_request(o, body, error))
             return FALSE;
         lane_consume(o->lane);
     }
-    become_recovered(o);
     return TRUE;
 }
