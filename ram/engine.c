@@ -191,6 +191,53 @@ DirectState engine_direct_state(const Engine *engine, const char **ret_why)
                : DIRECT_OFF;
 }
 
+/* ---- the destination QEMU's memory ---- */
+
+static gboolean has_incoming(const Engine *engine, GError **error)
+{
+    if (engine->incoming)
+        return TRUE;
+    g_set_error_literal(error, RAM_ERROR, RAM_ERROR_STATE, "nothing is placed here");
+    return FALSE;
+}
+
+gboolean engine_set_record(Engine *engine, int fd, GError **error)
+{
+    autofd owned = fd;
+
+    return has_incoming(engine, error) &&
+           incoming_set_record(engine->incoming, autofd_steal(&owned), error);
+}
+
+gboolean engine_set_placing(Engine *engine, int uffd, int record_fd, const PlacingRange *ranges,
+                            gsize n, GError **error)
+{
+    autofd owned = uffd, owned_record = record_fd;
+
+    return has_incoming(engine, error) &&
+           incoming_set_placing(engine->incoming, autofd_steal(&owned),
+                                autofd_steal(&owned_record), ranges, n, error);
+}
+
+gboolean engine_refuse_placing(Engine *engine, const char *why, GError **error)
+{
+    if (!has_incoming(engine, error))
+        return FALSE;
+    incoming_refuse_placing(engine->incoming, why);
+    return TRUE;
+}
+
+PlacingState engine_placing_state(const Engine *engine, const char **ret_why)
+{
+    *ret_why = NULL;
+    return engine->incoming ? incoming_placing_state(engine->incoming, ret_why) : PLACING_OFF;
+}
+
+gint64 engine_due(const Engine *engine)
+{
+    return engine->incoming ? incoming_due(engine->incoming) : G_MAXINT64;
+}
+
 OutgoingEnd engine_end_here(const Engine *engine)
 {
     return engine->source ? outgoing_end_here(qemu_source_outgoing(engine->source))

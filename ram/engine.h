@@ -76,6 +76,17 @@ gboolean engine_set_memory(Engine *engine, int fd, const MemoryRange *ranges, gs
 /* Source: as outgoing_direct_state(); DIRECT_OFF at a destination. */
 DirectState engine_direct_state(const Engine *engine, const char **ret_why);
 
+/* Destination: as the functions of the same names of ram/incoming.h; they take the descriptors. A source has
+ * nothing to place: an error. */
+gboolean engine_set_record(Engine *engine, int fd, GError **error);
+gboolean engine_set_placing(Engine *engine, int uffd, int record_fd, const PlacingRange *ranges,
+                            gsize n, GError **error);
+gboolean engine_refuse_placing(Engine *engine, const char *why, GError **error);
+/* PLACING_OFF at a source. */
+PlacingState engine_placing_state(const Engine *engine, const char **ret_why);
+/* When engine_run() is to be called at the latest; G_MAXINT64: when something happens. */
+gint64 engine_due(const Engine *engine);
+
 /* As outgoing_end_here(); a destination's stream is always whole. */
 OutgoingEnd engine_end_here(const Engine *engine);
 

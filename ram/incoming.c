@@ -13,6 +13,9 @@
 /* 16 TiB in pages of 4 KiB: 512 MiB of bitmap, of which only what is written to is there. */
 #define PAGES_MAX (G_GUINT64_CONSTANT(1) << 32)
 
+/* Frames of each channel that are placed in one go: each is up to 64 KiB. */
+#define ROUNDS_MAX 4
+
 /* ---- the table ---- */
 
 #define IN(state) (1u << INCOMING_##state)
@@ -126,6 +129,9 @@ void incoming_free(Incoming *in)
     discards_free(in->discards);
     g_queue_clear_full(&in->requests, g_free);
     frame_queue_clear(&in->queue);
+    placing_free(in->placing);
+    placed_record_free(in->record);
+    g_free(in->placing_why);
     g_free(in->warning);
     g_free(in);
 }
@@ -188,6 +194,7 @@ static Bitmap *new_received(Incoming *in, guint block, GError **error)
     g_free(name);
     if (bitmap_pages(known) < b->length / target)
         bitmap_grow(known, b->length / target);
+    in->lengths_rounded |= b->length == 0;
     if (b->length == 0 &&
         !ram_blocks_add(in->blocks, (const guint8 *)b->name, strlen(b->name),
                         bitmap_pages(known) * target, 0, &block, error))
@@ -381,6 +388,8 @@ static gboolean next_main_frame(Incoming *in, GError **error)
     body = session_received(in->session, &type);
     if (!body)
         return TRUE;
+    if (type == FRAME_PAGES && incoming_awaits_placing(in, in->now_us))
+        return TRUE;
     if (type == FRAME_PAGES)
         return incoming_enter(in, INCOMING_EV_PAGES, error) &&
                incoming_begin_pages(in, &in->main, body, error);
@@ -398,7 +407,7 @@ static gboolean next_urgent_frame(Incoming *in, GError **error)
     /* The package comes first: its last piece is on the main channel before PHASE running. */
     if (!in->lane || in->state < INCOMING_RUNNING || in->urgent.in_body)
         return TRUE;
-    if (in->wants_preempt && !in->preempt_sink)
+    if ((in->wants_preempt && !in->preempt_sink) || incoming_awaits_placing(in, in->now_us))
         return TRUE;
     body = lane_received(in->lane, &type);
     if (!body)
@@ -415,7 +424,7 @@ static gboolean next_bulk_frame(Incoming *in, Feed *feed, GError **error)
     FrameType type;
     GBytes *body;
 
-    if (in->state < INCOMING_RUNNING || feed->in_body)
+    if (in->state < INCOMING_RUNNING || feed->in_body || incoming_awaits_placing(in, in->now_us))
         return TRUE;
     body = lane_received(feed->lane, &type);
     return !body || (incoming_enter(in, INCOMING_EV_PAGES, error) &&
@@ -432,14 +441,15 @@ static gboolean next_bulk_frames(Incoming *in, GError **error)
 }
 
 /* What is written is handed on: it can be acknowledged. */
-static gboolean main_is_written(const Incoming *in)
-{
-    return (in->control_done || in->main.body_done) && qemu_sink_is_idle(in->sink);
-}
-
 static gboolean feed_is_written(const Feed *feed)
 {
-    return feed->body_done && qemu_sink_is_idle(feed->sink);
+    return feed->body_done && (!feed->on_stream || qemu_sink_is_idle(feed->sink)) &&
+           incoming_direct_is_idle(feed);
+}
+
+static gboolean main_is_written(const Incoming *in)
+{
+    return in->control_done ? qemu_sink_is_idle(in->sink) : feed_is_written(&in->main);
 }
 
 static gboolean any_is_written(const Incoming *in)
@@ -471,27 +481,26 @@ static void consume_written(Incoming *in)
 }
 
 /* Those of the main channel and of the bulk channels, each of which is the first once. */
-static gboolean fill_background(Incoming *in, gint64 now_us, GError **error)
+static gboolean fill_background(Incoming *in, gboolean stream, gint64 now_us, GError **error)
 {
     for (guint i = 0; i <= in->n_bulk; i++) {
         guint at = (in->turn + i) % (in->n_bulk + 1);
 
-        if (!incoming_place(in, at == 0 ? &in->main : &in->bulk[at - 1], now_us, error))
+        if (!incoming_place(in, at == 0 ? &in->main : &in->bulk[at - 1], stream, now_us, error))
             return FALSE;
     }
     in->turn = (in->turn + 1) % (in->n_bulk + 1);
     return TRUE;
 }
 
-/* Urgent pages first, then the others. A sink is filled only when it is empty: pages are
+/* Urgent pages first, then the others. QEMU's sink is filled only when it is empty: pages are
  * borrowed from their frames until they are written. */
 static gboolean fill_sinks(Incoming *in, gint64 now_us, GError **error)
 {
     gboolean fresh = qemu_sink_is_idle(in->sink);
 
-    if (qemu_sink_is_idle(in->urgent.sink) && !incoming_place(in, &in->urgent, now_us, error))
-        return FALSE;
-    return !fresh || fill_background(in, now_us, error);
+    return incoming_place(in, &in->urgent, qemu_sink_is_idle(in->urgent.sink), now_us, error) &&
+           fill_background(in, fresh, now_us, error);
 }
 
 static void end_preempt(Incoming *in)
@@ -505,9 +514,19 @@ static void end_preempt(Incoming *in)
 
 gboolean incoming_run(Incoming *in, gint64 now_us, GError **error)
 {
-    /* A frame that needs no writing (an announcement, pages that are collected) makes way at once. */
+    guint rounds = 0;
+
+    in->now_us = now_us;
+    in->is_due = FALSE;
+    /* A frame that needs no writing (an announcement, pages that are collected, or placed here) makes way at
+     * once. */
     do {
         consume_written(in);
+        /* What is waited for may have come meanwhile. */
+        if (in->placing && ++rounds > ROUNDS_MAX) {
+            in->is_due = TRUE;
+            break;
+        }
         if (!next_urgent_frame(in, error) || !next_main_frame(in, error) ||
             !next_bulk_frames(in, error) || !fill_sinks(in, now_us, error))
             return FALSE;

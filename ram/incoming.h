@@ -11,6 +11,7 @@
  * thread. Memory: both windows, one host page for each channel, 1 bit for each page of the guest. */
 #pragma once
 
+#include "ram/placing.h"
 #include "ram/qemu_sink.h"
 #include "ram/ram_stats.h"
 #include "tls/lane.h"
@@ -73,6 +74,23 @@ void incoming_on_preempt_attached(Incoming *incoming);
 QemuSink *incoming_preempt_sink(Incoming *incoming);
 /* TRUE: the source's QEMU has closed its preempt connection, and everything for ours is written. */
 gboolean incoming_preempt_is_over(const Incoming *incoming);
+
+/* ---- QEMU's memory: ram/placing.h ---- */
+
+/* In a recovery, before anything else: what sessions before this one have placed. QEMU's bitmaps are passed on with
+ * that in them, and pages wait for one of the two calls below. Takes fd. */
+gboolean incoming_set_record(Incoming *incoming, int fd, GError **error);
+/* While running, once. Pages that come from here on are placed directly where they can be. Takes the
+ * descriptors. record_fd: as incoming_set_record(), which it repeats. FALSE: it stays as it is, and
+ * incoming_placing_state() says why. */
+gboolean incoming_set_placing(Incoming *incoming, int uffd, int record_fd,
+                              const PlacingRange *ranges, gsize n, GError **error);
+/* It cannot be offered. */
+void incoming_refuse_placing(Incoming *incoming, const char *why);
+/* *ret_why: of PLACING_REFUSED, else NULL. */
+PlacingState incoming_placing_state(const Incoming *incoming, const char **ret_why);
+/* When incoming_run() is to be called whether anything happens or not; G_MAXINT64: never. */
+gint64 incoming_due(const Incoming *incoming);
 
 /* Moves on what can be. Call it after frames, and after bytes were written to QEMU. FALSE: the peer broke
  * a rule. */

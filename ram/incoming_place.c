@@ -20,6 +20,7 @@ gboolean incoming_was_received(const Incoming *in, guint block, guint64 offset)
 
 void incoming_feed_clear(Feed *feed)
 {
+    uffd_sink_free(feed->direct);
     pages_reader_free(feed->reader);
     g_free(feed->collector.pages);
     g_free(feed->collector.present);
@@ -28,7 +29,7 @@ void incoming_feed_clear(Feed *feed)
 
 /* ---- one target page to the sink ---- */
 
-static void note_waited(Incoming *in, guint block, guint64 offset, gint64 now_us)
+void incoming_note_waited(Incoming *in, guint block, guint64 offset, gint64 now_us)
 {
     gint64 since;
 
@@ -39,10 +40,11 @@ static void note_waited(Incoming *in, guint block, guint64 offset, gint64 now_us
         in->stats.blocked_us += now_us - in->blocked_since_us;
 }
 
-static void place_page(Incoming *in, const Feed *feed, QemuSink *sink, const QemuPage *page)
+static void place_page(Incoming *in, Feed *feed, const QemuPage *page)
 {
-    RamSink *base = qemu_sink_base(sink);
+    RamSink *base = qemu_sink_base(feed->sink);
 
+    feed->on_stream = TRUE;
     bitmap_set(in->received[page->block], page_number(in, page->offset));
     base->ops->place(base, page);
     in->pages_placed++;
@@ -123,8 +125,36 @@ static void collector_add(Incoming *in, Collector *c, const QemuPage *page)
     c->placing = ++c->n_present == c->n_pages;
 }
 
+/* FALSE: the kernel cannot take it now. */
+static gboolean collector_place_direct(Incoming *in, Feed *feed)
+{
+    Collector *c = &feed->collector;
+
+    while (c->n_placed < c->n_pages) {
+        if (!incoming_place_direct(in, feed, &c->pages[c->n_placed]))
+            return FALSE;
+        c->n_placed++;
+    }
+    c->begun = c->placing = FALSE;
+    return TRUE;
+}
+
+static gboolean collector_place_stream(Incoming *in, Feed *feed, gint64 now_us)
+{
+    Collector *c = &feed->collector;
+
+    while (c->n_placed < c->n_pages) {
+        if (!sink_takes(feed->sink))
+            return FALSE;
+        place_page(in, feed, &c->pages[c->n_placed++]);
+    }
+    incoming_note_waited(in, c->block, c->offset, now_us);
+    c->begun = c->placing = FALSE;
+    return TRUE;
+}
+
 /* FALSE: the sink is full, the rest comes when it is empty. The buffer is free when the sink is. */
-static gboolean collector_place(Incoming *in, Feed *feed, QemuSink *sink, gint64 now_us)
+static gboolean collector_place(Incoming *in, Feed *feed, gboolean stream, gint64 now_us)
 {
     Collector *c = &feed->collector;
 
@@ -134,14 +164,12 @@ static gboolean collector_place(Incoming *in, Feed *feed, QemuSink *sink, gint64
         c->begun = c->placing = FALSE;
         return TRUE;
     }
-    while (c->n_placed < c->n_pages) {
-        if (!sink_takes(sink))
-            return FALSE;
-        place_page(in, feed, sink, &c->pages[c->n_placed++]);
-    }
-    note_waited(in, c->block, c->offset, now_us);
-    c->begun = c->placing = FALSE;
-    return TRUE;
+    /* What has begun on one way ends there. */
+    if (c->n_placed == 0)
+        c->direct = incoming_goes_direct(in, c->block, c->offset);
+    if (c->direct)
+        return collector_place_direct(in, feed);
+    return stream && collector_place_stream(in, feed, now_us);
 }
 
 static gboolean collect(Incoming *in, Feed *feed, guint64 host, GError **error)
@@ -161,17 +189,16 @@ static gboolean collect(Incoming *in, Feed *feed, guint64 host, GError **error)
 
 /* ---- host pages that are placed as they come ---- */
 
-static gboolean place_open(Incoming *in, Feed *feed, QemuSink *sink, guint64 host, gint64 now_us)
+static void place_open(Incoming *in, Feed *feed, guint64 host, gint64 now_us)
 {
     gsize target = ram_blocks_target_page(in->blocks);
     const QemuPage *page = &feed->page;
 
     if (feed->open_left == 0)
         feed->open_left = host / target;
-    place_page(in, feed, sink, page);
+    place_page(in, feed, page);
     if (--feed->open_left == 0)
-        note_waited(in, page->block, page->offset - page->offset % host, now_us);
-    return TRUE;
+        incoming_note_waited(in, page->block, page->offset - page->offset % host, now_us);
 }
 
 /* ---- a frame ---- */
@@ -195,7 +222,7 @@ gboolean incoming_begin_pages(Incoming *in, Feed *feed, GBytes *body, GError **e
         return FALSE;
     count_body(in, feed, g_bytes_get_size(body));
     feed->in_body = TRUE;
-    feed->body_done = feed->has_page = FALSE;
+    feed->body_done = feed->has_page = feed->on_stream = FALSE;
     return TRUE;
 }
 
@@ -204,20 +231,23 @@ static gboolean next_page(Incoming *in, Feed *feed, GError **error)
 {
     gboolean more = TRUE;
 
-    while (!feed->has_page && more) {
-        if (!pages_reader_next(feed->reader, in->blocks, &feed->page, &more, error))
-            return FALSE;
-        if (!more)
-            break;
-        if (incoming_was_received(in, feed->page.block, feed->page.offset))
-            in->stats.duplicates++;
-        else
+    for (;;) {
+        if (!feed->has_page) {
+            if (!pages_reader_next(feed->reader, in->blocks, &feed->page, &more, error))
+                return FALSE;
+            if (!more)
+                return TRUE;
             feed->has_page = TRUE;
+        }
+        /* Also one that had to wait: it may have come on the other channel. */
+        if (!incoming_was_received(in, feed->page.block, feed->page.offset))
+            return TRUE;
+        in->stats.duplicates++;
+        feed->has_page = FALSE;
     }
-    return TRUE;
 }
 
-static gboolean take_page(Incoming *in, Feed *feed, QemuSink *sink, gint64 now_us, GError **error)
+static gboolean take_page(Incoming *in, Feed *feed, gint64 now_us, GError **error)
 {
     guint64 host = ram_blocks_host_page(in->blocks, feed->page.block);
     gsize target = ram_blocks_target_page(in->blocks);
@@ -230,7 +260,12 @@ static gboolean take_page(Incoming *in, Feed *feed, QemuSink *sink, gint64 now_u
     }
     if (host > target && host <= INCOMING_COLLECT_MAX)
         return collect(in, feed, host, error);
-    return place_open(in, feed, sink, host, now_us);
+    if (incoming_goes_direct(in, feed->page.block, feed->page.offset)) {
+        incoming_place_direct(in, feed, &feed->page);
+        return TRUE;
+    }
+    place_open(in, feed, host, now_us);
+    return TRUE;
 }
 
 gboolean incoming_in_host_page(const Feed *feed)
@@ -238,33 +273,50 @@ gboolean incoming_in_host_page(const Feed *feed)
     return feed->open_left > 0 || feed->collector.placing;
 }
 
-gboolean incoming_place(Incoming *in, Feed *feed, gint64 now_us, GError **error)
+/* FALSE: the page waits for its sink. */
+static gboolean may_take(const Incoming *in, const Feed *feed, gboolean stream)
 {
-    QemuSink *sink = feed->sink;
-    gboolean shared = sink == in->sink;
+    /* The collector's buffer is with a sink until that is empty. */
+    if (feed->collector_is_lent &&
+        !(qemu_sink_is_idle(feed->sink) && incoming_direct_is_idle(feed)))
+        return FALSE;
+    return incoming_goes_direct(in, feed->page.block, feed->page.offset)
+               ? incoming_direct_takes(feed)
+               : stream && sink_takes(feed->sink);
+}
 
-    if (shared && in->owner && in->owner != feed)
-        return TRUE;
+static gboolean place_frame(Incoming *in, Feed *feed, gboolean stream, gint64 now_us, GError **error)
+{
     for (;;) {
-        /* The collector's buffer is with the sink until that is empty. */
-        if (feed->collector.placing && !collector_place(in, feed, sink, now_us))
-            break;
-        if (!feed->in_body || feed->body_done || !sink_takes(sink))
-            break;
+        if (feed->collector.placing && !collector_place(in, feed, stream, now_us))
+            return TRUE;
+        if (!feed->in_body || feed->body_done)
+            return TRUE;
         if (!next_page(in, feed, error))
             return FALSE;
         if (!feed->has_page) {
             feed->body_done = TRUE;
-            break;
+            return TRUE;
         }
-        if (feed->collector_is_lent && !qemu_sink_is_idle(sink))
-            break;
+        if (!may_take(in, feed, stream))
+            return TRUE;
         feed->collector_is_lent = FALSE;
-        if (!take_page(in, feed, sink, now_us, error))
+        if (!take_page(in, feed, now_us, error))
             return FALSE;
         feed->collector_is_lent = feed->collector.placing;
     }
-    if (shared)
+}
+
+gboolean incoming_place(Incoming *in, Feed *feed, gboolean stream, gint64 now_us, GError **error)
+{
+    gboolean shared = feed->sink == in->sink;
+
+    /* Somebody else is in the midst of a host page there. */
+    if (shared && in->owner && in->owner != feed)
+        stream = FALSE;
+    if (!place_frame(in, feed, stream, now_us, error) || !incoming_flush_direct(in, feed, error))
+        return FALSE;
+    if (shared && stream)
         in->owner = incoming_in_host_page(feed) ? feed : NULL;
     return TRUE;
 }

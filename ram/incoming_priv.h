@@ -8,12 +8,14 @@
 #include "ram/incoming.h"
 #include "ram/page_frames.h"
 #include "ram/page_set.h"
+#include "ram/placing.h"
 #include "ram/qemu_return.h"
 
 /* A host page of several target pages, as it is put together. */
 typedef struct {
     gboolean begun;
     gboolean placing; /* complete: it goes to the sink, in pieces */
+    gboolean direct;  /* and that is not QEMU's */
     guint block;
     guint64 offset;
     guint n_pages;    /* target pages in it */
@@ -33,11 +35,14 @@ typedef struct {
     QemuSink *sink;   /* where the pages of its frame go */
     gboolean in_body; /* the oldest frame is a PAGES that is being read */
     gboolean body_done; /* all of it is with the sink */
+    gboolean on_stream; /* some of it, or of what was collected before, went to QEMU's sink */
     gboolean has_page;  /* page is the next one */
     QemuPage page;
     guint64 open_left; /* target pages missing of a host page that is placed as it comes */
     Collector collector;
     gboolean collector_is_lent; /* its data may be with the sink, until that is empty */
+    UffdSink *direct;   /* what is placed by the machine itself; NULL until there is some */
+    Incoming *incoming; /* with direct */
 } Feed;
 
 struct Incoming {
@@ -75,6 +80,16 @@ struct Incoming {
     gint64 blocked_since_us; /* while there are any in it */
     GQueue requests; /* of PageRequest, for the lane */
 
+    PlacedRecord *record; /* of a session before this one, until it is placing's; or NULL */
+    Placing *placing;     /* NULL: QEMU places all pages */
+    PlacingState placing_state;
+    char *placing_why;
+    gboolean awaits_placing;
+    gint64 awaits_until_us; /* 0: not begun */
+    gboolean is_due; /* incoming_run() is to be called again at once */
+    gboolean lengths_rounded; /* some are known from QEMU's bitmaps alone */
+    gint64 now_us;            /* of incoming_run() */
+
     RamStats stats;
 };
 
@@ -83,11 +98,30 @@ gboolean incoming_enter(Incoming *in, IncomingEvent event, GError **error);
 
 /* ram/incoming_place.c */
 gboolean incoming_begin_pages(Incoming *in, Feed *feed, GBytes *body, GError **error);
-/* Places what the sink takes of the feed's frame. */
-gboolean incoming_place(Incoming *in, Feed *feed, gint64 now_us, GError **error);
+/* Places what the sinks take of the feed's frame. stream: QEMU's may be filled. */
+gboolean incoming_place(Incoming *in, Feed *feed, gboolean stream, gint64 now_us, GError **error);
 gboolean incoming_in_host_page(const Feed *feed);
 void incoming_feed_clear(Feed *feed);
+/* The host page is there, if it was waited for. */
+void incoming_note_waited(Incoming *in, guint block, guint64 offset, gint64 now_us);
 gboolean incoming_was_received(const Incoming *in, guint block, guint64 offset);
 
 /* ram/incoming_return.c */
 void incoming_send_return(Incoming *in, gint64 now_us);
+
+/* ram/incoming_direct.c */
+/* The page is placed by the machine itself, not by QEMU. */
+gboolean incoming_goes_direct(const Incoming *in, guint block, guint64 offset);
+/* There is room for a page. */
+gboolean incoming_direct_takes(const Feed *feed);
+/* FALSE: it cannot be taken now. It counts when it is in place, after incoming_flush_direct() at the
+ * latest. */
+gboolean incoming_place_direct(Incoming *in, Feed *feed, const QemuPage *page);
+gboolean incoming_flush_direct(Incoming *in, Feed *feed, GError **error);
+/* Nothing refers to its frame any more. */
+gboolean incoming_direct_is_idle(const Feed *feed);
+gboolean incoming_awaits_placing(Incoming *in, gint64 now_us);
+/* Adds what a session before this one has placed to a piece of QEMU's bitmap of that block; first: its place in
+ * bytes. */
+void incoming_merge_placed(const Incoming *in, const char *name, guint64 first, guint8 *bytes,
+                           gsize len);

@@ -65,20 +65,26 @@ static void send_requests(Incoming *in)
 
 /* ---- what QEMU has, told in a recovery ---- */
 
-static void take_bitmap(Incoming *in, const QemuReturnEvent *event)
+static void begin_bitmap(Incoming *in, const QemuReturnEvent *event)
 {
-    Bitmap *bitmap;
-
-    if (in->state != INCOMING_NONE)
-        return;
-    if (event->type == QEMU_RETURN_BITMAP) {
+    if (in->state == INCOMING_NONE)
         g_hash_table_replace(in->resumed, g_strndup(event->name, event->name_len),
                              bitmap_new(event->length * 8));
-        return;
-    }
-    bitmap = g_hash_table_lookup(in->resumed, event->name);
+}
+
+/* QEMU does not know of what was placed in its memory directly: the source is told here. */
+static void take_bitmap(Incoming *in, const QemuReturnEvent *event)
+{
+    g_autofree guint8 *bytes = g_malloc(event->raw_len);
+    Bitmap *bitmap;
+
+    memcpy(bytes, event->raw, event->raw_len);
+    if (in->state == INCOMING_NONE)
+        incoming_merge_placed(in, event->name, event->start, bytes, event->raw_len);
+    frame_queue_put_data(&in->queue, bytes, event->raw_len);
+    bitmap = in->state == INCOMING_NONE ? g_hash_table_lookup(in->resumed, event->name) : NULL;
     if (bitmap)
-        bitmap_merge_wire(bitmap, event->start * 8, event->raw, event->raw_len);
+        bitmap_merge_wire(bitmap, event->start * 8, bytes, event->raw_len);
 }
 
 /* ---- the path ---- */
@@ -91,9 +97,11 @@ static void take_event(Incoming *in, const QemuReturnEvent *event, gint64 now_us
             return;
         break;
     case QEMU_RETURN_BITMAP:
+        begin_bitmap(in, event);
+        break;
     case QEMU_RETURN_BITMAP_DATA:
         take_bitmap(in, event);
-        break;
+        return;
     case QEMU_RETURN_UNKNOWN:
         if (!in->warning)
             in->warning = g_strdup(event->text);

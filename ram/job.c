@@ -238,6 +238,70 @@ static gboolean on_set_reading(PostcopyMigration *skeleton, GDBusMethodInvocatio
     return TRUE;
 }
 
+/* ---- the destination QEMU's memory ---- */
+
+static gboolean on_set_placed(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                              GUnixFDList *list, GVariant *record, Job *job)
+{
+    int fd;
+
+    if (!check_side(job, call, SESSION_DESTINATION))
+        return TRUE;
+    fd = steal_descriptor(list, g_variant_get_handle(record));
+    if (fd < 0)
+        return refuse(call, JOB_ERROR_INVALID_ARGUMENT, _("the record's descriptor is missing"));
+    return pass_on(job, call, RELAY_SET_RECORD, fd, NULL);
+}
+
+static gboolean parse_placing(GVariant *array, GArray *ranges)
+{
+    GVariantIter iter;
+    PlacingRange range;
+    const char *backing;
+
+    g_variant_iter_init(&iter, array);
+    while (g_variant_iter_next(&iter, "(ttt&s)", &range.address, &range.length, &range.page_size,
+                               &backing)) {
+        for (range.backing = 0; range.backing < UFFD_BACKING_MAX; range.backing++) {
+            if (g_str_equal(backing, uffd_backing_name(range.backing)))
+                break;
+        }
+        if (range.backing == UFFD_BACKING_MAX)
+            return FALSE;
+        g_array_append_val(ranges, range);
+    }
+    return TRUE;
+}
+
+static gboolean on_set_placing(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                               GUnixFDList *list, GVariant *uffd, GVariant *record,
+                               GVariant *array, Job *job)
+{
+    g_autoptr(GArray) ranges = g_array_new(FALSE, TRUE, sizeof(PlacingRange));
+    gint n = 0;
+    g_autofree int *fds = NULL;
+
+    if (!check_side(job, call, SESSION_DESTINATION))
+        return TRUE;
+    if (!list || g_unix_fd_list_get_length(list) != 2 || g_variant_get_handle(uffd) != 0 ||
+        g_variant_get_handle(record) != 1)
+        return refuse(call, JOB_ERROR_INVALID_ARGUMENT, _("two descriptors are needed"));
+    if (!parse_placing(array, ranges))
+        return refuse(call, JOB_ERROR_INVALID_ARGUMENT, _("a range is of no known memory"));
+    fds = g_unix_fd_list_steal_fds(list, &n);
+    g_ptr_array_add(job->calls, call);
+    relay_set_placing(job->relay, fds[0], fds[1], (const PlacingRange *)ranges->data, ranges->len,
+                      call);
+    return TRUE;
+}
+
+static gboolean on_refuse_placing(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                                  const char *reason, Job *job)
+{
+    return !check_side(job, call, SESSION_DESTINATION) ||
+           pass_on(job, call, RELAY_REFUSE_PLACING, -1, reason);
+}
+
 /* ---- disks ---- */
 
 static gboolean pass_disks_on(Job *job, GDBusMethodInvocation *call, RelayCommandType type, int fd,
@@ -419,6 +483,9 @@ static void connect_handlers(Job *job)
         { "handle-refuse-qemu", G_CALLBACK(on_refuse_qemu) },
         { "handle-attach-memory", G_CALLBACK(on_attach_memory) },
         { "handle-set-reading", G_CALLBACK(on_set_reading) },
+        { "handle-set-placed", G_CALLBACK(on_set_placed) },
+        { "handle-set-placing", G_CALLBACK(on_set_placing) },
+        { "handle-refuse-placing", G_CALLBACK(on_refuse_placing) },
         { "handle-listen-disks", G_CALLBACK(on_listen_disks) },
         { "handle-connect-disks", G_CALLBACK(on_connect_disks) },
         { "handle-attach-disks", G_CALLBACK(on_attach_disks) },

@@ -52,6 +52,7 @@ static void add_ram(GVariantBuilder *builder, const RamStats *ram)
         { "pages-zero", ram->pages_zero },
         { "pages-background", ram->pages_background },
         { "pages-urgent", ram->pages_urgent },
+        { "pages-direct", ram->pages_direct },
         { "pages-read", ram->pages_read },
         { "pages-dropped", ram->pages_dropped },
         { "memory-bytes-read", ram->memory_bytes_read },
@@ -116,6 +117,7 @@ void job_properties_init(PostcopyMigration *skeleton)
     postcopy_migration_set_state(skeleton, session_state_status(SESSION_NONE));
     postcopy_migration_set_phase(skeleton, "none");
     postcopy_migration_set_reading(skeleton, "off");
+    postcopy_migration_set_placing(skeleton, "off");
     postcopy_migration_set_last_error(skeleton, "");
     postcopy_migration_set_ended_by(skeleton, "");
     postcopy_migration_set_tls_version(skeleton, "");

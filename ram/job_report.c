@@ -211,6 +211,16 @@ static void on_reading(Job *job, const RelayReport *report)
     flush_properties(job);
 }
 
+static void on_placing(Job *job, const RelayReport *report)
+{
+    if (report->reason)
+        log_info(&job->log, "%s", report->reason);
+    else
+        log_info(&job->log, "pages are placed in QEMU's memory directly");
+    postcopy_migration_set_placing(job->skeleton, report->phase);
+    flush_properties(job);
+}
+
 static void answer(Job *job, GDBusMethodInvocation *call, const GError *error)
 {
     g_ptr_array_remove_fast(job->calls, call);
@@ -302,6 +312,9 @@ void job_on_report(const RelayReport *report, gpointer data)
         break;
     case RELAY_REPORT_READING:
         on_reading(job, report);
+        break;
+    case RELAY_REPORT_PLACING:
+        on_placing(job, report);
         break;
     case RELAY_REPORT_QEMU_NEEDED:
     case RELAY_REPORT_QEMU_CONNECTED:

@@ -12,6 +12,7 @@ typedef struct {
     guint64 pages_zero;
     guint64 pages_background; /* on the main channel */
     guint64 pages_urgent;     /* on the preempt channel */
+    guint64 pages_direct;     /* destination: placed in its QEMU's memory, of both */
     guint64 duplicates;       /* pages that came again and were dropped */
     guint64 pages_read;       /* source: read from its QEMU's memory */
     guint64 pages_dropped;    /* source: those that came on its stream as well, later */

@@ -11,11 +11,14 @@
 #include "ram/relay_priv.h"
 #include "util/autofd.h"
 
-static void command_free(gpointer data)
+void relay_command_free(gpointer data)
 {
     RelayCommand *command = data;
 
     autofd_clear(&command->fd);
+    if (command->offer)
+        autofd_clear(&command->offer->record_fd);
+    g_free(command->offer);
     g_free(command->text);
     g_clear_pointer(&command->bytes, g_bytes_unref);
     g_free(command);
@@ -142,7 +145,7 @@ Relay *relay_new(const RelayConfig *config, RelayReportFunc func, gpointer data,
     relay->lanes[RELAY_PREEMPT].number = RELAY_PREEMPT_CHANNEL;
     if (!make_engine(relay, config, error))
         return NULL;
-    relay->commands = mailbox_new(command_free, error);
+    relay->commands = mailbox_new(relay_command_free, error);
     if (!relay->commands)
         return NULL;
     relay->reports = mailbox_new(relay_report_free, error);
@@ -246,5 +249,18 @@ void relay_set_reading(Relay *relay, int fd, const MemoryRange *ranges, gsize n_
         .bytes = g_bytes_new(ranges, n_ranges * sizeof(MemoryRange)),
     };
 
+    post(relay, &command);
+}
+
+void relay_set_placing(Relay *relay, int uffd, int record_fd, const PlacingRange *ranges,
+                       gsize n_ranges, gpointer call)
+{
+    RelayCommand command = { .type = RELAY_SET_PLACING, .fd = uffd, .call = call };
+
+    command.offer = g_malloc(sizeof(PlacingOffer) + n_ranges * sizeof *ranges);
+    command.offer->record_fd = record_fd;
+    command.offer->n = n_ranges;
+    if (n_ranges)
+        memcpy(command.offer->ranges, ranges, n_ranges * sizeof *ranges);
     post(relay, &command);
 }

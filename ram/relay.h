@@ -8,6 +8,7 @@
 
 #include "ram/job_limits.h"
 #include "ram/memory_proof.h"
+#include "ram/placing.h"
 #include "ram/relay_report.h"
 #include "tls/credentials.h"
 
@@ -91,6 +92,9 @@ typedef enum {
     RELAY_REFUSE_DISKS, /* text (reason) */
     RELAY_DISKS_ENDED,  /* inside: call is the DiskChannel */
     RELAY_SET_READING,  /* source: fd (of /proc/PID/mem), bytes (of MemoryRange) */
+    RELAY_SET_RECORD,  /* destination: fd (of a ram/placed_record.h) */
+    RELAY_SET_PLACING, /* destination: fd (QEMU's userfaultfd), record_fd, bytes (of PlacingRange) */
+    RELAY_REFUSE_PLACING, /* destination: text (reason) */
     RELAY_CANCEL,       /* text (reason) */
     RELAY_GIVE_UP,      /* the same, but an active migration goes on */
     RELAY_GET_STATS,    /* answered by RELAY_REPORT_STATS */
@@ -108,3 +112,6 @@ void relay_disks_command(Relay *relay, RelayCommandType type, guint16 number, in
                          const char *text, gpointer call);
 /* RELAY_SET_READING. ranges is copied. */
 void relay_set_reading(Relay *relay, int fd, const MemoryRange *ranges, gsize n_ranges, gpointer call);
+/* RELAY_SET_PLACING. Takes the descriptors; ranges is copied. */
+void relay_set_placing(Relay *relay, int uffd, int record_fd, const PlacingRange *ranges,
+                       gsize n_ranges, gpointer call);

@@ -129,20 +129,53 @@ static void fetch_preempt(Relay *relay)
 
 /* ---- the source QEMU's memory ---- */
 
+/* Takes error; NULL: done. */
+static void answer_memory(Relay *relay, RelayCommand *command, GError *error)
+{
+    g_autoptr(GError) owned = error;
+
+    relay_reply(relay, command->call,
+                owned ? g_error_new_literal(JOB_ERROR, JOB_ERROR_INVALID_ARGUMENT, owned->message)
+                      : NULL);
+}
+
 static void set_reading(Relay *relay, RelayCommand *command)
 {
     GError *error = NULL;
     gsize len;
     const MemoryRange *ranges = g_bytes_get_data(command->bytes, &len);
 
-    if (!engine_set_memory(relay->engine, autofd_steal(&command->fd), ranges,
-                           len / sizeof(MemoryRange), &error)) {
-        relay_reply(relay, command->call,
-                    g_error_new_literal(JOB_ERROR, JOB_ERROR_INVALID_ARGUMENT, error->message));
-        g_error_free(error);
-        return;
-    }
-    relay_reply(relay, command->call, NULL);
+    engine_set_memory(relay->engine, autofd_steal(&command->fd), ranges, len / sizeof(MemoryRange),
+                      &error);
+    answer_memory(relay, command, error);
+}
+
+/* ---- the destination QEMU's memory ---- */
+
+static void set_record(Relay *relay, RelayCommand *command)
+{
+    GError *error = NULL;
+
+    engine_set_record(relay->engine, autofd_steal(&command->fd), &error);
+    answer_memory(relay, command, error);
+}
+
+static void set_placing(Relay *relay, RelayCommand *command)
+{
+    PlacingOffer *offer = command->offer;
+    GError *error = NULL;
+
+    engine_set_placing(relay->engine, autofd_steal(&command->fd), autofd_steal(&offer->record_fd),
+                       offer->ranges, offer->n, &error);
+    answer_memory(relay, command, error);
+}
+
+static void refuse_placing(Relay *relay, RelayCommand *command)
+{
+    GError *error = NULL;
+
+    engine_refuse_placing(relay->engine, command->text, &error);
+    answer_memory(relay, command, error);
 }
 
 /* ---- commands ---- */
@@ -206,6 +239,15 @@ void relay_take_command(Relay *relay, RelayCommand *command)
     case RELAY_SET_READING:
         set_reading(relay, command);
         break;
+    case RELAY_SET_RECORD:
+        set_record(relay, command);
+        break;
+    case RELAY_SET_PLACING:
+        set_placing(relay, command);
+        break;
+    case RELAY_REFUSE_PLACING:
+        refuse_placing(relay, command);
+        break;
     case RELAY_CANCEL:
     case RELAY_GIVE_UP:
         cancel(relay, command);
@@ -217,10 +259,7 @@ void relay_take_command(Relay *relay, RelayCommand *command)
         relay->stopped = TRUE;
         break;
     }
-    autofd_clear(&command->fd);
-    g_free(command->text);
-    g_clear_pointer(&command->bytes, g_bytes_unref);
-    g_free(command);
+    relay_command_free(command);
 }
 
 /* ---- what the session wants ---- */

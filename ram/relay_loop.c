@@ -116,6 +116,8 @@ static void prepare(Relay *relay, Waiting *w)
     for (guint i = 0; i < RELAY_LANES_MAX; i++)
         prepare_channel(w, POLL_LANES + i, &relay->lanes[i]);
     wait_until(w, relay_channels_due(relay));
+    if (session_state_is_active(session_state(relay->session)))
+        wait_until(w, engine_due(relay->engine));
     wait_for(w, POLL_WORKER, -1, 0);
     if (relay->worker)
         wait_for(w, POLL_WORKER, compress_worker_fd(relay->worker),

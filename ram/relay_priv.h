@@ -10,6 +10,13 @@
 #include "ram/relay.h"
 #include "tls/proof.h"
 
+/* RELAY_SET_PLACING. */
+typedef struct {
+    int record_fd;
+    gsize n;
+    PlacingRange ranges[];
+} PlacingOffer;
+
 typedef struct {
     RelayCommandType type;
     int fd;
@@ -18,6 +25,7 @@ typedef struct {
     ChannelKind kind; /* RELAY_CONNECT_CHANNEL, RELAY_RECONNECT_CHANNEL */
     guint16 number;   /* of that channel, or of a disk connection */
     GBytes *bytes;    /* RELAY_SET_READING: ranges; or NULL */
+    PlacingOffer *offer; /* or NULL */
 } RelayCommand;
 
 /* A channel, over all the connections it has. */
@@ -98,6 +106,7 @@ struct Relay {
     gboolean preempt_shut; /* QEMU's preempt connection: our direction */
     const char *phase; /* the last one reported */
     DirectState reading; /* the same */
+    PlacingState placing; /* the same */
     gint64 active_us;  /* monotonic; 0: not yet */
     gint64 ended_us;
 };
@@ -118,6 +127,9 @@ static inline gint64 relay_in_ms(guint ms)
 
 /* The thread. */
 gpointer relay_run(gpointer relay);
+
+/* ram/relay.c: all that it holds, and itself. */
+void relay_command_free(gpointer command);
 
 /* ram/relay_tell.c: reports. */
 void relay_report(Relay *relay, RelayReport *report); /* takes it */

@@ -16,6 +16,7 @@ typedef enum {
     RELAY_REPORT_CHANNEL_RESUMED, /* kind, number: it has it; after CHANNEL_UP */
     RELAY_REPORT_WARNING,         /* reason: a sentence for the log */
     RELAY_REPORT_READING,         /* phase: see Reading in the D-Bus interface; reason if it failed */
+    RELAY_REPORT_PLACING,         /* phase: see Placing there; reason if it is refused */
     RELAY_REPORT_QEMU_NEEDED,     /* again for QEMU's own preempt connection */
     RELAY_REPORT_QEMU_CONNECTED,
     RELAY_REPORT_RETURN_PATH,

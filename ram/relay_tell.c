@@ -180,6 +180,21 @@ static void report_reading(Relay *relay)
     relay_report(relay, report);
 }
 
+static void report_placing(Relay *relay)
+{
+    const char *why;
+    PlacingState state = engine_placing_state(relay->engine, &why);
+    RelayReport *report;
+
+    if (state == relay->placing)
+        return;
+    relay->placing = state;
+    report = relay_report_new(RELAY_REPORT_PLACING);
+    report->phase = placing_state_name(state);
+    report->reason = g_strdup(why);
+    relay_report(relay, report);
+}
+
 static void report_return_path(Relay *relay)
 {
     const PumpQemu *qemu = &relay->qemu[QEMU_MAIN];
@@ -210,6 +225,7 @@ void relay_report_progress(Relay *relay)
     report_phase(relay);
     report_warning(relay);
     report_reading(relay);
+    report_placing(relay);
     report_return_path(relay);
 }
 
