@@ -134,6 +134,33 @@ void helper_process_set_reading(HelperProcess *helper, int fd, GVariant *ranges)
     tell(helper, "SetReading", g_variant_new("(h@a(tt))", 0, ranges), fds);
 }
 
+void helper_process_set_placing(HelperProcess *helper, int uffd, int record, GVariant *ranges)
+{
+    int both[] = { uffd, record };
+    g_autoptr(GUnixFDList) fds = g_unix_fd_list_new_from_array(both, 2);
+
+    tell(helper, "SetPlacing", g_variant_new("(hh@a(ttts))", 0, 1, ranges), fds);
+}
+
+void helper_process_set_placed(HelperProcess *helper, int record)
+{
+    g_autoptr(GUnixFDList) fds = fd_list_of(record);
+
+    tell(helper, "SetPlaced", g_variant_new("(h)", 0), fds);
+}
+
+void helper_process_refuse_placing(HelperProcess *helper, const char *reason)
+{
+    tell(helper, "RefusePlacing", g_variant_new("(s)", reason), NULL);
+}
+
+gboolean helper_process_places(HelperProcess *helper)
+{
+    const char *placing = helper->proxy ? postcopy_migration_get_placing(helper->proxy) : NULL;
+
+    return placing && !g_str_equal(placing, "off");
+}
+
 gboolean helper_process_reads(HelperProcess *helper)
 {
     const char *reading = helper->proxy ? postcopy_migration_get_reading(helper->proxy) : NULL;

@@ -119,6 +119,12 @@ gboolean helper_process_wants_channel(HelperProcess *helper, const char *kind);
 void helper_process_accept_peer(HelperProcess *helper, int fd, const char *address);
 void helper_process_attach_qemu(HelperProcess *helper, int fd);
 void helper_process_refuse_qemu(HelperProcess *helper, const char *reason);
+/* ranges: a(ttts), floating. Both descriptors are taken. */
+void helper_process_set_placing(HelperProcess *helper, int uffd, int record, GVariant *ranges);
+void helper_process_set_placed(HelperProcess *helper, int record);
+void helper_process_refuse_placing(HelperProcess *helper, const char *reason);
+/* It was told one of the first and the last, by whichever daemon. */
+gboolean helper_process_places(HelperProcess *helper);
 /* ranges: a(tt), floating. */
 void helper_process_set_reading(HelperProcess *helper, int fd, GVariant *ranges);
 /* It has been told that, by whichever daemon. */

@@ -41,6 +41,7 @@ static void catch_up(Migration *migration)
     for (gsize i = 0; i < status.n_disks_unanswered; i++)
         migration_want_disks(migration, status.disks_unanswered[i]);
     migration_offer_memory(migration, status.phase);
+    migration_place_pages(migration, status.phase);
     if (status.source_rate > 0)
         migration_want_speed(migration, status.source_rate);
 }

@@ -76,6 +76,7 @@ static void on_helper_started(GObject *source, GAsyncResult *result, gpointer da
         g_task_return_error(task, error);
         return;
     }
+    migration_tell_placed(migration);
     log_info(&migration->log, "waiting for the source of domain %s", migration_domain(migration));
     g_task_return_boolean(task, TRUE);
 }

@@ -43,6 +43,7 @@ static void hear_state(Migration *migration, const char *state, const char *reas
         return;
     migration_wake_waiters(migration);
     stop_serving(migration);
+    migration_forget_placed(migration);
     /* One that has completed may still have to tell its peer. */
     if (!migration->completed)
         migration_stop_redialling(migration);
@@ -100,6 +101,7 @@ static void on_phase_changed(HelperProcess *helper, const char *phase, gpointer 
     log_info(&migration->log, "QEMU's migration: %s", phase);
     migration_hear_phase(migration, phase);
     migration_offer_memory(migration, phase);
+    migration_place_pages(migration, phase);
     migration_notify(migration, MIGRATION_NOTICE_PHASE, phase, NULL);
     if (!migration->record->memory &&
         (g_str_equal(phase, "device") || g_str_equal(phase, "postcopy-active")))

@@ -57,6 +57,7 @@ struct Migration {
     gboolean superseded;
     gboolean switching;       /* destination: the guest has stopped at the source */
     gboolean memory_offered;  /* source: QEMU's, to the helper */
+    guint placing_looks;      /* destination: how often QEMU's userfaultfd was looked for */
     gboolean postcopy_active; /* source: the QEMUs have agreed on what is missing */
     gboolean aborted;
     gboolean own_attempt;
@@ -100,6 +101,15 @@ void migration_helper_ended(Migration *migration, gboolean success, const char *
 
 /* The source's QEMU is in that phase: from when its guest has stopped the helper may read its memory. */
 void migration_offer_memory(Migration *migration, const char *phase);
+
+/* ---- migration_placing.c ---- */
+
+/* Destination: its QEMU is in that phase; from "running" on the helper may place pages in its memory. */
+void migration_place_pages(Migration *migration, const char *phase);
+/* Destination: before anything else the helper of a recovery is told what those before it have placed. */
+void migration_tell_placed(Migration *migration);
+/* It is over. */
+void migration_forget_placed(Migration *migration);
 
 /* ---- migration_adopt.c ---- */
 

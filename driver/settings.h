@@ -72,6 +72,7 @@ typedef struct {
     guint migration_compression_level; /* zstd's */
     gboolean migration_pace_qemu;
     gboolean migration_direct_reading;
+    gboolean migration_direct_placing;
     guint connect_timeout;            /* seconds */
     guint keepalive_interval;         /* seconds */
     guint keepalive_count;

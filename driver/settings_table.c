@@ -80,6 +80,8 @@ const SettingRow setting_rows[] = {
       N_("keep QEMU to the speed of the link in post-copy") },
     { "migration_direct_reading", SETTING_BOOL, "1", AT(migration_direct_reading),
       N_("read pages from the memory of the QEMU that is left") },
+    { "migration_direct_placing", SETTING_BOOL, "1", AT(migration_direct_placing),
+      N_("place pages in the memory of the QEMU that is come to") },
     { "connect_timeout", SETTING_UINT, "10", AT(connect_timeout),
       N_("seconds to wait for another host"), 1, 600 },
     { "keepalive_interval", SETTING_UINT, G_STRINGIFY(JOB_HEARTBEAT_DEFAULT),

@@ -153,7 +153,7 @@ static void on_placed(guint block, guint64 offset, guint64 length, gboolean exis
 
 static void count(Incoming *in, const Feed *feed, const QemuPage *page)
 {
-    if (feed->lane)
+    if (feed->is_urgent)
         in->stats.pages_urgent++;
     else
         in->stats.pages_background++;

@@ -56,6 +56,7 @@ static void an_empty_file_gives_the_defaults(void **state)
     assert_int_equal(s->migration_compression_level, 1);
     assert_false(s->migration_pace_qemu);
     assert_true(s->migration_direct_reading);
+    assert_true(s->migration_direct_placing);
     assert_int_equal(s->connect_timeout, 10);
     assert_int_equal(s->keepalive_interval, 2);
     assert_int_equal(s->keepalive_count, 4);
@@ -92,6 +93,7 @@ static void values_of_the_file_replace_the_defaults(void **state)
                                   "migration_compression_level = 19\n"
                                   "migration_pace_qemu = 1\n"
                                   "migration_direct_reading = 0\n"
+                                  "migration_direct_placing = 0\n"
                                   "reconnect_timeout = 0\n"
                                   "auto_recover = 0\n"
                                   "recover_timeout = 604800\n"
@@ -123,6 +125,7 @@ static void values_of_the_file_replace_the_defaults(void **state)
     assert_int_equal(s->migration_compression_level, 19);
     assert_true(s->migration_pace_qemu);
     assert_false(s->migration_direct_reading);
+    assert_false(s->migration_direct_placing);
     assert_int_equal(s->reconnect_timeout, 0);
     assert_false(s->auto_recover);
     assert_int_equal(s->recover_timeout, 604800);
