@@ -17,6 +17,12 @@ gboolean mapped_out_act_nothing(MappedOutgoing *o, const MappedOutInput *in, GEr
 
 gboolean mapped_out_act_start(MappedOutgoing *o, const MappedOutInput *in, GError **error)
 {
+    if (!o->log) {
+        g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID,
+                    _("the memory client has handed over no dirty log: what its guest writes "
+                      "would be lost"));
+        return FALSE;
+    }
     if (!memory_refusals_check(guest_memory_layout(o->memory), o->params.postcopy, error) ||
         !notifier_list_tell(o->notifiers, NOTIFY_PROBE, error) ||
         !notifier_list_tell(o->notifiers, NOTIFY_ADVISE, error) ||
