@@ -102,7 +102,25 @@ sed -n '/^\.SH FINDINGS/,/^\.SH [^F]/p' docs/virt-postcopy.1 | sed -n 's/^\.BR \
     sed 's/\\-/-/g' > "$tmp/findings-page"
 same "findings of check in virt-postcopy(1)" "$tmp/findings" "$tmp/findings-page"
 
-if grep -n '@[a-zA-Z]*@' docs/*.[1578] driver/virtpostcopyd.conf driver/*.service driver/*.socket; then
+grep -o 'postcopy_client_[a-z_]*(' "$srcdir/client/postcopy-client.h" | tr -d '(' | sort -u > "$tmp/functions"
+sed -n 's/^ *\(postcopy_client_[a-z_]*\);$/\1/p' "$srcdir/client/libpostcopy-client.map" > "$tmp/functions-map"
+same "functions in libpostcopy-client.map" "$tmp/functions" "$tmp/functions-map"
+sed -n '/^\.SH FUNCTIONS/,/^\.SH [^F]/s/^\.BR \(postcopy_client_[a-z_]*\) ()$/\1/p' \
+    docs/libpostcopy-client.3 > "$tmp/functions-page"
+same "functions in libpostcopy-client(3)" "$tmp/functions" "$tmp/functions-page"
+
+sed -n 's/^    \[HANDOVER_\([A-Z_]*\)\] = .*/\1/p' "$srcdir/client/handover.c" > "$tmp/messages"
+sed -n '/^| Type |/,/^$/s/^| [0-9][^|]*| \([^|]*\) |.*/\1/p' "$srcdir/docs/handover.md" | tr -s ', ' '\n' |
+    grep . > "$tmp/messages-page"
+same "messages in docs/handover.md" "$tmp/messages" "$tmp/messages-page"
+
+sed -n '/^```c$/,/^```$/{/^```/d;p;}' "$srcdir/docs/handover.md" > "$tmp/example"
+if ! diff "$srcdir/client/example.c" "$tmp/example"; then
+    echo "FAIL: the program in docs/handover.md is not client/example.c"
+    failures=$((failures + 1))
+fi
+
+if grep -n '@[a-zA-Z]*@' docs/*.[13578] driver/virtpostcopyd.conf driver/*.service driver/*.socket; then
     echo "FAIL: a name was not replaced"
     failures=$((failures + 1))
 fi
