@@ -125,8 +125,8 @@ def test_source_daemon_restarted(rig):
 
 
 @deadline(120)
-def test_source_daemon_away_at_the_switch(rig):
-    """The next one offers the memory as soon as it is there."""
+def test_source_daemon_late_at_the_switch(rig):
+    """Pages come on the stream before the memory is there."""
     guest = Guest(rig, 128, **BUSY).start(rig.a)
     log = LogWatch(rig.a)
     daemon, = rig.a.pids("virtpostcopyd")
@@ -134,13 +134,12 @@ def test_source_daemon_away_at_the_switch(rig):
     with halted(daemon):
         rig.a.virsh("migrate-postcopy", guest.name, uri="qemu:///system")
         log.wait("phase=stream .* QEMU's migration: postcopy-active")
+        sent = rig.a.wire_bytes()[1]
+        wait_for(lambda: rig.a.wire_bytes()[1] - sent > 2 << 20, "2 MiB sent", 30)
         assert not log.find("reading the source QEMU's memory")
-        rig.a.kill_daemon()
-    rig.a.start_daemon()
     log.wait(READING)
     rig.unshape()
-    migration.finish(check=False)
-    wait_for(lambda: guest.name not in rig.a.domains(), "the guest gone from a", 60)
+    migration.finish()
     arrived(rig, guest)
     read_much(rig)
 
