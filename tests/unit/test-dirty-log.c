@@ -164,12 +164,20 @@ static void huge_pages_are_noted_whole(void **state)
 static void memory_that_is_not_registered_is_refused_by_name(void **state)
 {
     g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_MEMFD, PAGES * PAGE, MAPPED_NO_LOG);
+    g_autoptr(DirtyLog) log = NULL;
     g_autoptr(GError) error = NULL;
+    g_autoptr(Bitmap) found = bitmap_new(PAGES);
 
     mapped_memory_open_pagemap(memory);
-    assert_null(pagemap_log_new(memory->layout, &error));
+    /* A client registers its memory when it is asked to get ready, which is later. */
+    log = pagemap_log_new(memory->layout, NULL);
+    assert_non_null(log);
+    assert_false(log->ops->collect(log, 0, note, &found, &error));
     assert_non_null(strstr(error->message, "\"ram\""));
     assert_non_null(strstr(error->message, "write protection"));
+    g_clear_error(&error);
+    assert_false(log->ops->clear(log, 0, 0, PAGES, note, &found, &error));
+    assert_int_equal(bitmap_count(found), 0);
 }
 
 /* ---- with a dirty map, whose guest writes on ---- */
