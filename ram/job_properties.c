@@ -82,6 +82,37 @@ static void add_ram(GVariantBuilder *builder, const RamStats *ram)
                           g_variant_new_string(pages_encoding_name(ram->encoding)));
 }
 
+/* Of a memory client. Rates are numbers without fractions as well. */
+static void add_mapped(GVariantBuilder *builder, const RamStats *ram)
+{
+    const XbzrleStats *x = &ram->xbzrle;
+    guint64 expected = ram->expected_downtime_us == G_MAXUINT64 ? 0 : ram->expected_downtime_us;
+    const Counter counters[] = {
+        { "dirty-syncs", ram->dirty_syncs },
+        { "dirty-rounds", ram->dirty_rounds },
+        { "dirty-rate", ram->dirty_rate },
+        { "setup-us", ram->setup_us },
+        { "downtime-us", ram->downtime_us },
+        { "expected-downtime-us", expected },
+        { "throttle-percent", ram->throttle_percent },
+        { "hinted-pages", ram->hinted_pages },
+        { "discarded-pages", ram->discarded_pages },
+        { "released-bytes", ram->released_bytes },
+        { "xbzrle-cache-bytes", x->cache_bytes },
+        { "xbzrle-pages", x->pages },
+        { "xbzrle-bytes", x->bytes },
+        { "xbzrle-misses", x->misses },
+        { "xbzrle-overflow", x->overflow },
+        { "xbzrle-miss-permille", (guint64)(x->miss_rate * 1000) },
+        { "xbzrle-rate-percent", (guint64)(x->encoding_rate * 100) },
+        { "blocked-all-us", ram->blocked_all_us },
+        { "blocked-threads-us", ram->blocked_threads_us },
+        { "blocked-threads", ram->blocked_threads },
+    };
+
+    add_counters(builder, counters, G_N_ELEMENTS(counters));
+}
+
 static void add_latency(GVariantBuilder *builder, const Histogram *latency)
 {
     const Counter counters[] = {
@@ -105,6 +136,8 @@ void job_properties_set_statistics(PostcopyMigration *skeleton, const RelayStats
     g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
     add_relay(&builder, stats);
     add_ram(&builder, &stats->ram);
+    if (stats->memory)
+        add_mapped(&builder, &stats->ram);
     add_latency(&builder, &stats->ram.request_latency);
     postcopy_migration_set_statistics(skeleton, g_variant_builder_end(&builder));
 }

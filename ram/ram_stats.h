@@ -24,6 +24,9 @@ typedef struct {
     guint64 requests_late;    /* source: of them sent already */
     guint64 requests_outstanding; /* destination: asked for and not handed to QEMU yet */
     guint64 blocked_us; /* destination: at least one of them was outstanding */
+    guint64 blocked_all_us;     /* of memory that is placed by userfaultfd: all threads that ever waited, at once */
+    guint64 blocked_threads_us; /* the same: sum over these threads */
+    guint64 blocked_threads;    /* and how many they are */
     guint64 ram_bytes;  /* of all blocks; the destination knows it from the switch-over on */
     guint64 ram_remaining_bytes; /* from the switch-over on: not sent yet; not handed to QEMU yet */
     guint64 stage_bytes;

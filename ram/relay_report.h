@@ -48,6 +48,7 @@ typedef struct {
     guint64 bytes_sent_again;  /* of bodies of frames, after those */
     guint64 key_updates;       /* of our keys, all channels */
     guint64 elapsed_us;        /* since active; stands still at the end */
+    gboolean memory; /* of a memory client: what only that has counts */
     RamStats ram;
 } RelayStats;
 

@@ -63,6 +63,7 @@ static void fill_stats(Relay *relay, RelayStats *stats)
     for (guint i = 0; i < RELAY_LANES_MAX; i++)
         count_lane(&relay->lanes[i], stats);
     relay_count_disks(relay, stats);
+    stats->memory = relay->memory;
     engine_get_stats(relay->engine, until, &stats->ram);
 }
 

@@ -548,6 +548,9 @@ void mapped_incoming_get_stats(const MappedIncoming *in, gint64 now_us, RamStats
     *ret_stats = in->stats;
     ret_stats->requests_outstanding = requested_count(in->requested);
     ret_stats->blocked_us = times.any_us;
+    ret_stats->blocked_all_us = times.all_us;
+    ret_stats->blocked_threads_us = times.total_us;
+    ret_stats->blocked_threads = times.threads;
     ret_stats->ram_bytes = ram_blocks_bytes(in->blocks);
     ret_stats->ram_remaining_bytes = in->missing * mapped_incoming_target(in);
 }
