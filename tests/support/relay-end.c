@@ -84,7 +84,11 @@ End *end_new(SessionSide side, const EndSpec *spec)
         side == SESSION_SOURCE ? TLS_ENDPOINT_CLIENT : TLS_ENDPOINT_SERVER, spec->key);
     g_autoptr(GError) error = NULL;
     RelayConfig config = {
-        .session = { .side = side, .window = END_WINDOW, .features = spec->features },
+        .session = { .side = side,
+                     .window = END_WINDOW,
+                     .features = spec->features,
+                     .required = spec->required },
+        .memory = spec->memory,
         .creds = creds,
         .timeouts = spec->timeouts,
         .recovers = spec->recovers,

@@ -39,6 +39,8 @@ typedef struct {
     guint8 token;
     RelayTimeouts timeouts;
     guint64 features;
+    guint64 required; /* of them */
+    gboolean memory;  /* for a memory client, not a QEMU */
     gboolean recovers;
     guint rekey_records;
 } EndSpec;
