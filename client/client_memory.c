@@ -36,7 +36,8 @@
 
 /* ---- userfaultfd ---- */
 
-/* The device first: it grants faults of the kernel's, which the system call gives to the privileged alone. */
+/* The device first: it grants faults of the kernel's, which the system call gives to the
+ * privileged alone. */
 static int open_userfaultfd(bool user_faults_will_do)
 {
     int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC), fd = -1;
@@ -59,7 +60,8 @@ static int open_checked(PostcopyClient *client, bool user_faults_will_do)
     if (fd >= 0)
         return fd;
     return client_fail(client, errno,
-                       "No userfaultfd: %s; let this process open /dev/userfaultfd", strerror(errno));
+                       "No userfaultfd: %s; let this process open /dev/userfaultfd",
+                       strerror(errno));
 }
 
 /* A userfaultfd shakes hands once, so that one is used up to see what the kernel has. */
@@ -200,12 +202,13 @@ size_t client_bitmap_at(const PostcopyClient *client, unsigned region, uint64_t 
 int client_make_bitmaps(PostcopyClient *client)
 {
     uint64_t pages;
-    size_t last = client->n_regions - 1;
+    size_t words;
     int err;
 
     if (client->bitmaps_fd >= 0)
         return 0;
-    client->bitmaps_len = (client_bitmap_at(client, (unsigned)last, &pages) + (pages + 63) / 64) * 8;
+    words = client_bitmap_at(client, client->n_regions - 1, &pages) + (pages + 63) / 64;
+    client->bitmaps_len = words * 8;
     client->bitmaps_fd = memfd_create("postcopy-bitmaps", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (client->bitmaps_fd >= 0 && ftruncate(client->bitmaps_fd, (off_t)client->bitmaps_len) == 0 &&
         fcntl(client->bitmaps_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)

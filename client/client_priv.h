@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A client from inside: what the process told (client.c), the socket (client_socket.c), connecting and the
- * hand-over (client_connect.c), what is asked (client_dispatch.c), what the process says by itself
- * (client_tell.c), and its own memory: userfaultfd and bitmaps (client_memory.c). */
+/* A client from inside: what the process told (client.c), the socket (client_socket.c),
+ * connecting and the hand-over (client_connect.c), what is asked (client_dispatch.c), what the
+ * process says by itself (client_tell.c), and its own memory: userfaultfd and bitmaps
+ * (client_memory.c). */
 #pragma once
 
 #include <pthread.h>
@@ -45,7 +46,8 @@ struct PostcopyClient {
     uint8_t compress;
     bool user_faults_only;
 
-    /* The connection. Other threads send: they hold the lock, so that it is not closed meanwhile. */
+    /* The connection. Other threads send: they hold the lock, so that it is not closed
+     * meanwhile. */
     pthread_mutex_t lock;
     int fd;
     bool may_tell;      /* the memory is handed over, and the end has not come */
@@ -94,8 +96,9 @@ int client_send(PostcopyClient *client, HandoverMessage *message, const int *fds
 int client_tell(PostcopyClient *client, HandoverMessage *message, const int *fds);
 /* As poll(); -1: for ever. Something came: 1. */
 int client_wait(PostcopyClient *client, int wait_ms);
-/* 1: client->message, whose texts and bytes are valid until the next; its bytes' length; 0: there is
- * none, after so many milliseconds. Negative: there is nobody any more, or what came was no message. */
+/* 1: client->message, whose texts and bytes are valid until the next; its bytes' length; 0:
+ * there is none, after so many milliseconds. Negative: there is nobody any more, or what came
+ * was no message. */
 int client_receive(PostcopyClient *client, int wait_ms, size_t *ret_len);
 int client_open_socket(PostcopyClient *client, const char *path);
 /* fd is what messages go over from here on, and is taken. */

@@ -153,7 +153,8 @@ int client_receive(PostcopyClient *client, int wait_ms, size_t *ret_len)
     if (len < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
     if (len <= 0)
-        return client_fail(client, ECONNRESET, "The connection to virtpostcopyd's helper was closed");
+        return client_fail(client, ECONNRESET,
+                           "The connection to virtpostcopyd's helper was closed");
     if (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
         return client_fail(client, EPROTO, "A message is too long, or has descriptors");
     if (!handover_decode(client->bytes, (size_t)len, 0, client->message, problem))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the process says by itself, in any thread: nothing here touches more of the client than the socket. */
+/* What the process says by itself, in any thread: nothing here touches more of the client than
+ * the socket. */
 #include "config.h"
 
 #include "client/client_priv.h"

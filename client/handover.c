@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Walks a message's body in either direction, so that there is one description of each. After the first thing
- * that is wrong nothing more is read or written. */
+/* Walks a message's body in either direction, so that there is one description of each. After
+ * the first thing that is wrong nothing more is read or written. */
 typedef struct {
     bool writes;
     uint8_t *out;        /* writes: HANDOVER_MESSAGE_MAX bytes */
@@ -361,7 +361,8 @@ bool handover_decode(const uint8_t *bytes, size_t len, unsigned n_fds, HandoverM
         return false;
     }
     if (strcmp(handover_type_name(ret_message->type), "?") == 0) {
-        snprintf(ret_error, HANDOVER_ERROR_MAX, "There is no message of type %u", ret_message->type);
+        snprintf(ret_error, HANDOVER_ERROR_MAX, "There is no message of type %u",
+                 ret_message->type);
         return false;
     }
     body(&c, ret_message);

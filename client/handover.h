@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The hand-over protocol: what a memory client says on the daemon's memory socket, and then to the helper
- * that the daemon passes the socket on to (docs/handover.md). Both ends use this one codec.
+/* The hand-over protocol: what a memory client says on the daemon's memory socket, and then to
+ * the helper that the daemon passes the socket on to (docs/handover.md). Both ends use this one
+ * codec.
  *
- * A message is one packet of a SOCK_SEQPACKET socket: u16 type, then the body; all numbers big-endian;
- * a text is u16 length and that many bytes without NUL. Descriptors come along by SCM_RIGHTS, as many as the
- * message says. Plain C: the client library has no use for GLib. Pure; no I/O. */
+ * A message is one packet of a SOCK_SEQPACKET socket: u16 type, then the body; all numbers
+ * big-endian; a text is u16 length and that many bytes without NUL. Descriptors come along by
+ * SCM_RIGHTS, as many as the message says. Plain C: the client library has no use for GLib.
+ * Pure; no I/O. */
 #pragma once
 
 #include <stdbool.h>
@@ -99,7 +101,7 @@ typedef struct {
     uint64_t page_size;
     uint32_t flags;
     uint64_t address;
-    uint8_t fd; /* 0: none; else the message's n-th descriptor, from 1: several regions may lie in one memfd */
+    uint8_t fd; /* 0: none; else the message's n-th, from 1: regions may share one */
     uint64_t fd_offset;
 } HandoverRegion;
 
@@ -136,7 +138,7 @@ typedef struct {
             uint8_t recovers; /* a paused migration goes on */
             uint16_t bulk;    /* source: channels for the background wanted beside the main one */
             uint8_t compress; /* 0: as the daemon is set, 1: on, 2: off */
-            HandoverText name; /* of the guest; for people, and for recovery: the same on both hosts */
+            HandoverText name; /* of the guest; for people: the same on both hosts */
             HandoverText uri;  /* source: what the destination was told; destination: empty */
         } hello;
         struct {
@@ -187,9 +189,10 @@ const char *handover_type_name(uint16_t type);
  * Sets n_fds. */
 size_t handover_encode(HandoverMessage *message, uint8_t *ret_bytes);
 
-/* n_fds: how many came along. False: ret_error names the message and the field. Texts and bytes of ret_message
- * point into bytes. Checked: limits, that texts are one line of UTF-8, ranges that are empty or wrap,
- * enumerations, numbers of descriptors, nothing behind the end. Not checked: what depends on other messages. */
+/* n_fds: how many came along. False: ret_error names the message and the field. Texts and bytes
+ * of ret_message point into bytes. Checked: limits, that texts are one line of UTF-8, ranges
+ * that are empty or wrap, enumerations, numbers of descriptors, nothing behind the end. Not
+ * checked: what depends on other messages. */
 bool handover_decode(const uint8_t *bytes, size_t len, unsigned n_fds, HandoverMessage *ret_message,
                      char ret_error[HANDOVER_ERROR_MAX]);
 

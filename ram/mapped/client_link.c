@@ -107,7 +107,8 @@ static gboolean send_one(ClientLink *link)
     if (send(link->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
         if (errno == EAGAIN || errno == EINTR)
             return FALSE;
-        /* Whoever closes his end has closed both: reading finds the same, after what he said last. */
+        /* Whoever closes his end has closed both: reading finds the same, after what he said
+         * last. */
         g_queue_clear_full(&link->output, (GDestroyNotify)g_bytes_unref);
         link->output_bytes = 0;
         return FALSE;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A client link from inside: the socket (client_link.c), the hand-over (client_link_layout.c), what is
- * asked (client_link_ask.c), what comes (client_link_deliver.c). */
+/* A client link from inside: the socket (client_link.c), the hand-over (client_link_layout.c),
+ * what is asked (client_link_ask.c), what comes (client_link_deliver.c). */
 #pragma once
 
 #include "client/handover.h"
@@ -37,7 +37,8 @@ struct ClientLink {
 void client_link_ask(ClientLink *link, HandoverType answer);
 const MemoryClientOps *client_link_ops(void);
 
-/* link->message was read, and fds came along: it takes those that it keeps. FALSE: it must not be. */
+/* link->message was read, and fds came along: it takes those that it keeps. FALSE: it must not
+ * be. */
 gboolean client_link_hand_over(ClientLink *link, int *fds, GError **error);
 gboolean client_link_deliver(ClientLink *link, int *fds, ClientLinkFunc func, gpointer data,
                              GError **error);

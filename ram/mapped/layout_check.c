@@ -121,7 +121,8 @@ static gboolean check_region_fd(const MemoryRegion *r, gboolean source, GError *
 
     if (!check_memfd(r->fd, what, r->fd_offset + r->length, !source, error))
         return FALSE;
-    /* Only its file system tells: a memfd that may have transparent huge pages looks large in fstat(). */
+    /* Only its file system tells: a memfd that may have transparent huge pages looks large in
+     * fstat(). */
     if (fstatfs(r->fd, &fs) == 0)
         page = fs.f_type == HUGETLBFS_MAGIC ? (guint64)fs.f_bsize : 4096;
     if (page == 0 || r->page_size % page != 0)
@@ -145,7 +146,8 @@ gboolean layout_check_uffd(int fd, guint64 address, GError **error)
     struct uffdio_range range = { .start = address, .len = 4096 };
     int flags = fcntl(fd, F_GETFL);
 
-    /* Only a userfaultfd knows how to wake, and only one that has shaken hands does. Nobody minds. */
+    /* Only a userfaultfd knows how to wake, and only one that has shaken hands does. Nobody
+     * minds. */
     if (ioctl(fd, UFFDIO_WAKE, &range) < 0)
         return refuse(error, "The descriptor is no userfaultfd that is ready (%s)",
                       g_strerror(errno));

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A memory client: a process (a VMM) that has handed over its guest's memory, as the mapped machines see
- * it. They ask it for things by MemoryClientOps, which never block and never call back; what the client
- * says comes later, as a MemoryEvent. The real one is ram/mapped/client_link.h, behind a socket
- * (docs/handover.md); tests have others.
+/* A memory client: a process (a VMM) that has handed over its guest's memory, as the mapped
+ * machines see it. They ask it for things by MemoryClientOps, which never block and never call
+ * back; what the client says comes later, as a MemoryEvent. The real one is
+ * ram/mapped/client_link.h, behind a socket (docs/handover.md); tests have others.
  *
- * Requests are carried out in their order, and the answers come in that order too. A request that an answer
- * is named for is answered by it once, or by MEMORY_EV_FAILED, after which only end() is of use. One
- * thread. */
+ * Requests are carried out in their order, and the answers come in that order too. A request
+ * that an answer is named for is answered by it once, or by MEMORY_EV_FAILED, after which only
+ * end() is of use. One thread. */
 #pragma once
 
 #include <glib.h>
@@ -31,15 +31,16 @@ enum {
     MEMORY_FLAGS_ALL = (1 << 5) - 1,
 };
 
-/* One RAM block. Checked when it is handed over: name and length as RamBlock has them, length and address
- * are multiples of page_size, fd is long enough and sealed against shrinking, nothing overlaps. */
+/* One RAM block. Checked when it is handed over: name and length as RamBlock has them, length
+ * and address are multiples of page_size, fd is long enough and sealed against shrinking,
+ * nothing overlaps. */
 typedef struct {
     char *name;
     guint64 length;    /* bytes */
     guint64 page_size; /* host page: 4 KiB, or that of its huge pages */
     guint32 flags;
-    guint64 address;   /* where it begins in the client: what its userfaultfd and pagemap speak of */
-    int fd;            /* memfd, or -1: memory of the client's own, reached by MemoryLayout.mem_fd */
+    guint64 address;   /* in the client: what its userfaultfd and pagemap speak of */
+    int fd;            /* memfd, or -1: private memory, reached by MemoryLayout.mem_fd */
     guint64 fd_offset; /* where it begins in fd */
 } MemoryRegion;
 
@@ -60,7 +61,7 @@ typedef struct {
 
 typedef enum {
     MEMORY_LOG_NONE,    /* destination, or a source that was stopped before (recovery) */
-    MEMORY_LOG_PAGEMAP, /* userfaultfd write protection in async mode, read by PAGEMAP_SCAN on pagemap_fd */
+    MEMORY_LOG_PAGEMAP, /* write protection in async mode, read by PAGEMAP_SCAN on pagemap_fd */
     MEMORY_LOG_CLIENT,  /* the client's own, or-ed into dirty_fd at log_sync() */
 } MemoryLog;
 
@@ -74,8 +75,8 @@ typedef struct {
     /* -1: there is none. They belong to the layout; take one with autofd_steal(). */
     int mem_fd;      /* the client's /proc/self/mem, read and write */
     int pagemap_fd;  /* its /proc/self/pagemap */
-    int dirty_fd;    /* memfd of memory_layout_bitmaps_bytes(), sealed against shrinking: written by both, so
-                      * words are taken by atomic exchange */
+    int dirty_fd;    /* memfd of memory_layout_bitmaps_bytes(), sealed against shrinking: both write,
+                      * so words are taken by atomic exchange */
     int received_fd; /* destination: the same, for the received bitmaps; outlives the helper */
     int uffd;        /* destination that recovers: its userfaultfd, registered. Else it comes with
                       * MEMORY_EV_LISTENING */
@@ -86,9 +87,9 @@ MemoryLayout *memory_layout_new(guint n_regions);
 void memory_layout_free(MemoryLayout *layout); /* closes what was not taken */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MemoryLayout, memory_layout_free)
 
-/* Where the bitmap of a block begins in dirty_fd and received_fd, in bytes: blocks follow each other, each on a
- * multiple of 8. One bit for each target page, in native words of 64 bits, least significant first (on the
- * little-endian machines we run on: QEMU's wire form). */
+/* Where the bitmap of a block begins in dirty_fd and received_fd, in bytes: blocks follow each
+ * other, each on a multiple of 8. One bit for each target page, in native words of 64 bits,
+ * least significant first (on the little-endian machines we run on: QEMU's wire form). */
 gsize memory_layout_bitmap_offset(const MemoryLayout *layout, guint block);
 gsize memory_layout_bitmaps_bytes(const MemoryLayout *layout);
 
@@ -100,32 +101,32 @@ typedef struct {
 } MemoryRange;
 
 typedef enum {
-    MEMORY_END_COMPLETED, /* source: the guest runs on the other host. Destination: all its memory is here */
+    MEMORY_END_COMPLETED, /* the guest runs on the other host, all its memory is there */
     MEMORY_END_FAILED,    /* source: the guest runs on here. Destination: there is no guest */
     MEMORY_END_CANCELLED, /* the same, on purpose */
-    MEMORY_END_PAUSED,    /* post-copy was interrupted: each side keeps what it has, and can recover */
+    MEMORY_END_PAUSED,    /* interrupted: each side keeps what it has, and can recover */
 } MemoryEndOutcome;
 
 typedef struct MemoryClient MemoryClient;
 
 typedef struct {
-    /* Both: get ready. Source: log what is written from here on. Destination: no transparent huge pages.
-     * A client that does not want refuses with FAILED. → ADVISED */
+    /* Both: get ready. Source: log what is written from here on. Destination: no transparent
+     * huge pages. A client that does not want refuses with FAILED. → ADVISED */
     void (*advise)(MemoryClient *client);
 
     /* ---- source ---- */
-    /* Stop the guest and save its devices. → PAUSED, then DEVICE until its last piece; after that the
-     * client writes no memory, so that the next sync is the final one. */
+    /* Stop the guest and save its devices. → PAUSED, then DEVICE until its last piece; after
+     * that the client writes no memory, so that the next sync is the final one. */
     void (*pause)(MemoryClient *client);
     /* Let vCPUs run that much less, 0 to 99 %; no answer. */
     void (*throttle)(MemoryClient *client, guint percent);
     /* The guest goes on here, reason tells why; no answer. Never after the point of no return. */
     void (*resume)(MemoryClient *client, const char *reason);
-    /* From here on the guest may run on the other host, and must not run here any more, whatever becomes of
-     * this helper: said before PHASE running is queued. No answer. */
+    /* From here on the guest may run on the other host, and must not run here any more, whatever
+     * becomes of this helper: said before PHASE running is queued. No answer. */
     void (*no_return)(MemoryClient *client);
-    /* Or what was written since the last time into dirty_fd, and begin anew; MEMORY_LOG_CLIENT only.
-     * → SYNCED */
+    /* Or what was written since the last time into dirty_fd, and begin anew; MEMORY_LOG_CLIENT
+     * only. → SYNCED */
     void (*log_sync)(MemoryClient *client);
 
     /* ---- both ---- */
@@ -134,10 +135,11 @@ typedef struct {
     void (*discard)(MemoryClient *client, guint block, const MemoryRange *ranges, guint n_ranges);
 
     /* ---- destination ---- */
-    /* Open a userfaultfd, register every region that is not ignored for missing pages. → LISTENING */
+    /* Open a userfaultfd, register every region that is not ignored for missing pages. →
+     * LISTENING */
     void (*listen)(MemoryClient *client);
-    /* The next piece of the device state, the caller's; last: there are no more, len may be 0. At most
-     * MEMORY_DEVICE_MAX in all. No answer. */
+    /* The next piece of the device state, the caller's; last: there are no more, len may be 0.
+     * At most MEMORY_DEVICE_MAX in all. No answer. */
     void (*device)(MemoryClient *client, const guint8 *bytes, gsize len, gboolean last);
     /* Load the devices and let the guest run. → RUNNING */
     void (*run)(MemoryClient *client);
@@ -145,8 +147,8 @@ typedef struct {
     /* ---- both ---- */
     /* QEMU's word for the state, for people. */
     void (*state)(MemoryClient *client, const char *name);
-    /* It is over: a destination unregisters its userfaultfd unless it is paused. The last request; the events
-     * that still come are to be ignored. text: one line, or NULL. */
+    /* It is over: a destination unregisters its userfaultfd unless it is paused. The last
+     * request; the events that still come are to be ignored. text: one line, or NULL. */
     void (*end)(MemoryClient *client, MemoryEndOutcome outcome, const char *text);
 } MemoryClientOps;
 
@@ -162,19 +164,19 @@ typedef enum {
     MEMORY_EV_PAUSED,
     MEMORY_EV_DEVICE,    /* bytes, len, last */
     MEMORY_EV_SYNCED,
-    MEMORY_EV_LISTENING, /* fd: the userfaultfd, O_NONBLOCK, with UFFD_FEATURE_THREAD_ID if there is */
+    MEMORY_EV_LISTENING, /* fd: the userfaultfd, O_NONBLOCK, with UFFD_FEATURE_THREAD_ID if known */
     MEMORY_EV_DISCARDED,
     MEMORY_EV_RUNNING,
-    MEMORY_EV_FAILED,    /* text: it cannot do what it was asked, or ends the migration for a reason */
+    MEMORY_EV_FAILED,    /* text: it cannot do what it was asked, or does not want any more */
     /* of its own accord, at any time */
-    MEMORY_EV_FREE_HINTS,     /* block, ranges: the guest does not use them (before the switch-over) */
+    MEMORY_EV_FREE_HINTS,     /* block, ranges: the guest does not use them */
     MEMORY_EV_START_POSTCOPY,
     MEMORY_EV_CONTINUE,       /* from pause-before-switchover */
     MEMORY_EV_CANCEL,
     MEMORY_EV_PARAMS,         /* params */
     MEMORY_EV_SHARED,         /* another process's userfaultfd: fd, id, mappings */
     MEMORY_EV_UNSHARED,       /* id */
-    MEMORY_EV_GONE,           /* it closed its connection, broke the protocol (text) or died; the last event */
+    MEMORY_EV_GONE,           /* it closed, broke the protocol (text) or died; the last event */
     MEMORY_EVENT_MAX,
 } MemoryEventType;
 
@@ -189,8 +191,8 @@ typedef struct {
     guint64 address; /* in that process */
 } MemoryMapping;
 
-/* Borrowed until the call that brings it returns, except for fd: who keeps it takes it by autofd_steal();
- * else it is closed. Blocks and ranges are within the layout. */
+/* Borrowed until the call that brings it returns, except for fd: who keeps it takes it by
+ * autofd_steal(); else it is closed. Blocks and ranges are within the layout. */
 typedef struct {
     MemoryEventType type;
     const guint8 *bytes;

@@ -10,8 +10,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* What was accepted is the same when it is written anew, byte for byte: but for what another version
- * says. */
+/* What was accepted is the same when it is written anew, byte for byte: but for what another
+ * version says. */
 static void write_again(HandoverMessage *message, const uint8_t *data, size_t size)
 {
     uint8_t *again = malloc(HANDOVER_MESSAGE_MAX);

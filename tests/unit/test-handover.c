@@ -208,7 +208,8 @@ static void the_number_of_descriptors_must_be_the_one_named(void **state)
     }
 }
 
-/* A good message, in which one byte is another: it must be refused, and the text has a word of why. */
+/* A good message, in which one byte is another: it must be refused, and the text has a word of
+ * why. */
 static void what_cannot_be_is_refused(void **state)
 {
     static const struct {
