@@ -168,9 +168,11 @@ guint64 job_transferred(const Job *job)
 {
     if (job_side(job) == JOB_SIDE_DESTINATION)
         return job_number(job, "postcopy.main.bytes_received") +
-               job_number(job, "postcopy.preempt.bytes_received");
+               job_number(job, "postcopy.preempt.bytes_received") +
+               job_number(job, "postcopy.bulk.bytes_received");
     return job_number(job, "postcopy.main.bytes_sent") +
-           job_number(job, "postcopy.preempt.bytes_sent");
+           job_number(job, "postcopy.preempt.bytes_sent") +
+           job_number(job, "postcopy.bulk.bytes_sent");
 }
 
 double job_progress(const Job *job)

@@ -47,11 +47,11 @@ void helper_process_connect_peer(HelperProcess *helper, int fd, const char *host
     ask(helper, "ConnectPeer", g_variant_new("(hs)", 0, host), fd, G_MAXINT, callback, data);
 }
 
-gboolean helper_process_wants_channel(HelperProcess *helper, const char *kind)
+const char *helper_process_channel_wanted(HelperProcess *helper, guint i)
 {
     const char *const *wanted = postcopy_migration_get_channels_wanted(helper->proxy);
 
-    return wanted && g_strv_contains(wanted, kind);
+    return wanted && i < g_strv_length((char **)wanted) ? wanted[i] : NULL;
 }
 
 void helper_process_connect_channel(HelperProcess *helper, int fd, const char *host,

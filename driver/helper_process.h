@@ -112,8 +112,9 @@ void helper_process_listen_disks(HelperProcess *helper, int fd, GAsyncReadyCallb
                                  gpointer data);
 gboolean helper_process_finish(HelperProcess *helper, GAsyncResult *result, GError **error);
 
-/* After connect_peer has succeeded: whether a channel of that kind is to be connected as well. */
-gboolean helper_process_wants_channel(HelperProcess *helper, const char *kind);
+/* After connect_peer has succeeded: the channels that are to be connected as well, one after the other, from 0
+ * on. NULL: there is none any more. */
+const char *helper_process_channel_wanted(HelperProcess *helper, guint i);
 
 /* Told, not asked: a failure of these is heard of through the handlers. They take fd. */
 void helper_process_accept_peer(HelperProcess *helper, int fd, const char *address);

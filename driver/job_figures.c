@@ -21,6 +21,8 @@ static const struct {
     { "wire-bytes-received", G_STRUCT_OFFSET(JobCounters, main_received), COUNT_SUM },
     { "wire-preempt-bytes-sent", G_STRUCT_OFFSET(JobCounters, preempt_sent), COUNT_SUM },
     { "wire-preempt-bytes-received", G_STRUCT_OFFSET(JobCounters, preempt_received), COUNT_SUM },
+    { "wire-bulk-bytes-sent", G_STRUCT_OFFSET(JobCounters, bulk_sent), COUNT_SUM },
+    { "wire-bulk-bytes-received", G_STRUCT_OFFSET(JobCounters, bulk_received), COUNT_SUM },
     { "wire-disks-bytes-sent", G_STRUCT_OFFSET(JobCounters, disks_sent), COUNT_SUM },
     { "wire-disks-bytes-received", G_STRUCT_OFFSET(JobCounters, disks_received), COUNT_SUM },
     { "resumes", G_STRUCT_OFFSET(JobCounters, resumes), COUNT_SUM },

@@ -15,6 +15,8 @@ typedef struct {
     guint64 main_received;
     guint64 preempt_sent;
     guint64 preempt_received;
+    guint64 bulk_sent;
+    guint64 bulk_received;
     guint64 disks_sent;
     guint64 disks_received;
     guint64 resumes;

@@ -134,6 +134,8 @@ FIELD_COUNTER(main_sent)
 FIELD_COUNTER(main_received)
 FIELD_COUNTER(preempt_sent)
 FIELD_COUNTER(preempt_received)
+FIELD_COUNTER(bulk_sent)
+FIELD_COUNTER(bulk_received)
 FIELD_COUNTER(requests)
 FIELD_COUNTER(resumes)
 FIELD_COUNTER(rate)
@@ -274,6 +276,8 @@ static const struct {
     { "postcopy.main.bytes_received", field_main_received },
     { "postcopy.preempt.bytes_sent", field_preempt_sent },
     { "postcopy.preempt.bytes_received", field_preempt_received },
+    { "postcopy.bulk.bytes_sent", field_bulk_sent },
+    { "postcopy.bulk.bytes_received", field_bulk_received },
     { "postcopy.requests", field_requests },
     { "postcopy.requests_outstanding", field_requests_outstanding },
     { "postcopy.latency_avg", field_latency_avg },

@@ -129,7 +129,7 @@ static void set_wishes(Migration *migration, const HandoverMessage *hello)
 {
     MigrateWishes wishes = { 0 };
 
-    wishes.bulk = hello->hello.bulk > 0;
+    wishes.bulk = hello->hello.bulk;
     if (hello->hello.compress)
         wishes.compression.wish = hello->hello.compress == 1 ? MIGRATE_COMPRESSION_ASKED
                                                              : MIGRATE_COMPRESSION_NONE;

@@ -207,12 +207,22 @@ gboolean migration_has_lost_channel(const Migration *migration)
     return FALSE;
 }
 
+static void name_channels(Migration *migration)
+{
+    Channel *channels = migration->channels;
+
+    channels[0].kind = MIGRATION_CHANNEL_MAIN;
+    channels[1].kind = MIGRATION_CHANNEL_PREEMPT;
+    for (guint16 i = 1; i <= CHANNEL_BULK_MAX; i++)
+        channels[1 + i].kind = channel_name(CHANNEL_BULK, i);
+    for (gsize i = 0; i < G_N_ELEMENTS(migration->channels); i++)
+        channels[i].lost_ms = -1;
+}
+
 Migration *migration_alloc(MigrationSet *set, JobRecord *record)
 {
-    static const char *const kinds[] = { MIGRATION_CHANNEL_MAIN, MIGRATION_CHANNEL_PREEMPT };
     Migration *migration = g_new0(Migration, 1);
 
-    G_STATIC_ASSERT(G_N_ELEMENTS(kinds) == G_N_ELEMENTS(migration->channels));
     g_atomic_ref_count_init(&migration->refs);
     migration->set = set;
     migration->record = record;
@@ -223,8 +233,7 @@ Migration *migration_alloc(MigrationSet *set, JobRecord *record)
                                    .side = migration_side_name(migration),
                                    .phase = "prepare",
                                    .channel = MIGRATION_CHANNEL_MAIN };
-    for (gsize i = 0; i < G_N_ELEMENTS(kinds); i++)
-        migration->channels[i] = (Channel){ .kind = kinds[i], .lost_ms = -1 };
+    name_channels(migration);
     return migration;
 }
 

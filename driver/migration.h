@@ -20,7 +20,7 @@ typedef struct MigrationSet MigrationSet;
 
 typedef enum { MIGRATION_SIDE_SOURCE, MIGRATION_SIDE_DESTINATION } MigrationSide;
 
-/* The kinds of channels, as the helpers name them. */
+/* Channels, as the helpers name them; bulk channels are "bulk-1" and so on (tls/hello.h). */
 #define MIGRATION_CHANNEL_MAIN "main"
 #define MIGRATION_CHANNEL_PREEMPT "preempt"
 #define MIGRATION_CHANNEL_DISKS "disks" /* of these there may be several */

@@ -4,6 +4,7 @@
 #include "driver/migration_account.h"
 
 #include "driver/helper_process.h"
+#include "tls/hello.h"
 
 /* Between two looks at the bytes that have come, at least. */
 #define RATE_INTERVAL_US G_USEC_PER_SEC
@@ -146,7 +147,12 @@ static void close_session(Account *a)
 
 static guint channel_bit(const char *kind)
 {
-    return g_strcmp0(kind, "preempt") == 0 ? 2 : 1;
+    ChannelKind channel;
+    guint16 number;
+
+    if (!kind || !channel_from_name(kind, &channel, &number) || channel == CHANNEL_MAIN)
+        return 1;
+    return channel == CHANNEL_BULK ? 2u << number : 2;
 }
 
 static void save_history(Account *a)
@@ -173,7 +179,7 @@ static void link_back(Account *a, guint channels)
     save_history(a);
 }
 
-#define ALL_CHANNELS 3u
+#define ALL_CHANNELS ((4u << CHANNEL_BULK_MAX) - 1)
 
 /* ---- begin and end ---- */
 
@@ -317,7 +323,7 @@ void migration_accounts_notice(MigrationAccounts *accounts, Migration *migration
 /* The source's helper measures its link; at the destination it is what comes. */
 static guint64 current_rate(Account *a, const JobCounters *c, gint64 now_us)
 {
-    guint64 bytes = c->main_received + c->preempt_received;
+    guint64 bytes = c->main_received + c->preempt_received + c->bulk_received;
 
     if (a->side == MIGRATION_SIDE_SOURCE || a->ended_us)
         return c->rate;

@@ -380,6 +380,8 @@ static GVariant *helper_options(const Migration *migration)
     g_variant_builder_add(&options, "{sv}", "stage", g_variant_new_uint64(s->migration_stage));
     g_variant_builder_add(&options, "{sv}", "paced", g_variant_new_boolean(s->migration_pace_qemu));
     add_compression_options(&options, migration);
+    g_variant_builder_add(&options, "{sv}", "bulk",
+                          g_variant_new_uint32(MIN(migration->wishes.bulk, JOB_BULK_MAX)));
     add_link_options(&options, migration);
     g_variant_builder_add(&options, "{sv}", "auth", g_variant_new_string(auth));
     if (s->migration_psk_identity)

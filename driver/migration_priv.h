@@ -7,6 +7,7 @@
 #include "driver/migration.h"
 #include "driver/qemu_speed.h"
 #include "driver/redial.h"
+#include "tls/hello.h"
 #include "util/log.h"
 
 /* QEMU's stream, and its preempt connection. */
@@ -46,7 +47,8 @@ struct Migration {
     HelperProcess *helper;
     MigrateWishes wishes;  /* source: what the user asks of the session */
     QemuSpeed *speed;      /* source, once the helper had a wish, while it runs; or NULL */
-    Channel channels[2];
+    Channel channels[2 + CHANNEL_BULK_MAX]; /* main, preempt, then bulk channels */
+    guint n_connected;     /* source: of the channels that the helpers have agreed to have */
     QemuOwner disks_owner; /* source, with record->disks_path: who connects there */
     gboolean adopting;     /* left by a daemon before this one; not known yet whether it lives */
     gboolean ended;        /* the helper is gone, or never was */

@@ -162,16 +162,24 @@ static void listen_for_qemu(GTask *owned)
     helper_process_listen_qemu(migration->helper, fd, on_listening, g_steal_pointer(&task));
 }
 
-/* ---- the preempt channel: dialled like the first, once the helpers have agreed to have it ---- */
+/* ---- the other channels: dialled like the first, once the helpers have agreed to have them ---- */
+
+static const char *channel_to_connect(const Migration *migration)
+{
+    return helper_process_channel_wanted(migration->helper, migration->n_connected);
+}
 
 static void channel_failed(GTask *task, GError *error)
 {
     Migration *migration = g_task_get_task_data(task);
+    const char *channel = channel_to_connect(migration);
 
-    g_prefix_error(&error, _("cannot open the preempt channel to %s: "),
+    g_prefix_error(&error, _("cannot open the %s channel to %s: "), channel ? channel : "?",
                    migration->record->uri.host);
     connect_failed(task, error);
 }
+
+static void connect_channels(GTask *owned);
 
 static void on_channel_agreed(GObject *source, GAsyncResult *result, gpointer data)
 {
@@ -183,8 +191,9 @@ static void on_channel_agreed(GObject *source, GAsyncResult *result, gpointer da
         channel_failed(task, error);
         return;
     }
-    migration_channel_opened(migration, MIGRATION_CHANNEL_PREEMPT);
-    listen_for_qemu(g_steal_pointer(&task));
+    migration_channel_opened(migration, channel_to_connect(migration));
+    migration->n_connected++;
+    connect_channels(g_steal_pointer(&task));
 }
 
 static void on_channel_dialled(GObject *source, GAsyncResult *result, gpointer data)
@@ -199,8 +208,24 @@ static void on_channel_dialled(GObject *source, GAsyncResult *result, gpointer d
         return;
     }
     helper_process_connect_channel(migration->helper, fd, migration_name_to_expect(migration),
-                                   MIGRATION_CHANNEL_PREEMPT, on_channel_agreed,
+                                   channel_to_connect(migration), on_channel_agreed,
                                    g_steal_pointer(&task));
+}
+
+/* Those that are missing, one after the other. Takes the task. */
+static void connect_channels(GTask *owned)
+{
+    g_autoptr(GTask) task = owned;
+    Migration *migration = g_task_get_task_data(task);
+
+    if (!channel_to_connect(migration)) {
+        listen_for_qemu(g_steal_pointer(&task));
+        return;
+    }
+    if (end_if_stopping(task))
+        return;
+    session_dial(migration->set->settings, &migration->record->uri, SESSION_FOR_CHANNEL,
+                 on_channel_dialled, g_steal_pointer(&task));
 }
 
 /* The other host may be of another version, or set up differently. */
@@ -230,11 +255,7 @@ static void on_peer_agreed(GObject *source, GAsyncResult *result, gpointer data)
         return;
     log_features(migration);
     migration_channel_opened(migration, MIGRATION_CHANNEL_MAIN);
-    if (helper_process_wants_channel(migration->helper, MIGRATION_CHANNEL_PREEMPT))
-        session_dial(migration->set->settings, &migration->record->uri, SESSION_FOR_CHANNEL,
-                     on_channel_dialled, g_steal_pointer(&task));
-    else
-        listen_for_qemu(g_steal_pointer(&task));
+    connect_channels(g_steal_pointer(&task));
 }
 
 /* ---- the main channel ---- */

@@ -26,6 +26,7 @@ static const struct {
     { VIR_MIGRATE_PARAM_COMPRESSION_MT_DTHREADS, 1, 255 },
     { "compression.zlib.level", 0, 9 },
     { "compression.zstd.level", 0, 20 },
+    { VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS, 1, 255 },
 };
 
 /* ---- what is there ---- */
@@ -312,9 +313,21 @@ static gboolean wants_disks(const MigrateAsked *asked)
            !has_param(asked, VIR_MIGRATE_PARAM_DISKS_URI);
 }
 
+/* As many as libvirt takes where nothing is said. */
+#define PARALLEL_DEFAULT 2
+
+static guint bulk_of(const MigrateAsked *asked)
+{
+    gint64 said = number_of(asked, VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS);
+
+    if (!(asked->flags & VIR_MIGRATE_PARALLEL))
+        return 0;
+    return said > 0 ? (guint)MIN(said, G_MAXUINT8) : PARALLEL_DEFAULT;
+}
+
 void migrate_options_wishes(const MigrateAsked *asked, MigrateWishes *ret)
 {
     *ret = (MigrateWishes){ .compression = compression_of(asked),
-                            .bulk = (asked->flags & VIR_MIGRATE_PARALLEL) != 0,
+                            .bulk = bulk_of(asked),
                             .disks = wants_disks(asked) };
 }

@@ -61,7 +61,7 @@ typedef struct {
 /* What is asked of the session beside moving the guest. */
 typedef struct {
     MigrateCompression compression;
-    gboolean bulk;  /* channels beside the main and the preempt channel */
+    guint bulk;     /* channels beside the main and the preempt channel; 0: none */
     gboolean disks; /* that are copied along, with no way of their own */
 } MigrateWishes;
 

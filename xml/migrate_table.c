@@ -44,9 +44,9 @@ const MigrateRow migrate_rows[] = {
     { FLAG(POSTCOPY, 15, "--postcopy"), FORWARDED, N_("makes a migration this driver's") },
     { FLAG(TLS, 16, "--tls"), CONSUMED(MIGRATE_TAKEN),
       N_("the session always has TLS; with it, allow_plain_destination does not hold") },
-    { FLAG(PARALLEL, 17, "--parallel"), ADAPTED(MIGRATE_TAKEN),
-      N_("taken out: QEMU's parallel channels do not go together with post-copy, and the session "
-         "has no bulk channels yet; memory goes over the main and the preempt channel") },
+    { FLAG(PARALLEL, 17, "--parallel"), CONSUMED(MIGRATE_TAKEN),
+      N_("QEMU's parallel channels do not go together with post-copy: from the switch-over on the "
+         "session spreads memory over bulk channels of its own, beside the main one") },
     { FLAG(NON_SHARED_SYNCHRONOUS_WRITES, 18, "--copy-storage-synchronous-writes"), FORWARDED,
       NULL },
     { FLAG(POSTCOPY_RESUME, 19, "--postcopy-resume"), FORWARDED,
@@ -91,8 +91,10 @@ const MigrateRow migrate_rows[] = {
       N_("0 (none) to 20") },
     { PARAM("auto_converge.initial", "--auto-converge-initial"), FORWARDED, NULL },
     { PARAM("auto_converge.increment", "--auto-converge-increment"), FORWARDED, NULL },
-    { PARAM("parallel.connections", "--parallel-connections"), ADAPTED(MIGRATE_TAKEN_BY_PARALLEL),
-      N_("taken out together with --parallel") },
+    { PARAM("parallel.connections", "--parallel-connections"),
+      CONSUMED(MIGRATE_TAKEN_BY_PARALLEL),
+      N_("with --parallel: 1 to 255 bulk channels, 2 if it is not said; the helper has 16 at "
+         "most") },
     { PARAM("tls.destination", "--tls-destination"), CONSUMED(MIGRATE_TAKEN),
       N_("the name to expect in the destination's certificate") },
 };

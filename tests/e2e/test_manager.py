@@ -25,7 +25,8 @@ LIMIT_MS = 50                           # within which an answer is due
 
 BOTH = {"postcopy.state", "postcopy.phase", "postcopy.session", "postcopy.peer", "postcopy.tls", "postcopy.features",
         "postcopy.channels", "postcopy.main.bytes_sent", "postcopy.main.bytes_received",
-        "postcopy.preempt.bytes_sent", "postcopy.preempt.bytes_received", "postcopy.requests",
+        "postcopy.preempt.bytes_sent", "postcopy.preempt.bytes_received",
+        "postcopy.bulk.bytes_sent", "postcopy.bulk.bytes_received", "postcopy.requests",
         "postcopy.recoveries", "postcopy.resumes", "postcopy.link", "postcopy.link_lost_time", "postcopy.rate",
         "postcopy.rtt"}
 DESTINATION = BOTH | {"postcopy.requests_outstanding", "postcopy.latency_avg", "postcopy.latency_p50",

@@ -171,7 +171,7 @@ static void every_field_is_told_at_the_destination(void **state)
     job_params_add_postcopy(&params, &f);
     for (n = 0; job_field_name(n); n++)
         assert_non_null(find(&params, job_field_name(n)));
-    assert_int_equal(n, 29);
+    assert_int_equal(n, 31);
     assert_int_equal(params.n, n);
     assert_string_equal(text(&params, "postcopy.tls"), "TLS1.3 AES-256-GCM");
     assert_string_equal(text(&params, "postcopy.link"), "lost");
