@@ -153,6 +153,8 @@ PARAMS = [
     Case("auto_converge.increment", {"auto_converge.increment": 20}, AUTO_CONVERGE),
     Case("parallel.connections", {"parallel.connections": 4}, PARALLEL),
     Case("parallel.connections", {"parallel.connections": 4}, code=INVALID_ARG, words="parallel"),
+    Case("parallel.connections", {"parallel.connections": 255}, PARALLEL),
+    bad(Case("parallel.connections", {"parallel.connections": 0}, PARALLEL), INVALID_ARG, "--parallel-connections"),
     Case("tls.destination", {"tls.destination": other_name}),
     Case("tls.destination", {"tls.destination": "nobody.test"}, code=FAILED, words="nobody.test"),
     Case("tls.destination", {"tls.destination": other_name, "migrate_uri": uri("tcp://{ip}")}),
