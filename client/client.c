@@ -149,6 +149,8 @@ EXPORT int postcopy_client_add_region(PostcopyClient *client, const PostcopyRegi
     Region *more, *r;
     int ret = check_region(client, region);
 
+    if (ret == 0 && region->fd < 0 && !(region->flags & POSTCOPY_REGION_IGNORED))
+        ret = client_check_private(client, region);
     if (ret < 0)
         return ret;
     more = realloc(client->regions, (client->n_regions + 1) * sizeof *more);

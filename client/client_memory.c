@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -33,6 +34,41 @@
 
 #define WRITE_PROTECTION \
     (UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
+
+/* ---- private memory ---- */
+
+/* One line of /proc/self/maps: whether it has a part of the region, and whether that is private anonymous memory. */
+static bool is_other_memory(const char *line, uintptr_t begin, uintptr_t end)
+{
+    unsigned long from, to, inode;
+    char permissions[5];
+    int name = 0;
+
+    if (sscanf(line, "%lx-%lx %4s %*x %*x:%*x %lu %n", &from, &to, permissions, &inode, &name) < 4 ||
+        from >= end || to <= begin)
+        return false;
+    return permissions[3] != 'p' ||
+           (inode != 0 && strncmp(line + name, "/anon_hugepage", strlen("/anon_hugepage")) != 0);
+}
+
+int client_check_private(PostcopyClient *client, const PostcopyRegion *region)
+{
+    uintptr_t begin = (uintptr_t)region->address;
+    FILE *maps = fopen("/proc/self/maps", "re");
+    char line[512];
+    bool is_other = false;
+
+    if (!maps)
+        return client_fail(client, errno, "/proc/self/maps: %s", strerror(errno));
+    while (!is_other && fgets(line, sizeof line, maps))
+        is_other = is_other_memory(line, begin, begin + region->length);
+    fclose(maps);
+    if (is_other)
+        return client_fail(client, EINVAL,
+                           "Region %s is shared, or a file's: hand its descriptor over as well",
+                           region->name);
+    return 0;
+}
 
 /* ---- userfaultfd ---- */
 

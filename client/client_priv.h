@@ -112,6 +112,8 @@ void client_drop_deferred(PostcopyClient *client);
 
 /* ---- client_memory.c ---- */
 
+/* Memory that is handed over without a descriptor is private and anonymous? */
+int client_check_private(PostcopyClient *client, const PostcopyRegion *region);
 /* Source: write protection of everything; destination: missing pages of everything. */
 int client_register_write_protection(PostcopyClient *client);
 int client_register_missing(PostcopyClient *client);

@@ -114,7 +114,8 @@ PostcopyClient *postcopy_client_new(PostcopySide side, const char *name,
  * that wait for memory, zeros would come. */
 void postcopy_client_free(PostcopyClient *client);
 
-/* Before connecting. Regions are numbered from 0 as they are added. */
+/* Before connecting. Regions are numbered from 0 as they are added. Memory without a descriptor must be mapped already,
+ * private and anonymous: of a file's, the part that was not touched would be taken for zeros. */
 int postcopy_client_add_region(PostcopyClient *client, const PostcopyRegion *region);
 
 typedef enum {

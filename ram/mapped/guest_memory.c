@@ -13,11 +13,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ram/mapped/pagemap_scan.h"
+
+/* How far is looked at once: a millisecond at most. And how much of what is no hole: what is read at once. */
+#define HOLE_LOOK_MAX (64 * 1024 * 1024)
+#define DATA_PAGES_MAX 16
+
 struct GuestMemory {
     const MemoryLayout *layout;
     RamBlocks *blocks;
     guint8 **mapped; /* by block: of a file that cannot be written otherwise; NULL: not needed yet */
     guint8 *buf;     /* what was peeked at */
+    guint64 data_start; /* addresses of private memory found last that was touched */
+    guint64 data_end;
 };
 
 /* ---- making ---- */
@@ -184,6 +192,54 @@ gboolean guest_memory_peek(GuestMemory *memory, guint block, guint64 offset, gsi
     return TRUE;
 }
 
+/* How much of what was found last is left from there on: to take it for memory that was touched when it is no more
+ * costs a read, nothing else. */
+static guint64 private_data(const GuestMemory *memory, guint64 address)
+{
+    return address >= memory->data_start && address < memory->data_end
+               ? memory->data_end - address : 0;
+}
+
+/* Private anonymous memory: pages that are in no page table and were not swapped out, and those that are the
+ * kernel's page of zeros. Being protected counts as swapped there, so that less is found once the log has
+ * been cleared, never too much. */
+static guint64 private_hole(GuestMemory *memory, const MemoryRegion *region, guint64 offset,
+                            guint64 left)
+{
+    struct page_region data = { 0 };
+    guint64 address = region->address + offset;
+    struct pm_scan_arg arg = {
+        .size = sizeof(arg),
+        .start = address,
+        .end = address + MIN(left, (guint64)HOLE_LOOK_MAX),
+        .vec = (guint64)(guintptr)&data,
+        .vec_len = 1,
+        .max_pages = DATA_PAGES_MAX,
+        .category_inverted = PAGE_IS_PFNZERO,
+        .category_mask = PAGE_IS_PFNZERO,
+        .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+        .return_mask = PAGE_IS_PRESENT,
+    };
+    int n;
+
+    if (memory->layout->pagemap_fd < 0 || private_data(memory, address) > 0)
+        return 0;
+    n = ioctl(memory->layout->pagemap_fd, PAGEMAP_SCAN, &arg);
+    if (n < 0)
+        return 0; /* then it is read */
+    memory->data_start = data.start;
+    memory->data_end = data.end;
+    return (n > 0 ? data.start : arg.walk_end) - address;
+}
+
+guint64 guest_memory_data(const GuestMemory *memory, guint block, guint64 offset)
+{
+    const MemoryRegion *region = &memory->layout->regions[block];
+    guint64 length = region->fd < 0 ? private_data(memory, region->address + offset) : 0;
+
+    return length > 0 ? MIN(length, region->length - offset) : region->length - offset;
+}
+
 guint64 guest_memory_hole(GuestMemory *memory, guint block, guint64 offset)
 {
     const MemoryRegion *region = &memory->layout->regions[block];
@@ -192,7 +248,7 @@ guint64 guest_memory_hole(GuestMemory *memory, guint block, guint64 offset)
     off_t data;
 
     if (region->fd < 0)
-        return 0;
+        return private_hole(memory, region, offset, left);
     begin = (off_t)(region->fd_offset + offset);
     data = lseek(region->fd, begin, SEEK_DATA);
     if (data < 0)

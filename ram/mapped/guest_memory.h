@@ -31,9 +31,13 @@ gboolean guest_memory_find(const GuestMemory *memory, guint64 address, guint *re
 /* Reads up to GUEST_MEMORY_PEEK_MAX bytes; *ret_bytes is valid until the next peek. */
 gboolean guest_memory_peek(GuestMemory *memory, guint block, guint64 offset, gsize len,
                            const guint8 **ret_bytes, GError **error);
-/* How many bytes from offset on are a hole of a memfd, that is zeros, as of now; 0: none, or it is not
- * known. */
+/* How many bytes from offset on are zeros, as of now, because there is no memory behind them: a hole of a memfd, or
+ * private memory that pagemap_fd shows to be untouched (that looks a piece ahead; there may be more).
+ * 0: none, or it is not known. */
 guint64 guest_memory_hole(GuestMemory *memory, guint block, guint64 offset);
+/* Where that was 0: how many bytes it is worth reading before the next hole, as far as that look went; the rest of the
+ * block where it is not known. */
+guint64 guest_memory_data(const GuestMemory *memory, guint block, guint64 offset);
 
 gboolean guest_memory_write(GuestMemory *memory, guint block, guint64 offset, const guint8 *bytes,
                             gsize len, GError **error);

@@ -165,13 +165,16 @@ static gboolean read_window(MappedOutgoing *o, const SupplyPage *page, guint64 o
     guint64 target = ram_blocks_target_page(o->blocks);
     guint64 hole = guest_memory_hole(o->memory, page->block, offset);
     g_autoptr(GError) error = NULL;
+    guint64 data;
 
     mapped_out_forget_window(o);
     if (hole >= target) {
         o->window = (Window){ page->block, offset, offset + hole - hole % target, NULL };
         return TRUE;
     }
-    o->window = (Window){ page->block, offset, read_end(o, page, offset), NULL };
+    data = MAX(guest_memory_data(o->memory, page->block, offset),
+               ram_blocks_target_page(o->blocks));
+    o->window = (Window){ page->block, offset, MIN(read_end(o, page, offset), offset + data), NULL };
     if (guest_memory_peek(o->memory, page->block, offset, o->window.end - offset,
                           &o->window.bytes, &error))
         return TRUE;

@@ -369,6 +369,31 @@ static void a_destination_is_told_its_uri(void **state)
     assert_true(client_link_layout(vmm->link)->received_fd >= 0);
 }
 
+/* Its pages that were not touched are not zeros. */
+static void memory_of_a_file_is_not_taken_for_private_memory(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_SOURCE);
+    const int flags[] = { MAP_PRIVATE, MAP_SHARED };
+    int fd = memfd_create("file", MFD_CLOEXEC);
+
+    assert_return_code(ftruncate(fd, 65536), errno);
+    for (guint i = 0; i < G_N_ELEMENTS(flags); i++) {
+        void *at = mmap(NULL, 65536, PROT_READ | PROT_WRITE, flags[i], fd, 0);
+        const PostcopyRegion region = { .name = "file",
+                                        .address = at,
+                                        .length = 65536,
+                                        .page_size = 4096,
+                                        .flags = POSTCOPY_REGION_MIGRATABLE,
+                                        .fd = -1 };
+
+        assert_true(at != MAP_FAILED);
+        assert_int_equal(postcopy_client_add_region(vmm->client, &region), -EINVAL);
+        assert_non_null(strstr(postcopy_client_error(vmm->client), "Region file"));
+        munmap(at, 65536);
+    }
+    close(fd);
+}
+
 static void a_refusal_is_passed_on(void **state)
 {
     g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_DESTINATION);
@@ -953,6 +978,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_is_handed_over_as_it_was_added),
         cmocka_unit_test(a_destination_is_told_its_uri),
+        cmocka_unit_test(memory_of_a_file_is_not_taken_for_private_memory),
         cmocka_unit_test(a_refusal_is_passed_on),
         cmocka_unit_test(a_daemon_that_closes_or_says_nonsense_is_an_error),
         cmocka_unit_test(the_daemons_socket_is_found_by_its_path),

@@ -344,6 +344,40 @@ static void a_hole_is_found_and_not_filled_by_reading(void **state)
     assert_int_equal(guest_memory_hole(guest, 0, 0), 100 * PAGE);
 }
 
+/* Also once pages of zeros were put there by reading, and not where a page was written. */
+static void private_memory_that_was_not_touched_is_a_hole(void **state)
+{
+    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_PRIVATE, PAGES * PAGE, MAPPED_WRITE_LOG);
+    g_autoptr(GuestMemory) guest = guest_memory_new(memory->layout, NULL);
+    const guint8 *seen;
+
+    memory->at[100 * PAGE] = 1;
+    memory->at[102 * PAGE] = 0;
+    assert_int_equal(guest_memory_hole(guest, 0, 0), 100 * PAGE);
+    assert_int_equal(guest_memory_hole(guest, 0, 100 * PAGE), 0);
+    assert_int_equal(guest_memory_hole(guest, 0, 101 * PAGE), PAGE);
+    assert_int_equal(guest_memory_hole(guest, 0, 103 * PAGE), (PAGES - 103) * PAGE);
+    assert_true(guest_memory_peek(guest, 0, 0, GUEST_MEMORY_PEEK_MAX, &seen, NULL));
+    assert_int_equal(guest_memory_hole(guest, 0, 0), 100 * PAGE);
+    memory->at[10 * PAGE] = 1;
+    assert_int_equal(guest_memory_hole(guest, 0, 0), 10 * PAGE);
+}
+
+/* What stands where the log was cleared is not known: less is found, and never a page that was written. */
+static void a_hole_that_the_log_has_covered_is_not_taken_for_more_than_it_is(void **state)
+{
+    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_PRIVATE, PAGES * PAGE, MAPPED_WRITE_LOG);
+    g_autoptr(DirtyLog) log = pagemap_log_new(memory->layout, NULL);
+    g_autoptr(GuestMemory) guest = guest_memory_new(memory->layout, NULL);
+
+    memory->at[100 * PAGE] = 1;
+    clear(log, 0, PAGES, PAGES);
+    for (guint64 page = 0; page < PAGES; page++)
+        assert_true(page * PAGE + guest_memory_hole(guest, 0, page * PAGE) <= 100 * PAGE ||
+                    page >= 100);
+    assert_int_equal(guest_memory_hole(guest, 0, 100 * PAGE), 0);
+}
+
 static void what_is_discarded_reads_as_zeros_and_is_a_hole(void **state)
 {
     g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_MEMFD, PAGES * PAGE, MAPPED_NO_LOG);
@@ -422,6 +456,8 @@ int main(void)
         cmocka_unit_test(memory_of_each_kind_is_read_and_written),
         cmocka_unit_test(memory_in_huge_pages_is_read_and_written),
         cmocka_unit_test(a_hole_is_found_and_not_filled_by_reading),
+        cmocka_unit_test(private_memory_that_was_not_touched_is_a_hole),
+        cmocka_unit_test(a_hole_that_the_log_has_covered_is_not_taken_for_more_than_it_is),
         cmocka_unit_test(what_is_discarded_reads_as_zeros_and_is_a_hole),
         cmocka_unit_test(private_memory_cannot_be_discarded_from_here),
         cmocka_unit_test(memory_that_was_unmapped_is_an_error_with_its_name),
