@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Pages that the helper places in the destination QEMU's memory by itself: whatever happens to the migration, the guest
+finds all of its memory right, and QEMU is never given a page that it has."""
+import os
+import signal
+
+from course import LogWatch, halted
+from cuts import connections, reset
+from guest import HUGEPAGES, Guest
+from harness import deadline, note, own_rig
+from migrating import (RUN_DIR, arrived, begin_in_postcopy, precopy_under_way, summaries,
+                       went_through_helpers)
+from wait import wait_for
+
+RIG = {"daemon_conf": {"log_level": 1}}
+BUSY = {"rate": 0}
+MEMFD = "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>"
+PLACING = "pages are placed in QEMU's memory directly$"
+TWO_NODES = "<numa><cell id='0' cpus='0' memory='32' unit='MiB'/><cell id='1' cpus='1' memory='32' unit='MiB'/></numa>"
+# A page that comes twice is one of the two, and QEMU's end.
+TWICE = "File exists|postcopy_place_page"
+
+
+def counters(rig):
+    """Of the destination's last helper."""
+    wait_for(lambda: summaries(rig.b), "a summary", 10)
+    return {name: int(value) for name, value in summaries(rig.b)[-1].items() if value.isdigit()}
+
+
+def places(rig, guest, *options, **where):
+    """A migration that has begun to place pages. Returns it and the watch of the destination's log."""
+    log = LogWatch(rig.b)
+    migration, _, _ = begin_in_postcopy(rig, guest, *options, **where)
+    log.wait(PLACING)
+    return migration, log
+
+
+def placed_much(rig, guest):
+    seen = counters(rig)
+    note({name: seen[name] for name in ("pages-direct", "pages-normal", "pages-zero", "pages-urgent", "duplicates",
+                                        "requests", "request-latency-p50-us", "request-latency-p99-us") if name in seen})
+    assert seen["pages-direct"] > 0
+    assert not LogWatch(rig.b, f"qemu/{guest.name}.log").find(TWICE)
+    assert not list(rig.b.path(RUN_DIR).glob("placed-*")), "a record is left"
+    return seen
+
+
+def comes_on_the_stream(rig, guest, words):
+    log = LogWatch(rig.b)
+    migration, _, _ = begin_in_postcopy(rig, guest)
+    rig.unshape()
+    migration.finish()
+    arrived(rig, guest)
+    if words:
+        log.wait(words)
+    assert counters(rig)["pages-direct"] == 0
+    assert not log.find(PLACING)
+
+
+def resumed(rig, guest, migration):
+    """By the daemon, after what has happened."""
+    rig.unshape()
+    migration.finish(check=False)
+    wait_for(lambda: guest.name not in rig.a.domains(), "the guest gone from a", 60)
+    arrived(rig, guest)
+
+
+@deadline(60)
+def test_private_memory(rig):
+    guest = Guest(rig, 128, vcpus=2, **BUSY).start(rig.a)
+    migration, _ = places(rig, guest)
+    rig.shape("1gbit")
+    migration.finish()
+    arrived(rig, guest)
+    went_through_helpers(rig, guest)
+    seen = placed_much(rig, guest)
+    assert seen["pages-direct"] > (seen["pages-normal"] + seen["pages-zero"]) / 2
+
+
+@deadline(60)
+def test_memfd(rig):
+    guest = Guest(rig, 64, memory_backing=MEMFD, **BUSY).start(rig.a)
+    places(rig, guest)[0].finish()
+    arrived(rig, guest)
+    placed_much(rig, guest)
+
+
+@deadline(60)
+def test_huge_pages(rig):
+    with rig.hugepages(2 * 128):
+        guest = Guest(rig, 128, memory_backing=HUGEPAGES, **BUSY).start(rig.a)
+        migration, _ = places(rig, guest, rate="1gbit")
+        migration.finish()
+        arrived(rig, guest)
+        assert placed_much(rig, guest)["pages-direct"] >= 512
+        guest.destroy(rig.b)
+
+
+@deadline(90)
+def test_lost_connections(rig):
+    guest = Guest(rig, 128, **BUSY).start(rig.a)
+    migration, log = places(rig, guest)
+    source = LogWatch(rig.a)
+    for _ in range(3):
+        before = len(source.find("is back after"))
+        reset(rig, wait_for(lambda: connections(rig), "connections", 20))
+        wait_for(lambda most=before: len(source.find("is back after")) > most, "another connection", 20)
+    rig.unshape()
+    migration.finish()
+    arrived(rig, guest)
+    assert placed_much(rig, guest)["resumes"] >= 3
+    assert len(log.find(PLACING)) == 1
+
+
+@deadline(120)
+def test_destination_helper_killed(rig):
+    """QEMU does not know of what was placed: the record does. The next helper places, too."""
+    guest = Guest(rig, 128, **BUSY).start(rig.a)
+    migration, log = places(rig, guest)
+    before = rig.b.wire_bytes()[0]
+    wait_for(lambda: rig.b.wire_bytes()[0] - before > 24 << 20, "a part of it there", 30)
+    pid, = rig.b.helpers()
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: len(log.find(PLACING)) == 2 or guest.name not in rig.a.domains(), "another helper that places", 60)
+    resumed(rig, guest, migration)
+    assert len(log.find(PLACING)) == 2
+    placed_much(rig, guest)
+
+
+@deadline(150)
+def test_helpers_killed_again_and_again(rig):
+    """Each time at another place in what a helper does to a page."""
+    guest = Guest(rig, 128, **BUSY).start(rig.a)
+    migration, log = places(rig, guest, rate="100mbit")
+    for kills in range(1, 4):
+        pid, = rig.b.helpers()
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda n=kills: len(log.find(PLACING)) > n or guest.name not in rig.a.domains(),
+                 "another helper that places", 60)
+    resumed(rig, guest, migration)
+    placed_much(rig, guest)
+
+
+@deadline(120)
+def test_destination_daemon_restarted(rig):
+    """The helper has what it needs; and when it is killed then, the next daemon knows the record."""
+    guest = Guest(rig, 128, **BUSY).start(rig.a)
+    migration, log = places(rig, guest)
+    rig.b.kill_daemon()
+    rig.b.start_daemon()
+    log.wait("found the helper of domain")
+    pid, = rig.b.helpers()
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: len(log.find(PLACING)) == 2 or guest.name not in rig.a.domains(), "another helper that places", 60)
+    resumed(rig, guest, migration)
+    placed_much(rig, guest)
+
+
+@deadline(120)
+def test_destination_daemon_away_at_the_switch(rig):
+    """The next one offers the memory as soon as it is there."""
+    guest = Guest(rig, 128, **BUSY).start(rig.a)
+    log = LogWatch(rig.b)
+    daemon, = rig.b.pids("virtpostcopyd")
+    migration = precopy_under_way(rig, guest, rate="60mbit")
+    with halted(daemon):
+        rig.a.virsh("migrate-postcopy", guest.name, uri="qemu:///system")
+        log.wait("phase=stream .* QEMU's migration: running")
+        assert not log.find(PLACING)
+        rig.b.kill_daemon()
+    rig.b.start_daemon()
+    log.wait(PLACING)
+    resumed(rig, guest, migration)
+    placed_much(rig, guest)
+
+
+@deadline(60)
+def test_blocks_of_one_length_come_on_the_stream(rig):
+    """Which of them is which nobody says; what else there is is placed."""
+    guest = Guest(rig, 64, vcpus=2, **BUSY)
+    guest.numa = TWO_NODES
+    guest.start(rig.a)
+    migration, _ = places(rig, guest)
+    rig.unshape()
+    migration.finish()
+    arrived(rig, guest)
+    seen = counters(rig)
+    assert seen["pages-direct"] < seen["pages-normal"] / 10, seen
+
+
+@own_rig
+@deadline(90)
+def test_setting_off(rig):
+    rig.b.restart_daemon(migration_direct_placing=0)
+    comes_on_the_stream(rig, Guest(rig, 64, **BUSY).start(rig.a), None)
