@@ -11,7 +11,7 @@ from course import BEFORE_SWITCH, Course
 from guest import Guest
 from harness import note
 from host import CommandFailed
-from migrating import RUN_DIR, nothing_left, summaries
+from migrating import RUN_DIR, nothing_left, summaries, what_is_left
 from wait import wait_for
 
 MEMORY = 64                             # MiB
@@ -183,7 +183,7 @@ def lose(rig, moment, process):
     check_honest(course, watcher, moment, outcome)
     for host in rig.hosts:
         host.virsh("destroy", guest.name, check=False)
-    wait_for(lambda: not list(rig.a.path(RUN_DIR).iterdir()), "an end of all recovery", 40)
+    wait_for(lambda: not what_is_left(rig.a.path(RUN_DIR)), "an end of all recovery", 40)
     return outcome
 
 

@@ -10,7 +10,7 @@ from course import Course
 from cuts import black_hole, connections, link_down, reset
 from guest import Guest
 from harness import deadline, note, soak
-from migrating import POSTCOPY, RUN_DIR, arrived, nothing_left, summaries
+from migrating import POSTCOPY, RUN_DIR, arrived, nothing_left, summaries, what_is_left
 from wait import wait_for
 
 MIB = 1 << 20
@@ -173,7 +173,7 @@ def migrations_leave_nothing(rig, rounds):
     assert all(size < DAEMON_GROWTH for size in grown), grown
     for each, then in zip(leavings, before):
         wait_for(lambda e=each, t=then: e.take() == t, lambda e=each, t=then: f"as before; other: {e.differ(t)}", 15)
-        assert not list(each.host.path(RUN_DIR).iterdir())
+        assert not what_is_left(each.host.path(RUN_DIR))
     guest.verdict(rig.a)
     boots = [line for line in guest.lines(rig.a) if "BOOT" in line]
     assert len(boots) == 1, boots

@@ -4,12 +4,11 @@ finds all of its memory right, and QEMU is never given a page that it has."""
 import os
 import signal
 
-from course import LogWatch, halted
+from course import LogWatch
 from cuts import connections, reset
 from guest import HUGEPAGES, Guest
 from harness import deadline, note, own_rig
-from migrating import (RUN_DIR, arrived, begin_in_postcopy, precopy_under_way, summaries,
-                       went_through_helpers)
+from migrating import RUN_DIR, arrived, begin_in_postcopy, summaries, went_through_helpers
 from wait import wait_for
 
 RIG = {"daemon_conf": {"log_level": 1}}
@@ -156,24 +155,6 @@ def test_destination_daemon_restarted(rig):
     placed_much(rig, guest)
 
 
-@deadline(120)
-def test_destination_daemon_away_at_the_switch(rig):
-    """The next one offers the memory as soon as it is there."""
-    guest = Guest(rig, 128, **BUSY).start(rig.a)
-    log = LogWatch(rig.b)
-    daemon, = rig.b.pids("virtpostcopyd")
-    migration = precopy_under_way(rig, guest, rate="60mbit")
-    with halted(daemon):
-        rig.a.virsh("migrate-postcopy", guest.name, uri="qemu:///system")
-        log.wait("phase=stream .* QEMU's migration: running")
-        assert not log.find(PLACING)
-        rig.b.kill_daemon()
-    rig.b.start_daemon()
-    log.wait(PLACING)
-    resumed(rig, guest, migration)
-    placed_much(rig, guest)
-
-
 @deadline(60)
 def test_blocks_of_one_length_come_on_the_stream(rig):
     """Which of them is which nobody says; what else there is is placed."""
@@ -193,3 +174,21 @@ def test_blocks_of_one_length_come_on_the_stream(rig):
 def test_setting_off(rig):
     rig.b.restart_daemon(migration_direct_placing=0)
     comes_on_the_stream(rig, Guest(rig, 64, **BUSY).start(rig.a), None)
+
+
+@own_rig
+@deadline(120)
+def test_a_later_daemon_offers_the_memory(rig):
+    """What has come on the stream until then QEMU has, and the rest is placed."""
+    rig.b.restart_daemon(migration_direct_placing=0)
+    guest = Guest(rig, 128, **BUSY).start(rig.a)
+    log = LogWatch(rig.b)
+    migration, _, _ = begin_in_postcopy(rig, guest)
+    before = rig.b.wire_bytes()[0]
+    wait_for(lambda: rig.b.wire_bytes()[0] - before > 8 << 20, "a part of it there", 30)
+    assert not log.find(PLACING)
+    rig.b.restart_daemon(migration_direct_placing=1)
+    log.wait(PLACING)
+    resumed(rig, guest, migration)
+    seen = placed_much(rig, guest)
+    assert seen["pages-direct"] < seen["pages-normal"] - 1000
