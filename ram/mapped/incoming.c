@@ -336,14 +336,45 @@ static gboolean check_complete(const MappedIncoming *in, guint64 sent, GError **
     return TRUE;
 }
 
+static const MappedFeed *find_bulk(const MappedIncoming *in, guint number)
+{
+    for (guint i = 0; i < in->bulk->len; i++) {
+        const MappedFeed *feed = in->bulk->pdata[i];
+
+        if (lane_number(feed->lane) == number)
+            return feed;
+    }
+    return NULL;
+}
+
+/* TRUE with *ret_all FALSE: pages are still on their way. */
+static gboolean have_all_come(const MappedIncoming *in, const RamEnd *end, gboolean *ret_all,
+                              GError **error)
+{
+    *ret_all = lane_consumed_seq(in->lane) >= end->preempt_seq;
+    for (guint i = 0; i < end->n_bulk; i++) {
+        const MappedFeed *feed = find_bulk(in, i + 1);
+
+        if (!feed && end->bulk_seq[i] > 0) {
+            g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
+                        _("RAM_END: there is no bulk channel %u"), i + 1);
+            return FALSE;
+        }
+        *ret_all &= !feed || lane_consumed_seq(feed->lane) >= end->bulk_seq[i];
+    }
+    return TRUE;
+}
+
 static gboolean take_ram_end(MappedIncoming *in, GBytes *body, gboolean *ret_done, GError **error)
 {
+    gboolean all;
     RamEnd end;
 
     if (!ram_end_body_decode(body, &end, error) ||
-        !mapped_incoming_check(in, MAPPED_INCOMING_EV_RAM_END, error))
+        !mapped_incoming_check(in, MAPPED_INCOMING_EV_RAM_END, error) ||
+        !have_all_come(in, &end, &all, error))
         return FALSE;
-    if (lane_consumed_seq(in->lane) < end.preempt_seq)
+    if (!all)
         return TRUE;
     *ret_done = TRUE;
     return check_complete(in, end.pages, error) &&
