@@ -179,8 +179,10 @@ static int run_guest(PostcopyClient *client)
 
     client->runs = true;
     ret = client->callbacks.run(client->data, client->state, client->state_len);
-    if (ret < 0)
+    if (ret < 0) {
+        client->runs = false;
         return callback_failed(client, "run", ret);
+    }
     if (ret == POSTCOPY_LATER) {
         client->owes = HANDOVER_RUN;
         return 0;
@@ -207,11 +209,20 @@ static void throttle(PostcopyClient *client, unsigned percent)
 
 /* ---- the end ---- */
 
+/* The guest is, or may be, the destination's: from there it cannot be called back. */
+static bool has_moved(const PostcopyClient *client)
+{
+    return client->side == POSTCOPY_SOURCE ? client->may_not_run : client->runs;
+}
+
 /* text: one that survives client->error. */
 static void end(PostcopyClient *client, PostcopyOutcome outcome, const char *text)
 {
     bool was_source = client->side == POSTCOPY_SOURCE;
 
+    /* A recovery that failed can be tried again. */
+    if (outcome != POSTCOPY_COMPLETED && has_moved(client))
+        outcome = POSTCOPY_PAUSED;
     client_close(client);
     client->outcome = outcome;
     if (outcome != POSTCOPY_COMPLETED && client->failure == 0)
@@ -241,13 +252,12 @@ static void end_as_told(PostcopyClient *client)
 /* Nobody says what has become of it; so it is what is safe. */
 static void end_alone(PostcopyClient *client, int why)
 {
-    bool moved = client->side == POSTCOPY_SOURCE ? client->may_not_run : client->runs;
     char text[sizeof client->error];
 
     memcpy(text, client->error, sizeof text);
-    if (client->failure == 0 && !moved)
+    if (client->failure == 0 && !has_moved(client))
         client->failure = why;
-    end(client, moved ? POSTCOPY_PAUSED : POSTCOPY_FAILED, text);
+    end(client, POSTCOPY_FAILED, text);
 }
 
 /* ---- dispatching ---- */
@@ -397,9 +407,10 @@ EXPORT int postcopy_client_answer(PostcopyClient *client, int result, const void
     if (!owed)
         return client_fail(client, EINVAL, "No answer is owed");
     client->owes = 0;
-    if (result < 0)
+    if (result < 0) {
+        client->runs = false;
         ret = callback_failed(client, owed == HANDOVER_PAUSE ? "pause" : "run", result);
-    else if (owed == HANDOVER_PAUSE)
+    } else if (owed == HANDOVER_PAUSE)
         ret = send_state(client, state, len);
     else
         ret = answer(client, HANDOVER_RUNNING, NULL);

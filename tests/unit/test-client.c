@@ -833,6 +833,9 @@ static void a_guest_that_cannot_run_is_a_failure(void **state)
     settle(vmm);
     assert_true(came(vmm, MEMORY_EV_FAILED));
     assert_false(came(vmm, MEMORY_EV_RUNNING));
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_FAILED, vmm->text);
+    assert_int_equal(settle(vmm), -ENOSYS);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_FAILED);
 }
 
 static void a_destination_whose_helper_dies_early_has_no_guest(void **state)
@@ -872,6 +875,37 @@ static void who_waits_for_a_page_asks_the_next_helper(void **state)
     ask(vmm)->ops->end(ask(vmm), MEMORY_END_COMPLETED, NULL);
     assert_int_equal(settle(vmm), 0);
     assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_COMPLETED);
+}
+
+static void a_recovery_that_fails_loses_nothing(void **state)
+{
+    g_autoptr(Vmm) source = vmm_new_advised(POSTCOPY_SOURCE);
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_DESTINATION);
+    guint64 address = (guint64)(guintptr)vmm->private + 7 * PAGE;
+    GThread *thread;
+
+    listen_for_faults(vmm);
+    ask(vmm)->ops->run(ask(vmm));
+    settle(vmm);
+    thread = g_thread_new("vcpu", read_a_byte, vmm->private + 7 * PAGE);
+    assert_int_equal(next_fault(vmm->uffd), address);
+    for (guint i = 0; i < 3; i++) {
+        ask(vmm)->ops->end(ask(vmm), i == 1 ? MEMORY_END_CANCELLED : MEMORY_END_FAILED, "no way");
+        assert_int_equal(settle(vmm), 0);
+        assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_PAUSED);
+        assert_string_equal(postcopy_client_error(vmm->client), "no way");
+        vmm_connect(vmm, TRUE);
+    }
+    assert_int_equal(next_fault(client_link_layout(vmm->link)->uffd), address);
+    place(client_link_layout(vmm->link)->uffd, address, 0x77);
+    assert_int_equal(GPOINTER_TO_UINT(g_thread_join(thread)), 0x77);
+
+    pause_it(source);
+    ask(source)->ops->no_return(ask(source));
+    ask(source)->ops->end(ask(source), MEMORY_END_FAILED, "no way");
+    assert_int_equal(settle(source), 0);
+    assert_int_equal(postcopy_client_outcome(source->client), POSTCOPY_PAUSED);
+    assert_calls(source, "prepare pause ");
 }
 
 static void other_processes_can_take_part(void **state)
@@ -1003,6 +1037,7 @@ int main(void)
         cmocka_unit_test(a_guest_that_cannot_run_is_a_failure),
         cmocka_unit_test(a_destination_whose_helper_dies_early_has_no_guest),
         cmocka_unit_test(who_waits_for_a_page_asks_the_next_helper),
+        cmocka_unit_test(a_recovery_that_fails_loses_nothing),
         cmocka_unit_test(other_processes_can_take_part),
         cmocka_unit_test(clients_that_cannot_be_are_not_made),
         cmocka_unit_test(regions_that_cannot_be_are_refused),
