@@ -73,6 +73,8 @@ static void begin_postcopy(MappedOutgoing *o)
     }
     o->listened = TRUE;
     /* What the encoder remembers is of no use: whole pages go from here on. */
+    if (o->xbzrle)
+        xbzrle_encoder_stats(o->xbzrle, &o->stats.xbzrle);
     g_clear_pointer(&o->xbzrle, xbzrle_encoder_free);
     dirty_map_restore_dropped(o->map);
     discard_plan_canonicalise(o->map, o->blocks);
