@@ -4,6 +4,7 @@
 #include "ram/mapped/client_link_priv.h"
 
 #include <errno.h>
+#include <glib/gi18n.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -23,7 +24,7 @@ ClientLink *client_link_new(int fd, gboolean source, GError **error)
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_SEQPACKET) {
         autofd_clear(&fd);
         g_set_error_literal(error, RAM_ERROR, RAM_ERROR_INVALID,
-                            "The memory client's descriptor is no SOCK_SEQPACKET socket");
+                            _("the memory client's descriptor is no SOCK_SEQPACKET socket"));
         return NULL;
     }
     link = g_new0(ClientLink, 1);
@@ -133,7 +134,7 @@ void client_link_ask(ClientLink *link, HandoverType answer)
     len = handover_encode(link->request, link->request_bytes);
     g_assert(len > 0);
     if (link->output_bytes + len > QUEUE_BYTES_MAX) {
-        link->broken = g_strdup("The memory client does not read what it is asked");
+        link->broken = g_strdup(_("it does not read what it is asked"));
         return;
     }
     g_queue_push_tail(&link->output, g_bytes_new(link->request_bytes, len));
@@ -189,15 +190,14 @@ static gssize receive(ClientLink *link, Received *received)
     }
     if (len < 0) {
         if (errno != EAGAIN && errno != EINTR)
-            link->broken = g_strdup_printf("The memory client is gone: %s", g_strerror(errno));
+            link->broken = g_strdup_printf(_("its connection is lost: %s"), g_strerror(errno));
         return -1;
     }
     take_descriptors(&msg, received);
     if (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
-        link->broken = g_strdup_printf("The memory client sent a message with %s",
-                                       msg.msg_flags & MSG_TRUNC
-                                           ? "more than 65536 bytes"
-                                           : "more descriptors than can be taken");
+        link->broken = g_strdup(msg.msg_flags & MSG_TRUNC
+                                    ? _("it sent a message of more than 65536 bytes")
+                                    : _("it sent more descriptors than can be taken"));
         return -1;
     }
     return len;
@@ -206,7 +206,7 @@ static gssize receive(ClientLink *link, Received *received)
 static void break_link(ClientLink *link, const char *what)
 {
     if (!link->broken)
-        link->broken = g_strdup_printf("The memory client broke the protocol: %s", what);
+        link->broken = g_strdup_printf(_("it broke the protocol: %s"), what);
 }
 
 static void read_one(ClientLink *link, gsize len, Received *received, ClientLinkFunc func,
@@ -256,7 +256,7 @@ void client_link_run(ClientLink *link, ClientLinkFunc func, gpointer data)
             break;
     }
     if (len == 0 && !link->broken)
-        link->broken = g_strdup("The memory client closed its connection");
+        link->broken = g_strdup(_("it closed its connection"));
     if (link->broken)
         tell_gone(link, func, data);
 }

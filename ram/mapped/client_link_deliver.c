@@ -2,6 +2,9 @@
 /* What the client says once its memory is handed over. */
 #include "config.h"
 
+#include <glib/gi18n.h>
+#include <inttypes.h>
+
 #include "ram/mapped/client_link_priv.h"
 #include "ram/mapped/layout_check.h"
 
@@ -64,9 +67,11 @@ static gboolean check_answer(ClientLink *link, GError **error)
     HandoverType expected = GPOINTER_TO_UINT(g_queue_peek_head(&link->expected));
 
     if (m->type != expected)
-        return refuse(error, RAM_ERROR_STATE, "%s, where %s is awaited",
-                      handover_type_name(m->type),
-                      expected ? handover_type_name((guint16)expected) : "no answer");
+        return expected ? refuse(error, RAM_ERROR_STATE, _("%s, where %s is awaited"),
+                                 handover_type_name(m->type),
+                                 handover_type_name((guint16)expected))
+                        : refuse(error, RAM_ERROR_STATE, _("%s, where no answer is awaited"),
+                                 handover_type_name(m->type));
     if (m->type != HANDOVER_DEVICE || m->device.last)
         g_queue_pop_head(&link->expected);
     return TRUE;
@@ -78,10 +83,10 @@ static gboolean take_device(ClientLink *link, MemoryEvent *event, GError **error
 
     link->device_bytes += m->device.len;
     if (link->device_bytes > MEMORY_DEVICE_MAX)
-        return refuse(error, RAM_ERROR_INVALID, "the device state is longer than %d bytes",
+        return refuse(error, RAM_ERROR_INVALID, _("the device state is longer than %d bytes"),
                       MEMORY_DEVICE_MAX);
     if (m->device.len == 0 && !m->device.last)
-        return refuse(error, RAM_ERROR_INVALID, "a piece of the device state is empty");
+        return refuse(error, RAM_ERROR_INVALID, _("a piece of the device state is empty"));
     event->bytes = m->device.bytes;
     event->len = m->device.len;
     event->last = m->device.last;
@@ -95,13 +100,13 @@ static gboolean check_range(const ClientLink *link, guint block, guint64 start, 
     const MemoryRegion *r;
 
     if (block >= link->layout->n_regions)
-        return refuse(error, RAM_ERROR_INVALID, "there is no region %u", block);
+        return refuse(error, RAM_ERROR_INVALID, _("there is no region %u"), block);
     r = &link->layout->regions[block];
     if (start % r->page_size != 0 || length % r->page_size != 0 || start > r->length ||
         length > r->length - start)
         return refuse(error, RAM_ERROR_INVALID,
-                      "0x%" G_GINT64_MODIFIER "x and 0x%" G_GINT64_MODIFIER
-                      "x bytes from there are no whole pages of region %s",
+                      _("0x%" PRIx64 " and 0x%" PRIx64 " bytes from there are no whole pages of "
+                        "region %s"),
                       start, length, r->name);
     return TRUE;
 }
@@ -132,7 +137,8 @@ static gboolean take_shared(ClientLink *link, MemoryEvent *event, GError **error
         if (!check_range(link, from->block, from->offset, from->length, error))
             return FALSE;
         if (from->address % link->layout->regions[from->block].page_size != 0)
-            return refuse(error, RAM_ERROR_INVALID, "a mapping of region %s does not begin at a page",
+            return refuse(error, RAM_ERROR_INVALID,
+                          _("a mapping of region %s does not begin at a page"),
                           link->layout->regions[from->block].name);
         link->mappings[i] = (MemoryMapping){ from->block, from->offset, from->length,
                                              from->address };
@@ -174,9 +180,10 @@ gboolean client_link_deliver(ClientLink *link, int *fds, ClientLinkFunc func, gp
     g_autofree char *text = NULL;
 
     if (!row)
-        return refuse(error, RAM_ERROR_STATE, "%s is not for the %s's client to say here",
-                      handover_type_name(link->message->type),
-                      link->source ? "source" : "destination");
+        return refuse(error, RAM_ERROR_STATE,
+                      link->source ? _("%s is not for the source's client to say here")
+                                   : _("%s is not for the destination's client to say here"),
+                      handover_type_name(link->message->type));
     event.type = row->event;
     if (row->is_answer && !check_answer(link, error))
         return FALSE;

@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include <fcntl.h>
+#include <glib/gi18n.h>
 
 #include "ram/mapped/client_link_priv.h"
 #include "ram/mapped/layout_check.h"
@@ -41,7 +42,7 @@ static gboolean take_region(ClientLink *link, const HandoverRegion *from, const 
         region.fd = fcntl(fds[from->fd - 1], F_DUPFD_CLOEXEC, 0);
         if (region.fd < 0) {
             g_set_error_literal(error, RAM_ERROR, RAM_ERROR_INVALID,
-                                "there are too many descriptors");
+                                _("there are too many descriptors"));
             return FALSE;
         }
     }
@@ -53,7 +54,7 @@ static gboolean take_region(ClientLink *link, const HandoverRegion *from, const 
 static gboolean take_regions(ClientLink *link, const int *fds, GError **error)
 {
     if (link->regions->len + link->message->regions.n > MEMORY_REGIONS_MAX) {
-        g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID, "there are more than %d regions",
+        g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID, _("there are more than %d regions"),
                     MEMORY_REGIONS_MAX);
         return FALSE;
     }
@@ -91,12 +92,12 @@ gboolean client_link_hand_over(ClientLink *link, int *fds, GError **error)
     if (m->type == HANDOVER_REGIONS)
         return take_regions(link, fds, error);
     if (m->type != HANDOVER_MEMORY) {
-        g_set_error(error, RAM_ERROR, RAM_ERROR_STATE, "%s before its memory is handed over",
+        g_set_error(error, RAM_ERROR, RAM_ERROR_STATE, _("%s before its memory is handed over"),
                     handover_type_name(m->type));
         return FALSE;
     }
     if (m->memory.n_regions != link->regions->len) {
-        g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID, "MEMORY: %u regions came, and it says %u",
+        g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID, _("%u regions came, and MEMORY says %u"),
                     link->regions->len, m->memory.n_regions);
         return FALSE;
     }

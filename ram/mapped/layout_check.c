@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glib/gi18n.h>
+#include <inttypes.h>
 #include <linux/magic.h>
 #include <linux/userfaultfd.h>
 #include <string.h>
@@ -32,22 +34,22 @@ static gboolean check_numbers(const MemoryRegion *r, gsize target_page, GError *
 {
     if (r->page_size < target_page || r->page_size > RAM_HOST_PAGE_MAX ||
         (r->page_size & (r->page_size - 1)) != 0)
-        return refuse(error, "Region %s: a page size of %" G_GUINT64_FORMAT " bytes cannot be",
+        return refuse(error, _("region %s: a page size of %" PRIu64 " bytes cannot be"),
                       r->name, r->page_size);
     if (r->length == 0 || r->length % r->page_size != 0)
         return refuse(error,
-                      "Region %s: its length of %" G_GUINT64_FORMAT " bytes is no multiple of its "
-                      "page size of %" G_GUINT64_FORMAT, r->name, r->length, r->page_size);
+                      _("region %s: its length of %" PRIu64 " bytes is no multiple of its page "
+                        "size of %" PRIu64), r->name, r->length, r->page_size);
     if (r->address % r->page_size != 0 || r->fd_offset % r->page_size != 0)
         return refuse(error,
-                      "Region %s: address 0x%" G_GINT64_MODIFIER "x or offset 0x%"
-                      G_GINT64_MODIFIER "x is no multiple of its page size",
+                      _("region %s: address 0x%" PRIx64 " or offset 0x%" PRIx64 " is no multiple "
+                        "of its page size"),
                       r->name, r->address, r->fd_offset);
     if (r->length > G_MAXINT64 || r->address > G_MAXINT64 - r->length ||
         r->fd_offset > G_MAXINT64 - r->length)
-        return refuse(error, "Region %s: goes beyond the end of addresses", r->name);
+        return refuse(error, _("region %s: goes beyond the end of addresses"), r->name);
     if (r->flags & ~(guint32)MEMORY_FLAGS_ALL)
-        return refuse(error, "Region %s: there are no flags 0x%x", r->name, r->flags);
+        return refuse(error, _("region %s: there are no flags 0x%x"), r->name, r->flags);
     return TRUE;
 }
 
@@ -66,14 +68,14 @@ static gboolean check_apart(const MemoryLayout *layout, GError **error)
 
     for (guint i = 0; i < layout->n_regions; i++) {
         if (!g_hash_table_add(names, layout->regions[i].name))
-            return refuse(error, "There are two regions called %s", layout->regions[i].name);
+            return refuse(error, _("there are two regions called %s"), layout->regions[i].name);
         g_ptr_array_add(sorted, &layout->regions[i]);
     }
     g_ptr_array_sort(sorted, by_address);
     for (guint i = 0; i < sorted->len; i++, before = r) {
         r = g_ptr_array_index(sorted, i);
         if (before && before->address + before->length > r->address)
-            return refuse(error, "Regions %s and %s overlap in the client's addresses",
+            return refuse(error, _("regions %s and %s overlap in the client's addresses"),
                           before->name, r->name);
     }
     return TRUE;
@@ -87,8 +89,9 @@ static gboolean check_access(int fd, const char *what, gboolean writes, GError *
 
     if (mode == O_RDWR || (!writes && mode == O_RDONLY))
         return TRUE;
-    return refuse(error, "%s: its descriptor is not open for reading%s", what,
-                  writes ? " and writing" : "");
+    if (writes)
+        return refuse(error, _("%s: its descriptor is not open for reading and writing"), what);
+    return refuse(error, _("%s: its descriptor is not open for reading"), what);
 }
 
 /* fd is a memfd of at least `bytes` that keeps them. */
@@ -99,23 +102,23 @@ static gboolean check_memfd(int fd, const char *what, guint64 bytes, gboolean wr
     int seals = fcntl(fd, F_GET_SEALS);
 
     if (seals < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-        return refuse(error, "%s: its descriptor is no memfd", what);
+        return refuse(error, _("%s: its descriptor is no memfd"), what);
     if (!(seals & F_SEAL_SHRINK))
         return refuse(error,
-                      "%s: its memfd is not sealed against shrinking; the client must set "
-                      "F_SEAL_SHRINK", what);
+                      _("%s: its memfd is not sealed against shrinking; the client must set "
+                        "F_SEAL_SHRINK"), what);
     if (writes && (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)))
-        return refuse(error, "%s: its memfd is sealed against writing", what);
+        return refuse(error, _("%s: its memfd is sealed against writing"), what);
     if ((guint64)st.st_size < bytes)
         return refuse(error,
-                      "%s: its memfd has %" G_GINT64_FORMAT " bytes, and %" G_GUINT64_FORMAT
-                      " are needed", what, (gint64)st.st_size, bytes);
+                      _("%s: its memfd has %" PRId64 " bytes, and %" PRIu64 " are needed"), what,
+                      (gint64)st.st_size, bytes);
     return check_access(fd, what, writes, error);
 }
 
 static gboolean check_region_fd(const MemoryRegion *r, gboolean source, GError **error)
 {
-    g_autofree char *what = g_strdup_printf("Region %s", r->name);
+    g_autofree char *what = g_strdup_printf(_("region %s"), r->name);
     struct statfs fs;
     guint64 page = 0;
 
@@ -127,8 +130,8 @@ static gboolean check_region_fd(const MemoryRegion *r, gboolean source, GError *
         page = fs.f_type == HUGETLBFS_MAGIC ? (guint64)fs.f_bsize : 4096;
     if (page == 0 || r->page_size % page != 0)
         return refuse(error,
-                      "%s: its memfd has pages of %" G_GUINT64_FORMAT " bytes, not of %"
-                      G_GUINT64_FORMAT, what, page, r->page_size);
+                      _("%s: its memfd has pages of %" PRIu64 " bytes, not of %" PRIu64), what,
+                      page, r->page_size);
     return TRUE;
 }
 
@@ -137,7 +140,7 @@ static gboolean check_proc(int fd, const char *what, gboolean writes, GError **e
     struct statfs fs;
 
     if (fstatfs(fd, &fs) < 0 || fs.f_type != PROC_SUPER_MAGIC)
-        return refuse(error, "%s: its descriptor is no file of /proc", what);
+        return refuse(error, _("%s: its descriptor is no file of /proc"), what);
     return check_access(fd, what, writes, error);
 }
 
@@ -149,10 +152,11 @@ gboolean layout_check_uffd(int fd, guint64 address, GError **error)
     /* Only a userfaultfd knows how to wake, and only one that has shaken hands does. Nobody
      * minds. */
     if (ioctl(fd, UFFDIO_WAKE, &range) < 0)
-        return refuse(error, "The descriptor is no userfaultfd that is ready (%s)",
+        return refuse(error, _("the descriptor is no userfaultfd that is ready (%s)"),
                       g_strerror(errno));
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
-        return refuse(error, "The userfaultfd cannot be made not to block: %s", g_strerror(errno));
+        return refuse(error, _("the userfaultfd cannot be made not to block: %s"),
+                      g_strerror(errno));
     return TRUE;
 }
 
@@ -169,7 +173,8 @@ static gboolean check_regions(const MemoryLayout *layout, gboolean source, GErro
             return FALSE;
         if (r->fd < 0 && layout->mem_fd < 0)
             return refuse(error,
-                          "Region %s has no memfd, and the client has not given its /proc/self/mem",
+                          _("region %s has no memfd, and the client has not given its "
+                            "/proc/self/mem"),
                           r->name);
     }
     return check_apart(layout, error);
@@ -180,12 +185,13 @@ static gboolean check_log(const MemoryLayout *layout, gboolean source, GError **
     gboolean needed = source && !layout->recovers;
 
     if (needed != (layout->log != MEMORY_LOG_NONE))
-        return refuse(error, needed ? "A source needs a dirty log"
-                                    : "Only a source that is not recovering has a dirty log");
+        return refuse(error, "%s",
+                      needed ? _("a source needs a dirty log")
+                             : _("only a source that is not recovering has a dirty log"));
     if (layout->log == MEMORY_LOG_PAGEMAP && layout->pagemap_fd < 0)
-        return refuse(error, "The client has not given its /proc/self/pagemap");
+        return refuse(error, _("the client has not given its /proc/self/pagemap"));
     if (layout->log == MEMORY_LOG_CLIENT && layout->dirty_fd < 0)
-        return refuse(error, "The client has not given its dirty bitmap");
+        return refuse(error, _("the client has not given its dirty bitmap"));
     return TRUE;
 }
 
@@ -199,10 +205,10 @@ static gboolean check_descriptors(const MemoryLayout *layout, GError **error)
         !check_proc(layout->pagemap_fd, "/proc/self/pagemap", FALSE, error))
         return FALSE;
     if (layout->dirty_fd >= 0 &&
-        !check_memfd(layout->dirty_fd, "Dirty bitmap", bytes, TRUE, error))
+        !check_memfd(layout->dirty_fd, _("dirty bitmap"), bytes, TRUE, error))
         return FALSE;
     if (layout->received_fd >= 0 &&
-        !check_memfd(layout->received_fd, "Received bitmap", bytes, TRUE, error))
+        !check_memfd(layout->received_fd, _("received bitmap"), bytes, TRUE, error))
         return FALSE;
     return layout->uffd < 0 ||
            layout_check_uffd(layout->uffd, layout->regions[0].address, error);
@@ -211,14 +217,15 @@ static gboolean check_descriptors(const MemoryLayout *layout, GError **error)
 gboolean layout_check(const MemoryLayout *layout, gboolean source, GError **error)
 {
     if (layout->n_regions == 0 || layout->n_regions > MEMORY_REGIONS_MAX)
-        return refuse(error, "%u regions cannot be moved", layout->n_regions);
+        return refuse(error, _("%u regions cannot be moved"), layout->n_regions);
     if (layout->target_page != RAM_TARGET_PAGE_DEFAULT)
-        return refuse(error, "Pages of %" G_GSIZE_FORMAT " bytes: only 4096 are known here",
+        return refuse(error, _("pages of %zu bytes: only 4096 are known here"),
                       layout->target_page);
     if (!source && layout->received_fd < 0)
-        return refuse(error, "A destination needs a received bitmap");
+        return refuse(error, _("a destination needs a received bitmap"));
     if (!source && layout->recovers != (layout->uffd >= 0))
-        return refuse(error, "A destination hands over its userfaultfd when it recovers, only then");
+        return refuse(error,
+                      _("a destination hands over its userfaultfd when it recovers, only then"));
     return check_regions(layout, source, error) && check_log(layout, source, error) &&
            check_descriptors(layout, error);
 }

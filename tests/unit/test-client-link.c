@@ -399,7 +399,7 @@ static void the_rest_of_the_hand_over_is_judged_as_well(void **state)
         const char *why;
     } rows[] = {
         { FALSE, 0, 0, 0, 4096, 1, 32, "needs a received bitmap" },
-        { FALSE, 0, HANDOVER_FD_RECEIVED, 0, 4096, 1, 24, "Received bitmap" },
+        { FALSE, 0, HANDOVER_FD_RECEIVED, 0, 4096, 1, 24, "received bitmap" },
         { FALSE, 1, HANDOVER_FD_RECEIVED, 0, 4096, 1, 32, "dirty log" },
         { FALSE, 0, HANDOVER_FD_RECEIVED, 1, 4096, 1, 32, "userfaultfd" },
         { FALSE, 0, HANDOVER_FD_RECEIVED, 0, 8192, 1, 32, "8192" },
@@ -410,7 +410,7 @@ static void the_rest_of_the_hand_over_is_judged_as_well(void **state)
         { TRUE, 1, 0, 0, 4096, 1, 32, "pagemap" },
         { TRUE, 1, HANDOVER_FD_PAGEMAP, 0, 4096, 1, 32, "no file of /proc" },
         { TRUE, 2, 0, 0, 4096, 1, 32, "dirty bitmap" },
-        { TRUE, 2, HANDOVER_FD_DIRTY, 0, 4096, 1, 16, "Dirty bitmap" },
+        { TRUE, 2, HANDOVER_FD_DIRTY, 0, 4096, 1, 16, "dirty bitmap" },
         { TRUE, 1, HANDOVER_FD_PAGEMAP, 1, 4096, 1, 32, "not recovering" },
     };
 
