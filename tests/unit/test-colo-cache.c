@@ -14,7 +14,9 @@
 
 #include "ram/bitmap.h"
 #include "ram/mapped/colo_cache.h"
+#include "ram/mapped/pagemap_log.h"
 #include "ram/xbzrle_encoder.h"
+#include "tests/support/mapped-memory.h"
 
 #define PAGE 4096
 #define PAGES 512
@@ -277,6 +279,47 @@ static void a_commit_makes_the_guest_the_checkpoint_whatever_either_has_written(
     }
 }
 
+/* One region and the kernel's own log of what this process writes to it. */
+static void check_with_the_kernels_log(MappedKind kind, GRand *rand)
+{
+    g_autoptr(MappedMemory) mapped = mapped_memory_new(kind, BYTES, MAPPED_WRITE_LOG);
+    g_autoptr(GuestMemory) memory = guest_memory_new(mapped->layout, NULL);
+    g_autoptr(DirtyLog) log = pagemap_log_new(mapped->layout, NULL);
+    g_autoptr(ColoCache) cache = colo_cache_new(memory, log, NULL);
+    g_autofree guint8 *source = g_malloc0(BYTES);
+    ColoCacheStats stats;
+    gboolean done = FALSE;
+
+    while (!done)
+        assert_true(colo_cache_fill(cache, BYTES / 4, &done, NULL));
+    for (guint round = 0; round < 10; round++) {
+        for (guint i = 0; i < 50; i++) {
+            guint64 page = (guint64)g_rand_int_range(rand, 0, PAGES);
+            QemuPage record = { .offset = page * PAGE, .data = source + page * PAGE, .data_len = PAGE };
+
+            mapped->at[(guint64)g_rand_int_range(rand, 0, BYTES)] ^= 0x5a;
+            source[page * PAGE + i] = (guint8)g_rand_int(rand);
+            record.kind = QEMU_PAGE_RAW;
+            assert_true(colo_cache_load(cache, &record, NULL));
+        }
+        assert_true(colo_cache_commit(cache, NULL));
+        for (done = FALSE; !done;)
+            assert_true(colo_cache_flush(cache, BYTES / 8, &done, NULL));
+        assert_memory_equal(mapped->at, source, BYTES);
+    }
+    colo_cache_get_stats(cache, &stats);
+    assert_true(stats.pages_diverged > 100 && stats.pages_flushed < 10 * PAGES);
+}
+
+static void what_the_guest_has_written_is_learnt_from_the_kernel(void **state)
+{
+    g_autoptr(GRand) rand = g_rand_new_with_seed(21);
+
+    (void)state;
+    check_with_the_kernels_log(MAPPED_PRIVATE, rand);
+    check_with_the_kernels_log(MAPPED_MEMFD, rand);
+}
+
 static void nothing_of_a_checkpoint_shows_before_its_commit(void **state)
 {
     g_autoptr(Hosts) hosts = hosts_new(3);
@@ -393,6 +436,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_commit_makes_the_guest_the_checkpoint_whatever_either_has_written),
+        cmocka_unit_test(what_the_guest_has_written_is_learnt_from_the_kernel),
         cmocka_unit_test(nothing_of_a_checkpoint_shows_before_its_commit),
         cmocka_unit_test(a_failover_leaves_the_destinations_guest_as_it_is),
         cmocka_unit_test(a_flush_is_finished_without_the_source),
