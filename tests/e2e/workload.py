@@ -9,6 +9,7 @@ and the migration between them.
 """
 import contextlib
 import json
+import re
 import subprocess
 import threading
 import time
@@ -130,6 +131,13 @@ class Workload:
         self.process.stdout.close()
 
 
+def _summary(host, session):
+    """The daemon's last word on a session; None before it."""
+    lines = [line for line in host.log("virtpostcopyd.out").splitlines()
+             if f"migration={session} " in line and " summary domain=" in line]
+    return dict(re.findall(r'([\w-]+)=("[^"]*"|\S*)', lines[-1].partition(" summary ")[2])) if lines else None
+
+
 class Move:
     """A workload on host a, its place on host b, and the migration from there to here. Options with underscores are
     those of the workload: rate=0, hashes=True, settings=("max-bandwidth=1",)."""
@@ -187,6 +195,14 @@ class Move:
         for workload in (self.source, self.destination):
             workload.ended("completed", timeout=timeout, nth=nth)
         return self.destination.verify()
+
+    def counted(self):
+        """What the helpers counted, by side: {"source": {name: text}, "destination": …}. After the end."""
+        session = self.source.find("connected")[-1]["session"]
+        found = {}
+        for side, host in (("source", self.rig.a), ("destination", self.rig.b)):
+            found[side] = wait_for(lambda h=host: _summary(h, session[:8]), f"a summary in {host.name}'s log")
+        return found
 
     @property
     def postcopy_s(self):
