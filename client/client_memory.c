@@ -181,6 +181,19 @@ int client_register_write_protection(PostcopyClient *client)
     return open_and_register(client, true, WRITE_PROTECTION, 0, UFFDIO_REGISTER_MODE_WP);
 }
 
+void client_protect(const PostcopyClient *client, unsigned region, uint64_t start, uint64_t length)
+{
+    const Region *r = &client->regions[region];
+    struct uffdio_writeprotect protect = {
+        .range = { (uintptr_t)r->address + start, length },
+        .mode = UFFDIO_WRITEPROTECT_MODE_WP,
+    };
+
+    /* If it fails, or there is no log of the kernel's, the pages count as written. */
+    if (r->is_registered)
+        ioctl(client->uffd, UFFDIO_WRITEPROTECT, &protect);
+}
+
 int client_register_missing(PostcopyClient *client)
 {
     uint64_t needed = 0;

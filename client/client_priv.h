@@ -117,6 +117,8 @@ int client_check_private(PostcopyClient *client, const PostcopyRegion *region);
 /* Source: write protection of everything; destination: missing pages of everything. */
 int client_register_write_protection(PostcopyClient *client);
 int client_register_missing(PostcopyClient *client);
+/* What is written there from here on is noted by the log. Source, registered or not. */
+void client_protect(const PostcopyClient *client, unsigned region, uint64_t start, uint64_t length);
 /* Everybody who waits for a page asks anew: who was to bring it may be gone. */
 void client_wake_all(PostcopyClient *client);
 void client_unregister(PostcopyClient *client);

@@ -50,6 +50,8 @@ EXPORT int postcopy_client_free_hint(PostcopyClient *client, unsigned region, ui
     if (start % r->page_size != 0 || length % r->page_size != 0 || length == 0 ||
         start > r->length || length > r->length - start)
         return -EINVAL;
+    /* What is written there from here on is told apart from what was written before. */
+    client_protect(client, region, start, length);
     message.ranges.block = (uint16_t)region;
     message.ranges.n = 1;
     message.ranges.ranges[0] = (HandoverRange){ start, length };

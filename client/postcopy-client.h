@@ -181,8 +181,8 @@ int postcopy_client_continue(PostcopyClient *client);
 int postcopy_client_cancel(PostcopyClient *client);
 /* Either: end it, for a reason of the process's own (one line); the other end is told. */
 int postcopy_client_fail(PostcopyClient *client, const char *reason);
-/* Source: the guest does not use this part of a region, until it writes there. A multiple of the
- * page size. */
+/* Source: the guest does not use this part of a region, until it writes there; it must not write
+ * there before this has returned. A multiple of the page size. */
 int postcopy_client_free_hint(PostcopyClient *client, unsigned region, uint64_t start,
                               uint64_t length);
 

@@ -119,18 +119,6 @@ void dirty_map_set(DirtyMap *map, guint block, guint64 first, guint64 n)
     map->count += bitmap_count(dirty) - before;
 }
 
-void dirty_map_drop(DirtyMap *map, guint block, guint64 first, guint64 n)
-{
-    MapBlock *b = &map->blocks[block];
-    guint64 page;
-
-    if (!b->dropped)
-        b->dropped = bitmap_new(bitmap_pages(b->dirty));
-    for (page = bitmap_next(b->dirty, first); page < first + n; page = bitmap_next(b->dirty, page + 1))
-        bitmap_set(b->dropped, page);
-    dirty_map_clear(map, block, first, n);
-}
-
 gboolean dirty_map_is_dropped(const DirtyMap *map, guint block, guint64 page)
 {
     return map->blocks[block].dropped && bitmap_get(map->blocks[block].dropped, page);
@@ -199,6 +187,55 @@ gboolean dirty_map_sync(DirtyMap *map, guint64 *ret_dirtied, GError **error)
             return FALSE;
     }
     *ret_dirtied = map->count - before;
+    return TRUE;
+}
+
+/* ---- what is not used ---- */
+
+typedef struct {
+    DirtyMap *map;
+    guint64 first;
+    Bitmap *written; /* from first on */
+} Drop;
+
+static void note_written_again(guint block, guint64 first, guint64 n, gpointer data)
+{
+    Drop *drop = data;
+    guint64 pages = bitmap_pages(drop->written);
+
+    note_dirty(block, first, n, drop->map);
+    for (guint64 page = MAX(first, drop->first); page < first + n && page - drop->first < pages; page++)
+        bitmap_set(drop->written, page - drop->first);
+}
+
+static void drop_dirty(MapBlock *b, guint64 first, guint64 n, const Bitmap *written)
+{
+    guint64 page;
+
+    if (!b->dropped)
+        b->dropped = bitmap_new(bitmap_pages(b->dirty));
+    for (page = bitmap_next(b->dirty, first); page < first + n;
+         page = bitmap_next(b->dirty, page + 1)) {
+        if (bitmap_get(written, page - first))
+            continue;
+        bitmap_clear(b->dirty, page);
+        bitmap_set(b->dropped, page);
+    }
+}
+
+gboolean dirty_map_drop(DirtyMap *map, guint block, guint64 first, guint64 n, GError **error)
+{
+    MapBlock *b = &map->blocks[block];
+    g_autoptr(Bitmap) written = bitmap_new(n);
+    Drop drop = { map, first, written };
+    guint64 before;
+
+    if (map->log && map->log->ops->clear &&
+        !map->log->ops->clear(map->log, block, first, n, note_written_again, &drop, error))
+        return FALSE;
+    before = bitmap_count(b->dirty);
+    drop_dirty(b, first, n, written);
+    map->count -= before - bitmap_count(b->dirty);
     return TRUE;
 }
 

@@ -88,27 +88,20 @@ gboolean mapped_out_act_synced(MappedOutgoing *o, const MappedOutInput *in, GErr
     return TRUE;
 }
 
-/* Cleared in the log as well, so that they are noted when they are used again. */
 static gboolean drop_range(MappedOutgoing *o, guint block, const MemoryRange *range, GError **error)
 {
     guint64 target = ram_blocks_target_page(o->blocks);
-    guint64 first = range->start / target;
-    guint64 n = range->length / target;
     guint64 before = dirty_map_count(o->map);
-    gboolean cleared;
 
-    if (!dirty_map_prepare(o->map, block, first, n, &cleared, error))
+    if (!dirty_map_drop(o->map, block, range->start / target, range->length / target, error))
         return FALSE;
-    if (cleared)
-        mapped_out_forget_window(o);
-    dirty_map_drop(o->map, block, first, n);
-    o->stats.hinted_pages += before - dirty_map_count(o->map);
+    o->stats.hinted_pages += before - MIN(before, dirty_map_count(o->map));
     return TRUE;
 }
 
 gboolean mapped_out_act_free_hints(MappedOutgoing *o, const MappedOutInput *in, GError **error)
 {
-    /* While a sync is under way the guest may be using them again. */
+    mapped_out_forget_window(o);
     if (o->sync != SYNC_NONE || dirty_map_is_ignored(o->map, in->event->block))
         return TRUE;
     for (guint i = 0; i < in->event->n_ranges; i++) {

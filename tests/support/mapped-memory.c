@@ -76,6 +76,16 @@ void mapped_memory_open_pagemap(MappedMemory *memory)
     assert_true(memory->layout->pagemap_fd >= 0);
 }
 
+void mapped_memory_protect(MappedMemory *memory, gsize start, gsize length)
+{
+    struct uffdio_writeprotect protect = {
+        .range = { (guintptr)memory->at + start, length },
+        .mode = UFFDIO_WRITEPROTECT_MODE_WP,
+    };
+
+    assert_int_equal(ioctl(memory->uffd, UFFDIO_WRITEPROTECT, &protect), 0);
+}
+
 static void register_for_log(MappedMemory *memory)
 {
     struct uffdio_api api = {

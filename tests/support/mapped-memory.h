@@ -25,6 +25,8 @@ typedef struct {
 /* NULL only of MAPPED_HUGE: the host has not got as many huge pages. Everything else fails the test. */
 MappedMemory *mapped_memory_new(MappedKind kind, gsize length, MappedLogKind log);
 void mapped_memory_open_pagemap(MappedMemory *memory);
+/* As a client does before it hints that pages are free. */
+void mapped_memory_protect(MappedMemory *memory, gsize start, gsize length);
 void mapped_memory_free(MappedMemory *memory);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MappedMemory, mapped_memory_free)
 

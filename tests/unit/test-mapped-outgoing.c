@@ -432,14 +432,18 @@ static void free_pages_are_not_sent(void **state)
     setup.params.max_bandwidth = 100 * 1000;
     w = filled_world(&setup);
     world_run_until(w, MAPPED_OUT_ACTIVE);
+    mapped_memory_protect(w->memory, ranges[0].start, ranges[0].length);
+    mapped_memory_protect(w->memory, ranges[1].start, ranges[1].length);
+    guest_writes(w, 403, 0x44); /* in use again, before that is read */
     mapped_outgoing_on_client(w->machine, &event, w->now_us);
-    guest_writes(w, 405, 0x33); /* in use again */
+    guest_writes(w, 405, 0x33); /* and after it */
     lift_limit(w);
     world_run_until(w, MAPPED_OUT_COMPLETED);
     assert_null(w->wrong ? strstr(w->wrong, "RAM_END") : NULL);
     mapped_outgoing_get_stats(w->machine, w->now_us, &stats);
-    assert_int_equal(stats.hinted_pages, 60);
-    assert_int_equal(w->pages, PAGES - 60 + 1);
+    assert_int_equal(stats.hinted_pages, 59);
+    assert_int_equal(w->pages, PAGES - 60 + 2);
+    assert_int_equal(w->copy[403 * PAGE], 0x44);
     assert_false(bitmap_get(w->present, 120));
     assert_int_equal(w->copy[405 * PAGE], 0x33);
 }
@@ -454,6 +458,7 @@ static void free_pages_come_as_zeros_after_the_switch(void **state)
     setup.params.max_bandwidth = 100 * 1000;
     w = filled_world(&setup);
     world_run_until(w, MAPPED_OUT_ACTIVE);
+    mapped_memory_protect(w->memory, range.start, range.length);
     mapped_outgoing_on_client(w->machine, &event, w->now_us);
     world_until_postcopy(w);
     world_run_until(w, MAPPED_OUT_COMPLETED);
