@@ -276,6 +276,7 @@ gboolean outgoing_act_stage(Outgoing *o, const OutgoingInput *in, GError **error
 {
     OutgoingInput unknown = *in;
 
+    o->came_us = in->now_us;
     if (page_is_plain(in->page)) {
         put_page(o, in->page, FALSE);
         return TRUE;

@@ -44,6 +44,8 @@ struct Outgoing {
     Stage *stage;      /* from BLOCKS on */
     guint64 owed;      /* target pages that the source still has to hand over, at the switch-over */
     guint64 taken;     /* and how many of them it has */
+    gint64 came_us;    /* when the last one came on the stream */
+    gint64 now_us;     /* of the run under way */
     guint64 owed_max;  /* recovery: pages in the bitmaps so far */
     gboolean has_near; /* where the guest waited last: the background goes on from there */
     guint near_block;

@@ -74,6 +74,7 @@ static void end_stream(Outgoing *o)
 
 void outgoing_send_all(Outgoing *o, gint64 now_us)
 {
+    o->now_us = now_us;
     page_sender_update(o->sender, now_us);
     if (o->stage)
         page_sender_send_urgent(o->sender);

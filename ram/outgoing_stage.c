@@ -7,6 +7,8 @@
 
 /* How far the background looks for the next page that was not sent. */
 #define NEAR_STEPS_MAX 64
+/* A source that has brought nothing for so long is not as fast as the link. */
+#define COMING_US 300
 
 /* ---- which pages the peer has ---- */
 
@@ -101,6 +103,13 @@ static StagedPage *next_staged(Outgoing *o)
     return page;
 }
 
+/* What the source writes need not be read: it has to be taken anyway. While it brings something all the time, that is waited
+ * for; but not when nothing is under way, whose acknowledgement would be the next time. */
+static gboolean is_coming(Outgoing *o)
+{
+    return o->now_us - o->came_us < COMING_US && !page_sender_is_acked(o->sender);
+}
+
 /* What is near first; then what has come, so that the source goes on; then what it has not brought yet. */
 static gboolean supply_next(PageSupply *supply, SupplyPage *ret_page)
 {
@@ -109,7 +118,7 @@ static gboolean supply_next(PageSupply *supply, SupplyPage *ret_page)
 
     if (!page)
         page = next_staged(o);
-    if (!page)
+    if (!page && !is_coming(o))
         page = outgoing_direct_next(o, FALSE);
     if (!page)
         return FALSE;
@@ -156,7 +165,7 @@ static void supply_done(PageSupply *supply, SupplyPage *page, gboolean urgent)
         outgoing_of(supply)->urgent_bytes -= staged->bytes;
     if (staged->elsewhere)
         outgoing_direct_done(outgoing_of(supply), staged);
-    staged_page_free(staged);
+    stage_recycle(outgoing_of(supply)->stage, staged);
 }
 
 void outgoing_supply_init(OutgoingSupply *supply, Outgoing *o)

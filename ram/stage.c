@@ -11,6 +11,9 @@
  * full and doubled when it grows): counted, for the limit is on real memory. */
 #define MALLOC_OVERHEAD 16
 #define TABLE_OVERHEAD 32
+/* Pages come and go one by one, as fast as memory is copied: what is given to malloc() and taken from it in between
+ * would cost more than the copy. 2 MiB of pages of 4 KiB. */
+#define SPARE_MAX 512
 
 struct Stage {
     gsize target_page;
@@ -21,6 +24,8 @@ struct Stage {
     gsize bytes;
     gsize high_water;
     guint n_ready;
+    StagedPage *spare; /* to be used again, by `next`: each with room for one target page */
+    guint n_spare;
 };
 
 /* ---- keys ---- */
@@ -65,17 +70,50 @@ void stage_free(Stage *stage)
     while (g_hash_table_iter_next(&iter, &page, NULL))
         staged_page_free(page);
     g_hash_table_unref(stage->pages);
+    while (stage->spare) {
+        StagedPage *next = stage->spare->next;
+
+        g_free(stage->spare);
+        stage->spare = next;
+    }
     g_free(stage);
 }
 
 /* ---- a page ---- */
 
+/* Or a new one. */
+static StagedPage *take_spare(Stage *stage, gsize inline_len)
+{
+    StagedPage *page = stage->spare;
+
+    if (!page || inline_len != stage->target_page)
+        return g_malloc(sizeof(StagedPage) + inline_len);
+    stage->spare = page->next;
+    stage->n_spare--;
+    return page;
+}
+
+void stage_recycle(Stage *stage, StagedPage *page)
+{
+    gboolean fits = page->records == &page->single && page->single.data == (guint8 *)(page + 1) &&
+                    page->single.data_len == stage->target_page;
+
+    if (!fits || stage->n_spare == SPARE_MAX) {
+        staged_page_free(page);
+        return;
+    }
+    page->next = stage->spare;
+    stage->spare = page;
+    stage->n_spare++;
+}
+
 /* A host page of one target page, which is what most are, is one piece of memory: its data lies
  * behind it. */
-static StagedPage *staged_page_new(guint block, guint64 offset, guint n_records, gsize data_len)
+static StagedPage *staged_page_new(Stage *stage, guint block, guint64 offset, guint n_records,
+                                   gsize data_len)
 {
     gsize inline_len = n_records == 1 ? data_len : 0;
-    StagedPage *page = g_malloc(sizeof(StagedPage) + inline_len);
+    StagedPage *page = take_spare(stage, inline_len);
 
     memset(page, 0, sizeof(*page));
     page->block = block;
@@ -187,7 +225,7 @@ StagePut stage_put(Stage *stage, const QemuPage *page, guint64 host_page, Staged
     staged = stage_find(stage, page->block, page->offset, host_page);
     had = staged ? staged->bytes : 0;
     if (!staged) {
-        staged = staged_page_new(page->block, page->offset - page->offset % host_page,
+        staged = staged_page_new(stage, page->block, page->offset - page->offset % host_page,
                                  (guint)(host_page / stage->target_page), page->data_len);
         g_hash_table_add(stage->pages, staged);
     }

@@ -56,6 +56,8 @@ void staged_page_free(StagedPage *page);
 StagedPage *staged_page_new_elsewhere(guint block, guint64 offset, guint n_records,
                                       gpointer elsewhere);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(StagedPage, staged_page_free)
+/* The same, for who has many: its memory may be kept for the next one that comes. */
+void stage_recycle(Stage *stage, StagedPage *page);
 
 /* Forgets what there is of it, ready or not. */
 void stage_drop(Stage *stage, StagedPage *page);
