@@ -164,7 +164,7 @@ def test_free_pages_are_not_sent(rig):
         move.source.do("set max-bandwidth=0")
         verdict = move.completed()
         counted = move.counted()["source"]
-        assert verdict["pages"] == 64 * 256 and int(counted["hinted-pages"]) > 0, counted
+        assert verdict["pages"] == 32 * 256 and int(counted["hinted-pages"]) > 0, counted
         assert int(counted["wire-bytes-sent"]) < 50 * MIB, counted
         note(f"{counted['hinted-pages']} pages hinted free, {int(counted['wire-bytes-sent']) / MIB:.0f} MiB sent of 64")
 

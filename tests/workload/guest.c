@@ -144,7 +144,7 @@ void guest_exclude(Guest *guest, guint64 first_page, guint64 n)
         __atomic_store_n(&guest->excluded[page], 1, __ATOMIC_RELAXED);
 }
 
-/* ---- device state ---- */
+/* ---- device state: the head, versions, what is excluded, hashes ---- */
 
 typedef struct {
     guint64 magic;
@@ -160,6 +160,7 @@ GBytes *guest_save(Guest *guest, gboolean with_hashes)
 
     g_byte_array_append(out, (const guint8 *)&head, sizeof(head));
     g_byte_array_append(out, (const guint8 *)guest->versions, (guint)(pages * sizeof(guint32)));
+    g_byte_array_append(out, guest->excluded, (guint)pages);
     for (guint64 page = 0; page < head.n_hashes; page++) {
         guint64 hash = contents_hash(memory_page(guest->memory, page));
 
@@ -172,23 +173,26 @@ gboolean guest_load(Guest *guest, const void *bytes, gsize len, GError **error)
 {
     guint64 pages = guest->memory->pages;
     gsize versions_len = pages * sizeof(guint32);
-    const guint8 *at = bytes;
+    const guint8 *at = (const guint8 *)bytes + sizeof(StateHead);
     StateHead head = { 0 };
 
     if (len >= sizeof(head))
-        memcpy(&head, at, sizeof(head));
+        memcpy(&head, bytes, sizeof(head));
     if (head.magic != STATE_MAGIC || head.pages != pages ||
         (head.n_hashes != 0 && head.n_hashes != pages) ||
-        len != sizeof(head) + versions_len + head.n_hashes * sizeof(guint64)) {
+        len != sizeof(head) + versions_len + pages + head.n_hashes * sizeof(guint64)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
                     "%" G_GSIZE_FORMAT " bytes of device state are not of a workload of %"
                     G_GUINT64_FORMAT " pages", len, pages);
         return FALSE;
     }
-    memcpy(guest->versions, at + sizeof(head), versions_len);
+    memcpy(guest->versions, at, versions_len);
+    at += versions_len;
+    memcpy(guest->excluded, at, pages);
+    at += pages;
     if (head.n_hashes > 0) {
         guest->hashes = g_new(guint64, pages);
-        memcpy(guest->hashes, at + sizeof(head) + versions_len, pages * sizeof(guint64));
+        memcpy(guest->hashes, at, pages * sizeof(guint64));
         guest->loaded = g_new(guint32, pages);
         memcpy(guest->loaded, guest->versions, versions_len);
     }

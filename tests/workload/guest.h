@@ -54,7 +54,7 @@ GBytes *guest_save(Guest *guest, gboolean with_hashes);
 /* Does not touch the memory. */
 gboolean guest_load(Guest *guest, const void *bytes, gsize len, GError **error);
 
-/* From here on they are not touched, and not verified. */
+/* From here on they are not touched, and not verified; nor after it has moved. */
 void guest_exclude(Guest *guest, guint64 first_page, guint64 n);
 
 /* A log of its own of what is written, a bit for each page, all clear at first. Takes out a region's bits, or-ing
