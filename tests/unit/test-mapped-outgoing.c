@@ -43,13 +43,18 @@ static World *filled_world(const WorldSetup *setup)
     return w;
 }
 
-/* A page is written, as a guest does with whichever log there is. */
-static void guest_writes(World *w, guint64 page, guint8 byte)
+/* As a guest writes with whichever log there is. */
+static void guest_writes_some(World *w, guint64 page, guint8 byte, gsize n)
 {
-    memset(w->memory->at + page * PAGE, byte, PAGE);
+    memset(w->memory->at + page * PAGE + PAGE - n, byte, n);
     if (w->memory->dirty)
         __atomic_fetch_or(&w->memory->dirty[page / 64], G_GUINT64_CONSTANT(1) << (page % 64),
                           __ATOMIC_RELAXED);
+}
+
+static void guest_writes(World *w, guint64 page, guint8 byte)
+{
+    guest_writes_some(w, page, byte, PAGE);
 }
 
 /* ---- pre-copy ---- */
@@ -87,8 +92,8 @@ static void write_at_random(gpointer data)
     Guest *guest = data;
 
     for (guint i = 0; i < guest->each_turn; i++)
-        guest_writes(guest->world, (guint64)g_rand_int_range(guest->rand, 0, (gint32)guest->below),
-                     (guint8)g_rand_int(guest->rand));
+        guest_writes_some(guest->world, (guint64)g_rand_int_range(guest->rand, 0, (gint32)guest->below),
+                          (guint8)g_rand_int(guest->rand), g_rand_boolean(guest->rand) ? PAGE : 3);
 }
 
 static void what_the_guest_writes_meanwhile_is_moved_as_well(void **state)
@@ -131,6 +136,28 @@ static void huge_pages_are_moved(void **state)
     world_run(w, 2);
     guest_writes(w, 700, 0x77);
     world_expect_moved(w);
+}
+
+/* A log of the client's own knows single target pages of a huge one. */
+static void of_a_huge_page_only_what_was_written_goes_before_the_switch(void **state)
+{
+    WorldSetup setup = plain_setup();
+    g_autoptr(World) w = NULL;
+
+    setup.kind = MAPPED_HUGE;
+    setup.length = 2 * HUGE;
+    setup.log = MAPPED_CLIENT_LOG;
+    setup.params.downtime_limit_ms = 0;
+    w = world_new(&setup);
+    if (!w)
+        skip();
+    fill(w);
+    world_run_until(w, MAPPED_OUT_ACTIVE);
+    world_turn(w);
+    guest_writes(w, 700, 0x77);
+    guest_writes(w, 702, 0x78);
+    world_expect_moved(w);
+    assert_int_equal(w->pages, 2 * 512 + 2);
 }
 
 static void a_hole_is_sent_as_zeros_and_stays_a_hole(void **state)
@@ -730,6 +757,72 @@ static void a_recovery_that_breaks_is_recovered_again(void **state)
     world_expect_moved(w);
 }
 
+/* ---- at random ---- */
+
+static WorldSetup random_setup(GRand *rand)
+{
+    const MappedKind kinds[] = { MAPPED_PRIVATE, MAPPED_MEMFD };
+    WorldSetup setup = plain_setup();
+
+    setup.kind = kinds[g_rand_int_range(rand, 0, 2)];
+    setup.log = g_rand_boolean(rand) ? MAPPED_WRITE_LOG : MAPPED_CLIENT_LOG;
+    setup.n_bulk = (guint)g_rand_int_range(rand, 0, WORLD_BULK_MAX + 1);
+    setup.window = (guint64)g_rand_int_range(rand, 128, 300) * 1024;
+    setup.params.downtime_limit_ms = (guint32)g_rand_int_range(rand, 0, 2);
+    setup.params.auto_converge = g_rand_boolean(rand);
+    if (g_rand_boolean(rand)) {
+        setup.features = SESSION_FEATURE_XBZRLE;
+        setup.params.xbzrle_cache = 128 * PAGE;
+    }
+    return setup;
+}
+
+/* Requests of pages that are not there, as faults are. */
+static void fault(World *w, GRand *rand)
+{
+    guint64 page = (guint64)g_rand_int_range(rand, 0, PAGES);
+
+    if (mapped_outgoing_state(w->machine) == MAPPED_OUT_POSTCOPY_ACTIVE && w->runs &&
+        !bitmap_get(w->present, page) && !w->ram_ended)
+        world_ask(w, page * PAGE, PAGE);
+}
+
+static void move_at_random(guint32 seed)
+{
+    g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
+    WorldSetup setup = random_setup(rand);
+    g_autoptr(World) w = filled_world(&setup);
+    Guest guest = { w, rand, (guint)g_rand_int_range(rand, 0, 5), (guint64)g_rand_int_range(rand, 1, PAGES) };
+    guint until_postcopy = (guint)g_rand_int_range(rand, 1, 20);
+    guint losses = (guint)g_rand_int_range(rand, 0, 3);
+
+    w->guest_runs = write_at_random;
+    w->guest_data = &guest;
+    for (guint turn = 0; turn < 4000 && mapped_outgoing_state(w->machine) != MAPPED_OUT_COMPLETED; turn++) {
+        if (turn == until_postcopy && !w->setup.recovers)
+            world_say(w, MEMORY_EV_START_POSTCOPY);
+        w->holds = g_rand_int_range(rand, 0, 4) == 0;
+        fault(w, rand);
+        if (losses > 0 && w->runs && w->discarding && !w->ended && g_rand_int_range(rand, 0, 4) == 0) {
+            losses--;
+            world_lose(w, "cut");
+            world_recover(w);
+        }
+        world_turn(w);
+    }
+    w->holds = FALSE;
+    if (w->wrong || w->error)
+        fail_msg("seed %u: %s%s (seen: %s)", seed, w->wrong ? w->wrong : "", w->error ? w->error : "",
+                 w->seen->str);
+    world_expect_moved(w);
+}
+
+static void whatever_happens_all_memory_is_moved(void **state)
+{
+    for (guint32 seed = 1; seed <= 100; seed++)
+        move_at_random(seed);
+}
+
 /* ---- the table ---- */
 
 static void transitions_that_are_not_in_the_table_are_refused(void **state)
@@ -775,6 +868,7 @@ int main(void)
         cmocka_unit_test(all_memory_is_moved_before_the_guest_runs_there),
         cmocka_unit_test(what_the_guest_writes_meanwhile_is_moved_as_well),
         cmocka_unit_test(huge_pages_are_moved),
+        cmocka_unit_test(of_a_huge_page_only_what_was_written_goes_before_the_switch),
         cmocka_unit_test(a_hole_is_sent_as_zeros_and_stays_a_hole),
         cmocka_unit_test(differences_go_out_where_both_can_and_are_wanted),
         cmocka_unit_test(each_page_comes_once_after_the_switch),
@@ -803,6 +897,7 @@ int main(void)
         cmocka_unit_test(an_answer_to_nothing_is_refused),
         cmocka_unit_test(a_recovery_sends_what_the_destination_does_not_have),
         cmocka_unit_test(a_recovery_that_breaks_is_recovered_again),
+        cmocka_unit_test(whatever_happens_all_memory_is_moved),
         cmocka_unit_test(transitions_that_are_not_in_the_table_are_refused),
         cmocka_unit_test(an_end_has_no_way_out),
     };
