@@ -120,6 +120,13 @@ if ! diff "$srcdir/client/example.c" "$tmp/example"; then
     failures=$((failures + 1))
 fi
 
+# every test that docs/engine.md names, of three words or more
+grep -o '`[a-z0-9]*\(_[a-z0-9]*\)\{2,\}`' "$srcdir/docs/engine.md" | tr -d '`' | sort -u > "$tmp/shown"
+cat "$srcdir"/tests/unit/test-*.c "$srcdir"/tests/e2e/test_*.py |
+    sed -n 's/.*cmocka_unit_test[a-z_]*(\([a-z0-9_]*\).*/\1/p; s/^def \(test_[a-z0-9_]*\)(.*/\1/p' |
+    grep -xF -f "$tmp/shown" > "$tmp/tests"
+same "tests in docs/engine.md" "$tmp/tests" "$tmp/shown"
+
 if grep -n '@[a-zA-Z]*@' docs/*.[13578] driver/virtpostcopyd.conf driver/*.service driver/*.socket; then
     echo "FAIL: a name was not replaced"
     failures=$((failures + 1))
