@@ -101,8 +101,7 @@ static void release_guest(MappedOutgoing *o)
     MappedOutInput in = { .now_us = o->now_us };
 
     /* Before it can be known over there: should this process die, it must not run in two places. */
-    if (o->client->ops->no_return)
-        o->client->ops->no_return(o->client);
+    o->client->ops->no_return(o->client);
     frame_queue_put_data(&o->queue, o->device->data, o->device->len);
     mapped_out_put_phase(o, MAPPED_PHASE_RUNNING);
     o->run_mark = session_sent_bytes(o->session) + o->queue.bytes;

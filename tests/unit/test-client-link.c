@@ -261,6 +261,23 @@ static void regions_may_come_in_many_messages(void **state)
     assert_string_equal(client_link_layout(pair->link)->regions[199].name, "r199");
 }
 
+static void there_are_only_so_many_regions(void **state)
+{
+    g_autoptr(Pair) pair = pair_new(FALSE);
+
+    for (guint n = 0; n <= MEMORY_REGIONS_MAX; n += HANDOVER_REGIONS_MAX) {
+        assert_int_equal(pair->events->len, 0);
+        pair->m->type = HANDOVER_REGIONS;
+        pair->m->regions.n = HANDOVER_REGIONS_MAX;
+        for (guint i = 0; i < HANDOVER_REGIONS_MAX; i++) {
+            pair->m->regions.regions[i] = good_region();
+            pair->m->regions.regions[i].fd = 0;
+        }
+        say_with(pair, NULL, 0);
+    }
+    assert_gone(pair, "more than 4096 regions");
+}
+
 typedef struct {
     const char *why;
     void (*spoil)(HandoverRegion *region);
@@ -838,6 +855,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_layout_is_what_was_handed_over),
         cmocka_unit_test(regions_may_come_in_many_messages),
+        cmocka_unit_test(there_are_only_so_many_regions),
         cmocka_unit_test(a_region_that_cannot_be_is_refused_by_name),
         cmocka_unit_test(a_descriptor_that_is_no_memfd_is_refused),
         cmocka_unit_test(a_memfd_that_may_not_be_written_is_refused_at_the_destination),
