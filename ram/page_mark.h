@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A point in what a page sender sends: everything that was done() before it was taken. Reached when the peer has
- * acknowledged that much. Pure. */
+/* A point in what a page sender sends: everything that was done() before it was taken. Reached
+ * when the peer has acknowledged that much. Pure. */
 #pragma once
 
 #include "ram/page_sender.h"

@@ -7,8 +7,8 @@
 
 #define ZERO_PAGE_HEAD 32
 
-/* len: at least ZERO_PAGE_HEAD. Most pages that are not zeros show it at the beginning; the rest is compared with itself,
- * one step on, which the C library does as fast as memory can be read. */
+/* len: at least ZERO_PAGE_HEAD. Most pages that are not zeros show it at the beginning; the rest
+ * is compared with itself, one step on, which the C library does as fast as memory can be read. */
 static inline gboolean zero_page_check(const guint8 *bytes, gsize len)
 {
     for (gsize i = 0; i < ZERO_PAGE_HEAD; i++) {

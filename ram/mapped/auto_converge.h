@@ -17,8 +17,8 @@ typedef struct {
 } AutoConverge;
 
 void auto_converge_init(AutoConverge *converge, guint initial, guint increment, guint max);
-/* A period (from one sync of the bitmaps to the next) is over. TRUE: converge->percent has changed. It does when
- * more than half of what was sent was written anew, twice in a row. */
+/* A period (from one sync of the bitmaps to the next) is over. TRUE: converge->percent has
+ * changed. It does when more than half of what was sent was written anew, twice in a row. */
 gboolean auto_converge_on_period(AutoConverge *converge, guint64 dirtied_bytes, guint64 sent_bytes);
 /* Back to full speed; TRUE: it was slowed down. */
 gboolean auto_converge_stop(AutoConverge *converge);

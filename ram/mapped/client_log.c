@@ -38,7 +38,7 @@ static gboolean client_collect(DirtyLog *log, guint block, DirtyLogNote note, gp
                                GError **error)
 {
     ClientLog *self = (ClientLog *)log;
-    guint64 *words = self->words + memory_layout_bitmap_offset(self->layout, block) / sizeof(*words);
+    guint64 *words = self->words + memory_layout_bitmap_offset(self->layout, block) / 8;
     guint64 pages = self->layout->regions[block].length / self->layout->target_page;
 
     for (guint64 first = 0; first < pages; first += WORD_BITS, words++) {

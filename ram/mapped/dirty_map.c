@@ -201,11 +201,12 @@ typedef struct {
 static void note_written_again(guint block, guint64 first, guint64 n, gpointer data)
 {
     Drop *drop = data;
-    guint64 pages = bitmap_pages(drop->written);
+    guint64 begin = MAX(first, drop->first);
+    guint64 end = MIN(first + n, drop->first + bitmap_pages(drop->written));
 
     note_dirty(block, first, n, drop->map);
-    for (guint64 page = MAX(first, drop->first); page < first + n && page - drop->first < pages; page++)
-        bitmap_set(drop->written, page - drop->first);
+    if (begin < end)
+        bitmap_set_range(drop->written, begin - drop->first, end - begin);
 }
 
 static void drop_dirty(MapBlock *b, guint64 first, guint64 n, const Bitmap *written)

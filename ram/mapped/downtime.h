@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* How long the guest would have to stand still if what is left were sent now, from how fast the link has
- * been of late. Pure; time is an argument. */
+/* How long the guest would have to stand still if what is left were sent now, from how fast the
+ * link has been of late. Pure; time is an argument. */
 #pragma once
 
 #include <glib.h>
@@ -13,13 +13,14 @@ typedef struct {
     guint64 rate;    /* bytes a second; 0: not measured yet */
 } Downtime;
 
-/* While there is something to send. sent: bytes since the beginning, of which no more is in flight than keeps the link
- * busy. */
+/* While there is something to send. sent: bytes since the beginning, of which no more is in
+ * flight than keeps the link busy. */
 void downtime_update(Downtime *downtime, guint64 sent, gint64 now_us);
-/* Everything is acknowledged, and nothing is sent for a while: that time says nothing of the link. */
+/* Everything is acknowledged, and nothing is sent for a while: that time says nothing of the
+ * link. */
 void downtime_on_drained(Downtime *downtime, guint64 sent, gint64 now_us);
-/* What can be sent in the limit: no more than this may be left at the switch-over. max_rate: what the rate is held
- * to; 0: nothing. */
+/* What can be sent in the limit: no more than this may be left at the switch-over. max_rate:
+ * what the rate is held to; 0: nothing. */
 guint64 downtime_threshold(const Downtime *downtime, guint64 limit_ms, guint64 max_rate);
 /* G_MAXUINT64: it is not known. */
 guint64 downtime_expected_us(const Downtime *downtime, guint64 remaining_bytes);

@@ -15,14 +15,15 @@
 
 #include "ram/mapped/pagemap_scan.h"
 
-/* How far is looked at once: a millisecond at most. And how much of what is no hole: what is read at once. */
+/* How far is looked at once: a millisecond at most. And how much of what is no hole: what is
+ * read at once. */
 #define HOLE_LOOK_MAX (64 * 1024 * 1024)
 #define DATA_PAGES_MAX 16
 
 struct GuestMemory {
     const MemoryLayout *layout;
     RamBlocks *blocks;
-    guint8 **mapped; /* by block: of a file that cannot be written otherwise; NULL: not needed yet */
+    guint8 **mapped; /* by block: of a file that takes no write(); NULL: not needed yet */
     guint8 *buf;     /* what was peeked at */
     guint64 data_start; /* addresses of private memory found last that was touched */
     guint64 data_end;
@@ -37,7 +38,8 @@ static gboolean refuse(GError **error, const MemoryRegion *region, const char *w
     return FALSE;
 }
 
-/* Whoever could make the file shorter could make every use of it fail in the midst of a migration. */
+/* Whoever could make the file shorter could make every use of it fail in the midst of a
+ * migration. */
 static gboolean check_file(const MemoryRegion *region, GError **error)
 {
     int seals = fcntl(region->fd, F_GET_SEALS);
@@ -46,7 +48,8 @@ static gboolean check_file(const MemoryRegion *region, GError **error)
     if (seals < 0)
         return refuse(error, region, _("its descriptor is not a memfd"));
     if (!(seals & F_SEAL_SHRINK))
-        return refuse(error, region, _("its memfd is not sealed against shrinking (F_SEAL_SHRINK)"));
+        return refuse(error, region,
+                      _("its memfd is not sealed against shrinking (F_SEAL_SHRINK)"));
     if (fstat(region->fd, &st) < 0)
         return refuse(error, region, g_strerror(errno));
     if (region->fd_offset > (guint64)st.st_size ||
@@ -192,17 +195,17 @@ gboolean guest_memory_peek(GuestMemory *memory, guint block, guint64 offset, gsi
     return TRUE;
 }
 
-/* How much of what was found last is left from there on: to take it for memory that was touched when it is no more
- * costs a read, nothing else. */
+/* How much of what was found last is left from there on: to take it for memory that was touched
+ * when it is no more costs a read, nothing else. */
 static guint64 private_data(const GuestMemory *memory, guint64 address)
 {
     return address >= memory->data_start && address < memory->data_end
                ? memory->data_end - address : 0;
 }
 
-/* Private anonymous memory: pages that are in no page table and were not swapped out, and those that are the
- * kernel's page of zeros. Being protected counts as swapped there, so that less is found once the log has
- * been cleared, never too much. */
+/* Private anonymous memory: pages that are in no page table and were not swapped out, and those
+ * that are the kernel's page of zeros. Being protected counts as swapped there, so that less is
+ * found once the log has been cleared, never too much. */
 static guint64 private_hole(GuestMemory *memory, const MemoryRegion *region, guint64 offset,
                             guint64 left)
 {
@@ -252,12 +255,12 @@ guint64 guest_memory_hole(GuestMemory *memory, guint block, guint64 offset)
     begin = (off_t)(region->fd_offset + offset);
     data = lseek(region->fd, begin, SEEK_DATA);
     if (data < 0)
-        return errno == ENXIO ? left : 0; /* a hole to the end; or a kind of file that does not know */
+        return errno == ENXIO ? left : 0; /* a hole to the end; or it does not know */
     return MIN((guint64)(data - begin), left);
 }
 
-/* The files of huge pages take no write(). Mapping them reserves all their pages, so that touching one does
- * not fail for want of it. */
+/* The files of huge pages take no write(). Mapping them reserves all their pages, so that
+ * touching one does not fail for want of it. */
 static gboolean write_mapped(GuestMemory *memory, guint block, guint64 offset, const guint8 *bytes,
                              gsize len, GError **error)
 {

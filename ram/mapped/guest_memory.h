@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The memory that a client has handed over, by block and offset, whatever is behind a block: a memfd, or
- * memory of the client's own that is reached through its /proc/self/mem.
+/* The memory that a client has handed over, by block and offset, whatever is behind a block: a
+ * memfd, or memory of the client's own that is reached through its /proc/self/mem.
  *
- * It is read by pread() and never by way of a mapping: no hole is filled by looking at it, and what goes
- * wrong is an error, not a signal. One thread. */
+ * It is read by pread() and never by way of a mapping: no hole is filled by looking at it, and
+ * what goes wrong is an error, not a signal. One thread. */
 #pragma once
 
 #include "ram/mapped/memory_client.h"
@@ -12,8 +12,9 @@
 
 typedef struct GuestMemory GuestMemory;
 
-/* layout: borrowed, must outlive it. RAM_ERROR_INVALID names the region: a memfd that is not sealed against
- * shrinking or is too short, private memory without mem_fd, or what RamBlock rules out. */
+/* layout: borrowed, must outlive it. RAM_ERROR_INVALID names the region: a memfd that is not
+ * sealed against shrinking or is too short, private memory without mem_fd, or what RamBlock
+ * rules out. */
 GuestMemory *guest_memory_new(const MemoryLayout *layout, GError **error);
 void guest_memory_free(GuestMemory *memory);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(GuestMemory, guest_memory_free)
@@ -31,20 +32,21 @@ gboolean guest_memory_find(const GuestMemory *memory, guint64 address, guint *re
 /* Reads up to GUEST_MEMORY_PEEK_MAX bytes; *ret_bytes is valid until the next peek. */
 gboolean guest_memory_peek(GuestMemory *memory, guint block, guint64 offset, gsize len,
                            const guint8 **ret_bytes, GError **error);
-/* How many bytes from offset on are zeros, as of now, because there is no memory behind them: a hole of a memfd, or
- * private memory that pagemap_fd shows to be untouched (that looks a piece ahead; there may be more).
- * 0: none, or it is not known. */
+/* How many bytes from offset on are zeros, as of now, because there is no memory behind them: a
+ * hole of a memfd, or private memory that pagemap_fd shows to be untouched (that looks a piece
+ * ahead; there may be more). 0: none, or it is not known. */
 guint64 guest_memory_hole(GuestMemory *memory, guint block, guint64 offset);
-/* Where that was 0: how many bytes it is worth reading before the next hole, as far as that look went; the rest of the
- * block where it is not known. */
+/* Where that was 0: how many bytes it is worth reading before the next hole, as far as that look
+ * went; the rest of the block where it is not known. */
 guint64 guest_memory_data(const GuestMemory *memory, guint block, guint64 offset);
 
 gboolean guest_memory_write(GuestMemory *memory, guint block, guint64 offset, const guint8 *bytes,
                             gsize len, GError **error);
 
-/* Whether guest_memory_discard() can be used; else the client has to be asked (MemoryClientOps.discard). */
+/* Whether guest_memory_discard() can be used; else the client has to be asked
+ * (MemoryClientOps.discard). */
 gboolean guest_memory_can_discard(const GuestMemory *memory, guint block);
-/* Gives the pages back to the host: they read as zeros from here on, in every mapping. start, length: multiples of
- * the host page. */
+/* Gives the pages back to the host: they read as zeros from here on, in every mapping. start,
+ * length: multiples of the host page. */
 gboolean guest_memory_discard(GuestMemory *memory, guint block, guint64 start, guint64 length,
                               GError **error);

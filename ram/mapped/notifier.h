@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Parts that must follow the phases of a migration are told of them, in the order in which they were added,
- * and may refuse one before anything has begun. Pure; one thread. */
+/* Parts that must follow the phases of a migration are told of them, in the order in which they
+ * were added, and may refuse one before anything has begun. Pure; one thread. */
 #pragma once
 
 #include <glib.h>
@@ -31,6 +31,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NotifierList, notifier_list_free)
 guint notifier_list_add(NotifierList *list, const char *name, NotifyFunc func, gpointer data);
 void notifier_list_remove(NotifierList *list, guint id);
 
-/* FALSE: one of them has refused, the error begins with its name, and those after it were not asked. In END and
- * the two of the sync all are told, and it is TRUE. */
+/* FALSE: one of them has refused, the error begins with its name, and those after it were not
+ * asked. In END and the two of the sync all are told, and it is TRUE. */
 gboolean notifier_list_tell(NotifierList *list, NotifyPhase phase, GError **error);

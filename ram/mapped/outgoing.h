@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The source's machine for memory that a client has handed over: what QEMU does inside itself.
  *
- * It copies RAM while the guest runs (dirty bitmaps, rounds), stops the guest when the rest is small or
- * when it is told to, and then either ends (pre-copy) or lets the guest go on over there and sends what is
- * left as it is asked for and in the background (post-copy). A session that breaks after that leaves it
- * paused; another machine in a new session then goes on from what the destination says it has.
+ * It copies RAM while the guest runs (dirty bitmaps, rounds), stops the guest when the rest is
+ * small or when it is told to, and then either ends (pre-copy) or lets the guest go on over there
+ * and sends what is left as it is asked for and in the background (post-copy). A session that
+ * breaks after that leaves it paused; another machine in a new session then goes on from what the
+ * destination says it has.
  *
- * Events and time in, frames out, by way of the session and the lane; requests to the client go out by
- * MemoryClientOps, its answers come in by mapped_outgoing_on_client(). It reads memory and the dirty log by
- * itself. Every (state, event) pair is a row of one table or refused with an error that names both. One
- * thread.
+ * Events and time in, frames out, by way of the session and the lane; requests to the client go out
+ * by MemoryClientOps, its answers come in by mapped_outgoing_on_client(). It reads memory and the
+ * dirty log by itself. Every (state, event) pair is a row of one table or refused with an error
+ * that names both. One thread.
  *
- * The owner tells the session that its "QEMU" is attached when the client is (session_on_qemu_attached());
- * ends of the client's are told to the session from here. Memory: bitmaps, and what ram/page_sender.h says. */
+ * The owner tells the session that its "QEMU" is attached when the client is
+ * (session_on_qemu_attached()); ends of the client's are told to the session from here. Memory:
+ * bitmaps, and what ram/page_sender.h says. */
 #pragma once
 
 #include "ram/mapped/dirty_log.h"
@@ -31,7 +33,7 @@ typedef enum {
     MAPPED_OUT_SETUP,             /* both clients are asked to get ready */
     MAPPED_OUT_ACTIVE,
     MAPPED_OUT_PRE_SWITCHOVER,    /* the guest has stopped; waits for MEMORY_EV_CONTINUE */
-    MAPPED_OUT_DEVICE,            /* the guest has stopped; devices, the last pages or the discards */
+    MAPPED_OUT_DEVICE,            /* the guest has stopped; devices, last pages or discards */
     MAPPED_OUT_POSTCOPY_ACTIVE,
     MAPPED_OUT_POSTCOPY_PAUSED,   /* ended in post-copy: can be recovered */
     MAPPED_OUT_POSTCOPY_RECOVER_SETUP, /* a new session that goes on: not open yet */
@@ -53,8 +55,8 @@ typedef struct {
 
 typedef struct MappedOutgoing MappedOutgoing;
 
-/* The layout of memory says what the client wants and whether this is a recovery. log: taken; NULL only in a
- * recovery. client, session and memory must outlive it. */
+/* The layout of memory says what the client wants and whether this is a recovery. log: taken;
+ * NULL only in a recovery. client, session and memory must outlive it. */
 MappedOutgoing *mapped_outgoing_new(const MappedOutgoingConfig *config, GuestMemory *memory,
                                     DirtyLog *log, MemoryClient *client, Session *session);
 void mapped_outgoing_free(MappedOutgoing *outgoing);
@@ -72,8 +74,8 @@ void mapped_outgoing_add_bulk(MappedOutgoing *outgoing, Lane *lane);
 /* What the client says. What it must not say now fails the migration, as its going away does. */
 void mapped_outgoing_on_client(MappedOutgoing *outgoing, MemoryEvent *event, gint64 now_us);
 
-/* Moves on what can be: call it after events, acknowledgements and at mapped_outgoing_wake_us(). FALSE: the
- * peer broke a rule (RAM_ERROR_PROTOCOL). */
+/* Moves on what can be: call it after events, acknowledgements and at mapped_outgoing_wake_us().
+ * FALSE: the peer broke a rule (RAM_ERROR_PROTOCOL). */
 gboolean mapped_outgoing_run(MappedOutgoing *outgoing, gint64 now_us, GError **error);
 /* When it wants to run again, whatever happens; G_MAXINT64: it does not. */
 gint64 mapped_outgoing_wake_us(const MappedOutgoing *outgoing);

@@ -47,7 +47,8 @@ static gboolean make_encoder(MappedOutgoing *o, GError **error)
         return TRUE;
     if (o->xbzrle)
         return xbzrle_encoder_resize(o->xbzrle, o->params.xbzrle_cache, error);
-    o->xbzrle = xbzrle_encoder_new(o->params.xbzrle_cache, ram_blocks_target_page(o->blocks), error);
+    o->xbzrle = xbzrle_encoder_new(o->params.xbzrle_cache, ram_blocks_target_page(o->blocks),
+                                   error);
     return o->xbzrle != NULL;
 }
 

@@ -81,8 +81,8 @@ gboolean mapped_out_act_received(MappedOutgoing *o, const MappedOutInput *in, GE
     if (!received_body_decode(in->received, &body, error))
         return FALSE;
     if (body.block >= ram_blocks_count(o->blocks) || dirty_map_is_ignored(o->map, body.block)) {
-        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL, _("RECEIVED for block %u, which has no pages"),
-                    body.block);
+        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
+                    _("RECEIVED for block %u, which has no pages"), body.block);
         return FALSE;
     }
     pages = bitmap_pages(dirty_map_bitmap(o->map, body.block));

@@ -58,7 +58,7 @@ typedef struct {
 /* Where a sync of the dirty bitmaps is. */
 typedef enum {
     SYNC_NONE,
-    SYNC_DRAIN, /* everything sent must be acknowledged first: pages that are sent again go on any channel */
+    SYNC_DRAIN, /* everything sent must be acknowledged: what is sent again goes on any channel */
     SYNC_ASKED, /* the client is writing its log */
     SYNC_DUE,
 } SyncStep;
@@ -66,17 +66,18 @@ typedef enum {
 /* Where the switch-over is, once the guest is to stop. */
 typedef enum {
     SWITCH_NONE,
-    SWITCH_STOP,   /* the client is pausing, the link is drained, pause-before-switchover is waited for */
+    SWITCH_STOP,   /* the client is pausing, the link is drained; or CONTINUE is waited for */
     SWITCH_SYNC,   /* the final sync */
     SWITCH_PAGES,  /* pre-copy: the last pages */
     SWITCH_DEVICE, /* the device state is waited for */
     SWITCH_DONE,   /* PHASE running is queued: the point of no return */
 } SwitchStep;
 
-/* A host page that was handed out and is not sent wholly, or may be asked for twice with another answer. */
+/* A host page that was handed out and is not sent wholly, or may be asked for twice with another
+ * answer. */
 typedef struct {
     Bitmap *wanted;   /* which of its target pages; NULL: all */
-    gboolean has_answer; /* what was said of target page `index`: the encoder would say something else now */
+    gboolean has_answer; /* of target page `index`: the encoder would say something else now */
     guint index;
     gboolean sent;
     QemuPage answer;

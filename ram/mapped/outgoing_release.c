@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* release-ram: what the destination has acknowledged is given back to the host, once the guest runs there. */
+/* release-ram: what the destination has acknowledged is given back to the host, once the guest
+ * runs there. */
 #include "config.h"
 
 #include "ram/mapped/outgoing_priv.h"

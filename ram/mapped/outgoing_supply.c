@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the page sender gets from the guest's memory: host pages with something dirty in them, and what is in
- * them. A page is not dirty any more from the moment it is handed out, which is before it is read. */
+/* What the page sender gets from the guest's memory: host pages with something dirty in them,
+ * and what is in them. A page is not dirty any more from the moment it is handed out, which is
+ * before it is read. */
 #include "config.h"
 
 #include "ram/mapped/outgoing_priv.h"
@@ -165,16 +166,15 @@ static gboolean read_window(MappedOutgoing *o, const SupplyPage *page, guint64 o
     guint64 target = ram_blocks_target_page(o->blocks);
     guint64 hole = guest_memory_hole(o->memory, page->block, offset);
     g_autoptr(GError) error = NULL;
-    guint64 data;
+    guint64 end;
 
     mapped_out_forget_window(o);
     if (hole >= target) {
         o->window = (Window){ page->block, offset, offset + hole - hole % target, NULL };
         return TRUE;
     }
-    data = MAX(guest_memory_data(o->memory, page->block, offset),
-               ram_blocks_target_page(o->blocks));
-    o->window = (Window){ page->block, offset, MIN(read_end(o, page, offset), offset + data), NULL };
+    end = offset + MAX(guest_memory_data(o->memory, page->block, offset), target);
+    o->window = (Window){ page->block, offset, MIN(read_end(o, page, offset), end), NULL };
     if (guest_memory_peek(o->memory, page->block, offset, o->window.end - offset,
                           &o->window.bytes, &error))
         return TRUE;
@@ -204,7 +204,8 @@ static gboolean encode(MappedOutgoing *o, const SupplyPage *page, guint64 offset
     }
 }
 
-static gboolean read_record(MappedOutgoing *o, const SupplyPage *page, guint64 offset, QemuPage *ret)
+static gboolean read_record(MappedOutgoing *o, const SupplyPage *page, guint64 offset,
+                            QemuPage *ret)
 {
     gsize target = ram_blocks_target_page(o->blocks);
     const Window *window = &o->window;
@@ -228,7 +229,8 @@ static gboolean read_record(MappedOutgoing *o, const SupplyPage *page, guint64 o
     return TRUE;
 }
 
-/* The encoder takes what it was asked for as sent, so it is asked once, whatever the sender does. */
+/* The encoder takes what it was asked for as sent, so it is asked once, whatever the sender
+ * does. */
 static gboolean remember(Handed *handed, guint i, gboolean sent, QemuPage *page)
 {
     handed->has_answer = TRUE;

@@ -151,8 +151,8 @@ void mapped_out_switch_over(MappedOutgoing *o)
 
 /* ---- the end ---- */
 
-/* The channels have no order between them: what came on a bulk channel before the destination knows what it has
- * to forget would be forgotten with it. */
+/* The channels have no order between them: what came on a bulk channel before the destination
+ * knows what it has to forget would be forgotten with it. */
 static gboolean may_send_postcopy(const MappedOutgoing *o)
 {
     return frame_queue_is_empty(&o->queue) &&

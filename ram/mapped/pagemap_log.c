@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Asked for pages that are written and for nothing else, the kernel counts those as written that are not in the page
- * table any more (what was swapped out of a memfd, for instance): whatever it cannot vouch for is sent again. */
+/* Asked for pages that are written and for nothing else, the kernel counts those as written that
+ * are not in the page table any more (what was swapped out of a memfd, for instance): whatever
+ * it cannot vouch for is sent again. */
 #include "config.h"
 
 #include "ram/mapped/pagemap_log.h"
@@ -24,8 +25,8 @@ static gboolean failed(GError **error, const MemoryRegion *region)
 
     if (code == EPERM)
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_PERMISSION_DENIED,
-                    _("memory region \"%s\": it is not registered for write protection in async mode "
-                      "(UFFDIO_REGISTER_MODE_WP, UFFD_FEATURE_WP_ASYNC)"),
+                    _("memory region \"%s\": it is not registered for write protection in async "
+                      "mode (UFFDIO_REGISTER_MODE_WP, UFFD_FEATURE_WP_ASYNC)"),
                     region->name);
     else
         g_set_error(error, G_IO_ERROR, (gint)g_io_error_from_errno(code),
@@ -119,8 +120,8 @@ static void note_nothing(guint block, guint64 first, guint64 n, gpointer data)
 {
 }
 
-/* A page of each region is looked at, so that what the kernel lacks is known before anything has begun. The client
- * registers its memory only when it is asked to log (MemoryClientOps.advise). */
+/* A page of each region is looked at, so that what the kernel lacks is known before anything has
+ * begun. The client registers its memory only when it is asked to log (MemoryClientOps.advise). */
 static gboolean probe(PagemapLog *self, GError **error)
 {
     for (guint i = 0; i < self->layout->n_regions; i++) {

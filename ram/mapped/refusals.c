@@ -5,6 +5,14 @@
 
 #include <glib/gi18n.h>
 
+static gboolean is_aligned(const MemoryRegion *region)
+{
+    guint64 page = region->page_size;
+
+    return page == 0 || (region->length % page == 0 && region->fd_offset % page == 0 &&
+                         region->address % page == 0);
+}
+
 static const char *reason_for(const MemoryRegion *region, gboolean postcopy)
 {
     if (region->flags & MEMORY_IGNORED)
@@ -15,8 +23,7 @@ static const char *reason_for(const MemoryRegion *region, gboolean postcopy)
         return NULL;
     if (region->flags & MEMORY_PMEM)
         return _("it is persistent memory, which post-copy cannot take: migrate without post-copy");
-    if (region->page_size > 0 && (region->length % region->page_size || region->fd_offset % region->page_size ||
-                                  region->address % region->page_size))
+    if (!is_aligned(region))
         return _("it does not begin and end with a host page, which post-copy needs");
     return NULL;
 }

@@ -4,7 +4,7 @@
 
 #include "ram/mapped/memory_client.h"
 
-/* Any migration: a region that may not leave this host. With postcopy also persistent memory, whose content would not
- * be in place when the guest runs, and a region that does not end with a host page. RAM_ERROR_INVALID names the
- * region. */
+/* Any migration: a region that may not leave this host. With postcopy also persistent memory,
+ * whose content would not be in place when the guest runs, and a region that does not end with a
+ * host page. RAM_ERROR_INVALID names the region. */
 gboolean memory_refusals_check(const MemoryLayout *layout, gboolean postcopy, GError **error);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Ranges of memory that were sent and are given back to the host once the peer has acknowledged them. They are
- * collected, then closed as a batch together with a mark of the sender's; when that is reached the batch is
- * due. Pure; one thread. */
+/* Ranges of memory that were sent and are given back to the host once the peer has acknowledged
+ * them. They are collected, then closed as a batch together with a mark of the sender's; when
+ * that is reached the batch is due. Pure; one thread. */
 #pragma once
 
 #include <glib.h>
@@ -24,8 +24,8 @@ void release_list_clear(ReleaseList *list);
 
 /* Sent. Adjacent ranges are put together. */
 void release_list_add(ReleaseList *list, guint block, guint64 start, guint64 length);
-/* TRUE: what was added up to now is the closed batch; the caller takes a mark. FALSE: one is closed already, or nothing
- * was added. */
+/* TRUE: what was added up to now is the closed batch; the caller takes a mark. FALSE: one is
+ * closed already, or nothing was added. */
 gboolean release_list_close(ReleaseList *list);
 gboolean release_list_is_waiting(const ReleaseList *list);
 /* The mark is reached: the batch is the caller's (g_array_unref()). */

@@ -55,8 +55,8 @@ gboolean request_queue_check(const RequestQueue *queue, const PageRequest *reque
     guint64 end;
 
     if (!block) {
-        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL, _("REQUEST for block %u, which does not exist"),
-                    request->block);
+        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
+                    _("REQUEST for block %u, which does not exist"), request->block);
         return FALSE;
     }
     if (request->length == 0 || !ram_blocks_check_range(queue->blocks, request->block,

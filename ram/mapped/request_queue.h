@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Host pages that the destination's guest waits for, in the order in which they were asked for. Pure; one
- * thread. */
+/* Host pages that the destination's guest waits for, in the order in which they were asked for.
+ * Pure; one thread. */
 #pragma once
 
 #include "ram/page_frames.h"
@@ -15,8 +15,8 @@ RequestQueue *request_queue_new(const RamBlocks *blocks);
 void request_queue_free(RequestQueue *queue);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(RequestQueue, request_queue_free)
 
-/* Grows the request to whole host pages, and refuses one that cannot be: a block that does not exist, a range
- * that is not in it, no length. RAM_ERROR_PROTOCOL. */
+/* Grows the request to whole host pages, and refuses one that cannot be: a block that does not
+ * exist, a range that is not in it, no length. RAM_ERROR_PROTOCOL. */
 gboolean request_queue_check(const RequestQueue *queue, const PageRequest *request,
                              guint64 *ret_start, guint64 *ret_end, GError **error);
 /* One host page. FALSE: REQUEST_QUEUE_MAX of them wait. */

@@ -109,11 +109,12 @@ static void register_for_log(MappedMemory *memory)
 static void make_client_log(MappedMemory *memory)
 {
     gsize bytes = memory_layout_bitmaps_bytes(memory->layout);
+    int fd = make_memfd(bytes, 0);
 
     memory->layout->log = MEMORY_LOG_CLIENT;
-    memory->layout->dirty_fd = make_memfd(bytes, 0);
+    memory->layout->dirty_fd = fd;
     memory->dirty_bytes = bytes;
-    memory->dirty = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory->layout->dirty_fd, 0);
+    memory->dirty = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     assert_ptr_not_equal(memory->dirty, MAP_FAILED);
 }
 
@@ -173,7 +174,8 @@ static void change_huge_pages(gint64 by)
 
     if (!g_file_get_contents(NR_HUGEPAGES, &before, NULL, NULL))
         return;
-    after = g_strdup_printf("%" G_GINT64_FORMAT "\n", MAX(g_ascii_strtoll(before, NULL, 10) + by, 0));
+    by += g_ascii_strtoll(before, NULL, 10);
+    after = g_strdup_printf("%" G_GINT64_FORMAT "\n", MAX(by, 0));
     /* Written in place: it is no file that could be replaced. */
     file = fopen(NR_HUGEPAGES, "we");
     if (!file)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Real memory of this process, handed over as a memory client does it: one region named "ram", or several. */
+/* Real memory of this process, handed over as a memory client does it: one region named "ram",
+ * or several. */
 #pragma once
 
 #include "ram/mapped/memory_client.h"
@@ -22,7 +23,8 @@ typedef struct {
     MemoryLayout *layout;
 } MappedMemory;
 
-/* NULL only of MAPPED_HUGE: the host has not got as many huge pages. Everything else fails the test. */
+/* NULL only of MAPPED_HUGE: the host has not got as many huge pages. Everything else fails the
+ * test. */
 MappedMemory *mapped_memory_new(MappedKind kind, gsize length, MappedLogKind log);
 void mapped_memory_open_pagemap(MappedMemory *memory);
 /* As a client does before it hints that pages are free. */

@@ -381,7 +381,8 @@ static void take_ram_end(World *w, GBytes *body)
     assert_true(ram_end_body_decode(body, &end, NULL));
     if (end.pages != w->pages)
         break_rule(w, "RAM_END says %u pages, %u came", (guint)end.pages, (guint)w->pages);
-    if ((w->discarding || w->setup.recovers) && bitmap_count(w->present) != bitmap_pages(w->present))
+    if ((w->discarding || w->setup.recovers) &&
+        bitmap_count(w->present) != bitmap_pages(w->present))
         break_rule(w, "pages are missing at RAM_END");
     w->ram_ended = TRUE;
     session_on_qemu_eof(w->destination.session, NULL);
@@ -424,9 +425,11 @@ static gboolean destination_runs(World *w)
         return FALSE;
     /* The others first: RAM_END comes when they are through. */
     for (guint i = WORLD_PREEMPT; i < WORLD_CHANNELS; i++) {
-        while (w->destination.lanes[i] && w->blocks && (body = lane_received(w->destination.lanes[i], &type))) {
+        Lane *lane = w->destination.lanes[i];
+
+        while (lane && w->blocks && (body = lane_received(lane, &type))) {
             take_pages(w, body, i);
-            lane_consume(w->destination.lanes[i]);
+            lane_consume(lane);
             any = TRUE;
         }
     }

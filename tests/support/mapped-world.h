@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A mapped source's machine on real memory, with a client that does what a test says, and at the other end of the
- * session a destination that is a bare model: a copy of the memory, which pages are there, and what must hold of what
- * comes. Time is the test's. */
+/* A mapped source's machine on real memory, with a client that does what a test says, and at the
+ * other end of the session a destination that is a bare model: a copy of the memory, which pages
+ * are there, and what must hold of what comes. Time is the test's. */
 #pragma once
 
 #include "ram/bitmap.h"

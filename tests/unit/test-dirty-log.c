@@ -22,6 +22,7 @@
 #define PAGE 4096
 #define HUGE (2 * 1024 * 1024)
 #define PAGES 256
+#define LENGTH (PAGES * PAGE)
 
 /* ---- what a log notes ---- */
 
@@ -54,7 +55,7 @@ static void clear(DirtyLog *log, guint64 first, guint64 n, guint64 pages)
 
 static void check_pagemap_log(MappedKind kind)
 {
-    g_autoptr(MappedMemory) memory = mapped_memory_new(kind, PAGES * PAGE, MAPPED_WRITE_LOG);
+    g_autoptr(MappedMemory) memory = mapped_memory_new(kind, LENGTH, MAPPED_WRITE_LOG);
     g_autoptr(DirtyLog) log = pagemap_log_new(memory->layout, NULL);
 
     assert_non_null(log);
@@ -91,7 +92,7 @@ static void the_same_of_a_memfd(void **state)
 
 static void clearing_notes_what_was_written_since_the_last_look(void **state)
 {
-    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_MEMFD, PAGES * PAGE, MAPPED_WRITE_LOG);
+    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_MEMFD, LENGTH, MAPPED_WRITE_LOG);
     g_autoptr(DirtyLog) log = pagemap_log_new(memory->layout, NULL);
     g_autoptr(Bitmap) found = bitmap_new(PAGES);
 
@@ -109,7 +110,7 @@ static void a_page_that_is_written_for_the_first_time_is_noted(void **state)
     const MappedKind kinds[] = { MAPPED_PRIVATE, MAPPED_MEMFD };
 
     for (guint i = 0; i < G_N_ELEMENTS(kinds); i++) {
-        g_autoptr(MappedMemory) memory = mapped_memory_new(kinds[i], PAGES * PAGE, MAPPED_WRITE_LOG);
+        g_autoptr(MappedMemory) memory = mapped_memory_new(kinds[i], LENGTH, MAPPED_WRITE_LOG);
         g_autoptr(DirtyLog) log = pagemap_log_new(memory->layout, NULL);
 
         clear(log, 0, PAGES, PAGES);
@@ -122,10 +123,11 @@ static void a_page_that_is_written_for_the_first_time_is_noted(void **state)
     }
 }
 
-/* Reclaim takes a memfd's pages out of the page table: whether they were written is not known then. */
+/* Reclaim takes a memfd's pages out of the page table: whether they were written is not known
+ * then. */
 static void what_has_left_the_page_table_counts_as_written(void **state)
 {
-    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_MEMFD, PAGES * PAGE, MAPPED_WRITE_LOG);
+    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_MEMFD, LENGTH, MAPPED_WRITE_LOG);
     g_autoptr(DirtyLog) log = pagemap_log_new(memory->layout, NULL);
 
     memset(memory->at, 1, PAGES * PAGE);
@@ -163,7 +165,7 @@ static void huge_pages_are_noted_whole(void **state)
 
 static void memory_that_is_not_registered_is_refused_by_name(void **state)
 {
-    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_MEMFD, PAGES * PAGE, MAPPED_NO_LOG);
+    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_MEMFD, LENGTH, MAPPED_NO_LOG);
     g_autoptr(DirtyLog) log = NULL;
     g_autoptr(GError) error = NULL;
     g_autoptr(Bitmap) found = bitmap_new(PAGES);
@@ -220,7 +222,7 @@ static void nothing_that_a_running_guest_writes_is_lost(void **state)
 {
     for (guint i = 0; i < 4; i++) {
         g_autoptr(MappedMemory) memory =
-            mapped_memory_new(i % 2 ? MAPPED_MEMFD : MAPPED_PRIVATE, PAGES * PAGE, MAPPED_WRITE_LOG);
+            mapped_memory_new(i % 2 ? MAPPED_MEMFD : MAPPED_PRIVATE, LENGTH, MAPPED_WRITE_LOG);
         g_autoptr(DirtyLog) log = pagemap_log_new(memory->layout, NULL);
         g_autoptr(GuestMemory) guest = guest_memory_new(memory->layout, NULL);
         g_autoptr(DirtyMap) map = dirty_map_new(guest_memory_blocks(guest), 6, log);
@@ -245,7 +247,7 @@ static void nothing_that_a_running_guest_writes_is_lost(void **state)
 
 static void the_clients_bits_are_taken_once(void **state)
 {
-    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_MEMFD, PAGES * PAGE, MAPPED_CLIENT_LOG);
+    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_MEMFD, LENGTH, MAPPED_CLIENT_LOG);
     g_autoptr(DirtyLog) log = client_log_new(memory->layout, NULL);
 
     assert_true(log->asks_client);
@@ -268,7 +270,7 @@ static void the_clients_bits_are_taken_once(void **state)
 
 static void a_log_that_could_shrink_is_refused(void **state)
 {
-    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_MEMFD, PAGES * PAGE, MAPPED_NO_LOG);
+    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_MEMFD, LENGTH, MAPPED_NO_LOG);
     g_autoptr(GError) error = NULL;
 
     memory->layout->dirty_fd = memfd_create("log", MFD_ALLOW_SEALING | MFD_CLOEXEC);
@@ -279,7 +281,7 @@ static void a_log_that_could_shrink_is_refused(void **state)
 
 static void a_log_that_is_too_short_is_refused(void **state)
 {
-    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_MEMFD, PAGES * PAGE, MAPPED_NO_LOG);
+    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_MEMFD, LENGTH, MAPPED_NO_LOG);
     g_autoptr(GError) error = NULL;
 
     memory->layout->dirty_fd = memfd_create("log", MFD_ALLOW_SEALING | MFD_CLOEXEC);
@@ -332,7 +334,7 @@ static void memory_in_huge_pages_is_read_and_written(void **state)
 
 static void a_hole_is_found_and_not_filled_by_reading(void **state)
 {
-    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_MEMFD, PAGES * PAGE, MAPPED_NO_LOG);
+    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_MEMFD, LENGTH, MAPPED_NO_LOG);
     g_autoptr(GuestMemory) guest = guest_memory_new(memory->layout, NULL);
     const guint8 *seen;
 
@@ -347,7 +349,7 @@ static void a_hole_is_found_and_not_filled_by_reading(void **state)
 /* Also once pages of zeros were put there by reading, and not where a page was written. */
 static void private_memory_that_was_not_touched_is_a_hole(void **state)
 {
-    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_PRIVATE, PAGES * PAGE, MAPPED_WRITE_LOG);
+    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_PRIVATE, LENGTH, MAPPED_WRITE_LOG);
     g_autoptr(GuestMemory) guest = guest_memory_new(memory->layout, NULL);
     const guint8 *seen;
 
@@ -363,10 +365,11 @@ static void private_memory_that_was_not_touched_is_a_hole(void **state)
     assert_int_equal(guest_memory_hole(guest, 0, 0), 10 * PAGE);
 }
 
-/* What stands where the log was cleared is not known: less is found, and never a page that was written. */
+/* What stands where the log was cleared is not known: less is found, and never a page that was
+ * written. */
 static void a_hole_that_the_log_has_covered_is_not_taken_for_more_than_it_is(void **state)
 {
-    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_PRIVATE, PAGES * PAGE, MAPPED_WRITE_LOG);
+    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_PRIVATE, LENGTH, MAPPED_WRITE_LOG);
     g_autoptr(DirtyLog) log = pagemap_log_new(memory->layout, NULL);
     g_autoptr(GuestMemory) guest = guest_memory_new(memory->layout, NULL);
 
@@ -380,7 +383,7 @@ static void a_hole_that_the_log_has_covered_is_not_taken_for_more_than_it_is(voi
 
 static void what_is_discarded_reads_as_zeros_and_is_a_hole(void **state)
 {
-    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_MEMFD, PAGES * PAGE, MAPPED_NO_LOG);
+    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_MEMFD, LENGTH, MAPPED_NO_LOG);
     g_autoptr(GuestMemory) guest = guest_memory_new(memory->layout, NULL);
 
     memset(memory->at, 1, PAGES * PAGE);
@@ -393,7 +396,7 @@ static void what_is_discarded_reads_as_zeros_and_is_a_hole(void **state)
 
 static void private_memory_cannot_be_discarded_from_here(void **state)
 {
-    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_PRIVATE, PAGES * PAGE, MAPPED_NO_LOG);
+    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_PRIVATE, LENGTH, MAPPED_NO_LOG);
     g_autoptr(GuestMemory) guest = guest_memory_new(memory->layout, NULL);
 
     assert_false(guest_memory_can_discard(guest, 0));
@@ -402,7 +405,7 @@ static void private_memory_cannot_be_discarded_from_here(void **state)
 
 static void memory_that_was_unmapped_is_an_error_with_its_name(void **state)
 {
-    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_PRIVATE, PAGES * PAGE, MAPPED_NO_LOG);
+    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_PRIVATE, LENGTH, MAPPED_NO_LOG);
     g_autoptr(GuestMemory) guest = guest_memory_new(memory->layout, NULL);
     g_autoptr(GError) error = NULL;
     const guint8 *seen;
@@ -425,7 +428,7 @@ static void regions_that_are_no_use_are_refused_by_name(void **state)
 
     for (guint i = 0; i < G_N_ELEMENTS(bad); i++) {
         g_autoptr(MappedMemory) memory =
-            mapped_memory_new(MAPPED_MEMFD, PAGES * PAGE, MAPPED_NO_LOG);
+            mapped_memory_new(MAPPED_MEMFD, LENGTH, MAPPED_NO_LOG);
         g_autoptr(GError) error = NULL;
         MemoryRegion *region = &memory->layout->regions[0];
 

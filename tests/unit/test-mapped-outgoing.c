@@ -91,9 +91,12 @@ static void write_at_random(gpointer data)
 {
     Guest *guest = data;
 
-    for (guint i = 0; i < guest->each_turn; i++)
-        guest_writes_some(guest->world, (guint64)g_rand_int_range(guest->rand, 0, (gint32)guest->below),
-                          (guint8)g_rand_int(guest->rand), g_rand_boolean(guest->rand) ? PAGE : 3);
+    for (guint i = 0; i < guest->each_turn; i++) {
+        guint64 page = (guint64)g_rand_int_range(guest->rand, 0, (gint32)guest->below);
+        guint8 byte = (guint8)g_rand_int(guest->rand);
+
+        guest_writes_some(guest->world, page, byte, g_rand_boolean(guest->rand) ? PAGE : 3);
+    }
 }
 
 static void what_the_guest_writes_meanwhile_is_moved_as_well(void **state)
@@ -219,7 +222,8 @@ static void each_page_comes_once_after_the_switch(void **state)
         w = filled_world(&setup);
         start_postcopy(w);
         world_expect_moved(w);
-        assert_string_equal(w->client.states->str, "setup active device postcopy-active completed ");
+        assert_string_equal(w->client.states->str,
+                            "setup active device postcopy-active completed ");
         assert_int_equal(w->pages, PAGES);
         assert_int_equal(w->discarded, PAGES);
         assert_true(i % 2 == 0 || w->bulk_pages > 0);
@@ -376,7 +380,8 @@ static void the_background_keeps_to_the_rate_and_requests_do_not(void **state)
     began = w->now_us;
     for (guint i = 0; i < 1000; i++)
         world_turn(w);
-    /* 400 kB/s for a second: about 97 pages; a quarter of pages are zeros, which cost nearly nothing */
+    /* 400 kB/s for a second: about 97 pages; a quarter of pages are zeros, which cost nearly
+     * nothing */
     assert_in_range(w->pages - before, 60, 200);
     assert_true(w->now_us - began >= G_USEC_PER_SEC);
     before = w->urgent_pages;
@@ -792,18 +797,19 @@ static void move_at_random(guint32 seed)
     g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
     WorldSetup setup = random_setup(rand);
     g_autoptr(World) w = filled_world(&setup);
-    Guest guest = { w, rand, (guint)g_rand_int_range(rand, 0, 5), (guint64)g_rand_int_range(rand, 1, PAGES) };
+    guint each_turn = (guint)g_rand_int_range(rand, 0, 5);
+    Guest guest = { w, rand, each_turn, (guint64)g_rand_int_range(rand, 1, PAGES) };
     guint until_postcopy = (guint)g_rand_int_range(rand, 1, 20);
     guint losses = (guint)g_rand_int_range(rand, 0, 3);
 
     w->guest_runs = write_at_random;
     w->guest_data = &guest;
-    for (guint turn = 0; turn < 4000 && mapped_outgoing_state(w->machine) != MAPPED_OUT_COMPLETED; turn++) {
+    for (guint turn = 0; turn < 4000 && !w->ram_ended; turn++) {
         if (turn == until_postcopy && !w->setup.recovers)
             world_say(w, MEMORY_EV_START_POSTCOPY);
         w->holds = g_rand_int_range(rand, 0, 4) == 0;
         fault(w, rand);
-        if (losses > 0 && w->runs && w->discarding && !w->ended && g_rand_int_range(rand, 0, 4) == 0) {
+        if (losses > 0 && w->runs && w->discarding && !w->ended && g_rand_int(rand) % 4 == 0) {
             losses--;
             world_lose(w, "cut");
             world_recover(w);
@@ -812,8 +818,7 @@ static void move_at_random(guint32 seed)
     }
     w->holds = FALSE;
     if (w->wrong || w->error)
-        fail_msg("seed %u: %s%s (seen: %s)", seed, w->wrong ? w->wrong : "", w->error ? w->error : "",
-                 w->seen->str);
+        fail_msg("seed %u: %s (seen: %s)", seed, w->wrong ? w->wrong : w->error, w->seen->str);
     world_expect_moved(w);
 }
 
