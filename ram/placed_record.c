@@ -65,8 +65,6 @@ static gboolean is_page(guint64 size)
 
 static gboolean check_entry(const PlacedRecord *record, const Entry *entry, GError **error)
 {
-    guint64 heads = sizeof(Head) + (guint64)sizeof(Entry) * RAM_BLOCKS_MAX;
-
     if (!memchr(entry->name, 0, sizeof entry->name) || !entry->name[0])
         return bad(error, _("a block has no name"));
     if (entry->backing >= UFFD_BACKING_MAX || !is_page(entry->page_size) ||
@@ -74,8 +72,7 @@ static gboolean check_entry(const PlacedRecord *record, const Entry *entry, GErr
         ((entry->address | entry->length) & (entry->page_size - 1)) != 0 ||
         entry->address > G_MAXUINT64 - entry->length)
         return bad(error, _("a block cannot be where it says"));
-    if (entry->bits < sizeof(Head) || entry->bits > record->size + heads ||
-        entry->bits > record->size ||
+    if (entry->bits < sizeof(Head) || entry->bits > record->size ||
         bits_len(entry, record->target_page) > record->size - entry->bits)
         return bad(error, _("the bits of a block are outside of it"));
     return TRUE;
