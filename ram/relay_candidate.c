@@ -104,6 +104,7 @@ static void take_candidate(Relay *relay, Link *link, RelayChannel *channel)
     steal_candidate(relay, link);
     relay_forget_link(relay, channel);
     link->state = LINK_OPEN;
+    tls_channel_set_busy(link->channel);
     link->deadline_us = 0;
     link->heard_us = g_get_monotonic_time();
     channel->pump.link = link;

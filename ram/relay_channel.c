@@ -156,6 +156,7 @@ void relay_shake_hands(Relay *relay, RelayChannel *channel)
         return;
     }
     link->state = LINK_OPEN;
+    tls_channel_set_busy(link->channel);
     link->heard_us = g_get_monotonic_time();
     link->deadline_us = relay_in_ms(link->resumes ? relay->timeouts.handshake_ms
                                                   : relay->timeouts.hello_ack_ms);

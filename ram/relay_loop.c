@@ -75,10 +75,14 @@ static void prepare_channel(Waiting *w, guint slot, const RelayChannel *channel)
     Link *link = channel->pump.link;
 
     wait_for(w, slot, -1, 0);
-    if (link)
-        wait_for(w, slot, tls_channel_fd(link->channel),
-                 link_events(link, link->state == LINK_OPEN &&
-                                       pump_channel_has_output(&channel->pump)));
+    if (!link)
+        return;
+    wait_for(w, slot, tls_channel_fd(link->channel),
+             link_events(link, link->state == LINK_OPEN &&
+                                   pump_channel_has_output(&channel->pump)));
+    /* It was received ahead: poll() knows nothing of it. */
+    if (tls_channel_pending(link->channel) > 0)
+        wait_until(w, 1);
 }
 
 static void prepare_candidates(Relay *relay, Waiting *w)

@@ -198,6 +198,15 @@ static gboolean flush(TlsChannel *channel, GError **error)
     return err == 0 || fail_write(channel, error);
 }
 
+/* For another record. */
+static gboolean make_room(TlsChannel *channel, GError **error)
+{
+    const TlsTransport *t = &channel->transport;
+
+    return (!t->send_errno && t->gather && tls_transport_unsent(t) < t->gather) ||
+           flush(channel, error);
+}
+
 /* All is flushed. */
 static gboolean change_key(TlsChannel *channel, GError **error)
 {
@@ -242,10 +251,11 @@ gssize tls_channel_write(TlsChannel *channel, const void *buf, gsize len, GError
                             _("the TLS channel was closed for writing"));
         return -1;
     }
-    if (!flush(channel, error))
+    if (!make_room(channel, error))
         return -1;
     /* New keys and the record may both stay behind: that is as when the peer asks for them. */
-    if (tls_rekey_due(&channel->rekey) && !change_key(channel, error))
+    if (tls_rekey_due(&channel->rekey) &&
+        (!flush(channel, error) || !change_key(channel, error)))
         return -1;
     n = gnutls_record_send(channel->session, buf, MIN(len, RECORD_MAX));
     if (n <= 0) {
@@ -265,9 +275,17 @@ gboolean tls_channel_flush(TlsChannel *channel, GError **error)
     return tls_channel_check_usable(channel, error) && flush(channel, error);
 }
 
+void tls_channel_set_busy(TlsChannel *channel)
+{
+    tls_transport_set_busy(&channel->transport);
+}
+
 gsize tls_channel_pending(const TlsChannel *channel)
 {
-    return (channel->late ? channel->late->len : 0) +
+    const TlsTransport *t = &channel->transport;
+    gsize ahead = channel->state == CHANNEL_OPEN ? t->in_len - t->in_head : 0;
+
+    return (channel->late ? channel->late->len : 0) + ahead +
            gnutls_record_check_pending(channel->session);
 }
 

@@ -51,6 +51,11 @@ gssize tls_channel_read(TlsChannel *channel, void *buf, gsize len, GError **erro
  * what the peer had sent before the connection broke can still be read. */
 gssize tls_channel_write(TlsChannel *channel, const void *buf, gsize len, GError **error);
 
+/* For channels that much goes over: what comes is received ahead, and what is written waits for the next
+ * tls_channel_flush() (or for a few records more), which must not be forgotten. Then tls_channel_pending() counts bytes
+ * that are not decrypted, too: while there are any, read() must be called whatever poll() says. */
+void tls_channel_set_busy(TlsChannel *channel);
+
 /* Decrypted bytes that read() will give although poll() says nothing. */
 gsize tls_channel_pending(const TlsChannel *channel);
 

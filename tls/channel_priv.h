@@ -17,13 +17,23 @@ typedef struct {
     int fd;
     GByteArray *out; /* from out_head on, not on the socket yet */
     gsize out_head;
+    gsize gather;   /* bytes that may wait for the next flush; 0: none does */
+    guint8 *in;     /* with gather: what was received ahead, TLS_READ_AHEAD bytes; or NULL */
+    gsize in_head;
+    gsize in_len;
     int send_errno; /* why sending failed for good, or 0 */
     int recv_errno;
     gboolean dry;   /* the last receive found nothing: wait for POLLIN */
     gboolean ended; /* it found the end */
 } TlsTransport;
 
+/* One call of the kernel's for several records. */
+#define TLS_READ_AHEAD (128 * 1024)
+#define TLS_GATHER (64 * 1024)
+
 void tls_transport_init(TlsTransport *transport, int fd);
+/* As tls_channel_set_busy(). */
+void tls_transport_set_busy(TlsTransport *transport);
 void tls_transport_clear(TlsTransport *transport);
 void tls_transport_attach(TlsTransport *transport, gnutls_session_t session);
 gsize tls_transport_unsent(const TlsTransport *transport);

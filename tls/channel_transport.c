@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "tls/channel_priv.h"
@@ -15,8 +16,16 @@ void tls_transport_init(TlsTransport *transport, int fd)
     *transport = (TlsTransport){ .fd = fd, .out = g_byte_array_new() };
 }
 
+void tls_transport_set_busy(TlsTransport *transport)
+{
+    transport->gather = TLS_GATHER;
+    if (!transport->in)
+        transport->in = g_malloc(TLS_READ_AHEAD);
+}
+
 void tls_transport_clear(TlsTransport *transport)
 {
+    g_clear_pointer(&transport->in, g_free);
     g_clear_pointer(&transport->out, g_byte_array_unref);
 }
 
@@ -68,6 +77,11 @@ int tls_transport_flush(TlsTransport *transport)
 /* Keeps all of iov but its first skip bytes. */
 static void keep_rest(TlsTransport *transport, const giovec_t *iov, int n_iov, gsize skip)
 {
+    /* What is sent already must not pile up if there is always a rest. */
+    if (transport->out_head > transport->out->len / 2) {
+        g_byte_array_remove_range(transport->out, 0, (guint)transport->out_head);
+        transport->out_head = 0;
+    }
     for (int i = 0; i < n_iov; i++) {
         gsize gone = MIN(skip, iov[i].iov_len);
 
@@ -92,16 +106,15 @@ static ssize_t push(gnutls_transport_ptr_t ptr, const giovec_t *iov, int n_iov)
         total += iov[i].iov_len;
     for (int i = 0; i < n_chunk; i++)
         chunk[i] = (struct iovec){ iov[i].iov_base, iov[i].iov_len };
-    if (!transport->send_errno && tls_transport_unsent(transport) == 0)
+    if (!transport->send_errno && !transport->gather && tls_transport_unsent(transport) == 0)
         sent = send_some(transport, chunk, n_chunk);
     if (!transport->send_errno)
         keep_rest(transport, iov, n_iov, (gsize)sent);
     return (ssize_t)total;
 }
 
-static ssize_t pull(gnutls_transport_ptr_t ptr, void *buf, size_t len)
+static ssize_t receive(TlsTransport *transport, void *buf, size_t len)
 {
-    TlsTransport *transport = ptr;
     ssize_t n;
 
     do
@@ -119,6 +132,27 @@ static ssize_t pull(gnutls_transport_ptr_t ptr, void *buf, size_t len)
     return -1;
 }
 
+/* gnutls asks for the head of each record, and then for its body. */
+static ssize_t pull(gnutls_transport_ptr_t ptr, void *buf, size_t len)
+{
+    TlsTransport *transport = ptr;
+
+    if (!transport->in)
+        return receive(transport, buf, len);
+    if (transport->in_head == transport->in_len) {
+        ssize_t n = receive(transport, transport->in, TLS_READ_AHEAD);
+
+        if (n <= 0)
+            return n;
+        transport->in_head = 0;
+        transport->in_len = (gsize)n;
+    }
+    len = MIN(len, transport->in_len - transport->in_head);
+    memcpy(buf, transport->in + transport->in_head, len);
+    transport->in_head += len;
+    return (ssize_t)len;
+}
+
 /* gnutls asks now and then if something has come, and must not think that ptr is a descriptor. */
 static int pull_timeout(gnutls_transport_ptr_t ptr, unsigned int ms)
 {
@@ -126,6 +160,8 @@ static int pull_timeout(gnutls_transport_ptr_t ptr, unsigned int ms)
     struct pollfd pfd = { .fd = transport->fd, .events = POLLIN };
 
     (void)ms; /* nothing here waits */
+    if (transport->in_head < transport->in_len)
+        return 1;
     return poll(&pfd, 1, 0);
 }
 
