@@ -188,6 +188,15 @@ gboolean page_sender_is_acked(const PageSender *s)
     return page_channel_is_acked(s, &s->channels[0]) && page_sender_lanes_are_acked(s);
 }
 
+guint64 page_sender_acked_bytes(const PageSender *s)
+{
+    guint64 acked = 0;
+
+    for (guint i = 0; i < s->n_channels; i++)
+        acked += page_channel_acked(s, &s->channels[i]);
+    return acked;
+}
+
 guint64 page_sender_pages(const PageSender *s)
 {
     return s->pages;

@@ -72,6 +72,8 @@ gboolean page_sender_is_idle(const PageSender *sender);
 gboolean page_sender_is_acked(const PageSender *sender);
 /* The same of all channels but the main one. */
 gboolean page_sender_lanes_are_acked(const PageSender *sender);
+/* Bytes of bodies that it has acknowledged, on the main channel and the bulk channels. */
+guint64 page_sender_acked_bytes(const PageSender *sender);
 /* A result of the compressor would be sent at once: worth waking up for. */
 gboolean page_sender_waits_for_worker(const PageSender *sender);
 /* Target pages sent so far: in frames, or with the compressor. */

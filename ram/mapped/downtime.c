@@ -5,40 +5,45 @@
 
 /* Nothing is faster than this. */
 #define SHORTEST_US 100
+/* A round of this length is a measure even if there is another. */
+#define ROUND_MIN_US (10 * 1000)
 
 static guint64 rate_of(guint64 bytes, gint64 us)
 {
     return (guint64)((double)bytes * G_USEC_PER_SEC / (double)us);
 }
 
-static void measure(Downtime *downtime, guint64 sent, gint64 us)
+static void measure(Downtime *downtime, guint64 acked, gint64 us)
 {
-    guint64 rate = rate_of(sent - downtime->sent, us);
+    guint64 rate = rate_of(acked - downtime->acked, us);
 
     downtime->rate = downtime->rate == 0 ? rate : (downtime->rate + rate) / 2;
 }
 
-void downtime_update(Downtime *downtime, guint64 sent, gint64 now_us)
+void downtime_update(Downtime *downtime, guint64 acked, gint64 now_us)
 {
     gint64 us = now_us - downtime->began_us;
 
     if (downtime->began_us == 0) {
         downtime->began_us = now_us;
-        downtime->sent = sent;
+        downtime->acked = acked;
         return;
     }
-    if (us < DOWNTIME_PERIOD_US || sent <= downtime->sent)
+    if (us < DOWNTIME_PERIOD_US || acked <= downtime->acked)
         return;
-    measure(downtime, sent, us);
+    measure(downtime, acked, us);
     downtime->began_us = now_us;
-    downtime->sent = sent;
+    downtime->acked = acked;
 }
 
-/* A round too short to be measured well is a measure if there is none. */
-void downtime_on_drained(Downtime *downtime, guint64 sent, gint64 now_us)
+/* A short round is a bad measure, but better than none. */
+void downtime_on_drained(Downtime *downtime, guint64 acked, gint64 now_us)
 {
-    if (downtime->began_us != 0 && downtime->rate == 0 && sent > downtime->sent)
-        measure(downtime, sent, MAX(now_us - downtime->began_us, SHORTEST_US));
+    gint64 us = now_us - downtime->began_us;
+
+    if (downtime->began_us != 0 && acked > downtime->acked &&
+        (downtime->rate == 0 || us >= ROUND_MIN_US))
+        measure(downtime, acked, MAX(us, SHORTEST_US));
     downtime->began_us = 0;
 }
 

@@ -63,7 +63,7 @@ static void drain(MappedOutgoing *o)
     page_sender_send(o->sender, o->now_us);
     if (!mapped_out_is_drained(o))
         return;
-    downtime_on_drained(&o->downtime, sent_bytes(o), o->now_us);
+    downtime_on_drained(&o->downtime, page_sender_acked_bytes(o->sender), o->now_us);
     if (o->log && o->log->asks_client) {
         o->sync = SYNC_ASKED;
         o->client->ops->log_sync(o->client);
@@ -110,7 +110,7 @@ static void begin_round(MappedOutgoing *o)
 static void send_round(MappedOutgoing *o)
 {
     page_sender_send(o->sender, o->now_us);
-    downtime_update(&o->downtime, sent_bytes(o), o->now_us);
+    downtime_update(&o->downtime, page_sender_acked_bytes(o->sender), o->now_us);
     if (is_small(o))
         o->sync = SYNC_DRAIN;
 }

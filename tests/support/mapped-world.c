@@ -94,6 +94,12 @@ static void client_state(MemoryClient *client, const char *name)
     g_string_append_printf(client_of(client)->states, "%s ", name);
 }
 
+static void client_no_return(MemoryClient *client)
+{
+    asked(client, "no-return");
+    client_of(client)->no_return = TRUE;
+}
+
 static void client_end(MemoryClient *client, MemoryEndOutcome outcome, const char *text)
 {
     asked(client, "end");
@@ -109,6 +115,7 @@ static const MemoryClientOps client_ops = {
     .log_sync = client_log_sync,
     .discard = client_discard,
     .state = client_state,
+    .no_return = client_no_return,
     .end = client_end,
 };
 
@@ -367,7 +374,7 @@ static void take_phase(World *w, GBytes *body)
     if (phase != MAPPED_PHASE_RUNNING)
         return;
     w->runs = TRUE;
-    if (!w->client.paused && !w->setup.recovers)
+    if (!w->setup.recovers && (!w->client.paused || !w->client.no_return))
         break_rule(w, "the guest runs on both sides");
     if (!w->discarding && !w->setup.recovers && memcmp(w->copy, w->memory->at, w->setup.length))
         break_rule(w, "the guest runs with other memory than it had");

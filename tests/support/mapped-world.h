@@ -38,6 +38,7 @@ typedef struct {
     GQueue answers;       /* of MemoryEventType */
     gboolean mute;        /* it does not answer */
     gboolean paused;
+    gboolean no_return;
     guint throttle;
     GString *states;
     MemoryEndOutcome outcome;
