@@ -281,7 +281,7 @@ static gboolean send_request(MappedIncoming *in)
     g_autofree PageRequest *request = NULL;
     guint8 *buf;
 
-    if (!in->lane || g_queue_is_empty(&in->requests) ||
+    if (!in->lane || g_queue_is_empty(&in->requests) || mapped_incoming_is_recovering(in) ||
         lane_send_room(in->lane) < FRAME_HEADER_LEN)
         return FALSE;
     request = g_queue_pop_head(&in->requests);

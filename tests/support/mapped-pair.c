@@ -281,6 +281,7 @@ static void end_clear(MappedPair *pair, MappedEnd *end)
         lane_free(end->lane[i]);
         frame_reader_clear(&end->reader[i]);
         g_byte_array_unref(end->in[i].bytes);
+        end->in[i].done = 0;
         end->cut[i] = end->noticed[i] = FALSE;
     }
     session_free(end->session);

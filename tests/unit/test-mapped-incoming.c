@@ -256,7 +256,8 @@ static void go_to_running(Bench *bench)
     assert_fine(bench);
     assert_int_equal(now(bench), MAPPED_INCOMING_RUNNING);
     assert_true(bench->pair.destination.client->running);
-    assert_string_equal((const char *)bench->pair.destination.client->device->data, "devices");
+    assert_int_equal(bench->pair.destination.client->device->len, 7);
+    assert_memory_equal(bench->pair.destination.client->device->data, "devices", 7);
 }
 
 static void go_to(Bench *bench, MappedIncomingState state)
