@@ -75,6 +75,8 @@ typedef struct {
 void pages_batch_init(PagesBatch *batch, gsize reserve);
 /* RAW pages that follow each other become runs: if both sides have SESSION_FEATURE_RUNS. */
 void pages_batch_use_runs(PagesBatch *batch);
+/* Room for as many pages as may come, at once: else a page that is sent alone has a buffer of its size. */
+void pages_batch_expect_many(PagesBatch *batch);
 void pages_batch_clear(PagesBatch *batch);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(PagesBatch, pages_batch_clear)
 

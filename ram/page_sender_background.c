@@ -26,7 +26,10 @@ static guint8 *next_batch(PageSender *s, PageChannel *channel, gsize max, gsize 
 {
     g_auto(PagesBatch) batch = { 0 };
 
+    if (!next_page(s, channel))
+        return NULL;
     page_sender_begin(s, &batch);
+    pages_batch_expect_many(&batch);
     while (next_page(s, channel) && page_sender_add(s, &batch, &channel->sending, max)) {
         page_sender_done(s, &channel->sending, FALSE);
         channel->rush = FALSE;

@@ -22,6 +22,13 @@ void pages_batch_use_runs(PagesBatch *batch)
     batch->runs = TRUE;
 }
 
+void pages_batch_expect_many(PagesBatch *batch)
+{
+    g_return_if_fail(!batch->bytes);
+    batch->capacity = batch->reserve + PAGES_HEAD_LEN + PAGES_PLAIN_MAX;
+    batch->bytes = g_malloc(batch->capacity);
+}
+
 static void begin_anew(PagesBatch *batch)
 {
     *batch = (PagesBatch){ .reserve = batch->reserve, .runs = batch->runs };
