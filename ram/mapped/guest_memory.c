@@ -203,6 +203,25 @@ static guint64 private_data(const GuestMemory *memory, guint64 address)
                ? memory->data_end - address : 0;
 }
 
+/* All of it is mapped, and registered for the log: where there is nothing at all no page is present, either, and
+ * a guest whose memory has gone must not be taken for one that has not touched it. */
+static gboolean is_registered(const GuestMemory *memory, guint64 address, guint64 length)
+{
+    struct page_region found = { 0 };
+    struct pm_scan_arg arg = {
+        .size = sizeof(arg),
+        .start = address,
+        .end = address + length,
+        .vec = (guint64)(guintptr)&found,
+        .vec_len = 1,
+        .category_mask = PAGE_IS_WPALLOWED,
+        .return_mask = PAGE_IS_WPALLOWED,
+    };
+
+    return ioctl(memory->layout->pagemap_fd, PAGEMAP_SCAN, &arg) == 1 && found.start <= address &&
+           found.end >= address + length;
+}
+
 /* Private anonymous memory: pages that are in no page table and were not swapped out, and those
  * that are the kernel's page of zeros. Being protected counts as swapped there, so that less is
  * found once the log has been cleared, never too much. */
@@ -223,6 +242,7 @@ static guint64 private_hole(GuestMemory *memory, const MemoryRegion *region, gui
         .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
         .return_mask = PAGE_IS_PRESENT,
     };
+    guint64 length;
     int n;
 
     if (memory->layout->pagemap_fd < 0 || private_data(memory, address) > 0)
@@ -232,7 +252,8 @@ static guint64 private_hole(GuestMemory *memory, const MemoryRegion *region, gui
         return 0; /* then it is read */
     memory->data_start = data.start;
     memory->data_end = data.end;
-    return (n > 0 ? data.start : arg.walk_end) - address;
+    length = (n > 0 ? data.start : arg.walk_end) - address;
+    return length > 0 && is_registered(memory, address, length) ? length : 0;
 }
 
 guint64 guest_memory_data(const GuestMemory *memory, guint block, guint64 offset)

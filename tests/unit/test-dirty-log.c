@@ -365,6 +365,21 @@ static void private_memory_that_was_not_touched_is_a_hole(void **state)
     assert_int_equal(guest_memory_hole(guest, 0, 0), 10 * PAGE);
 }
 
+/* Whoever reads it hears that it is gone; zeros would be taken for the guest's. */
+static void private_memory_that_is_gone_is_no_hole(void **state)
+{
+    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_PRIVATE, LENGTH, MAPPED_WRITE_LOG);
+    g_autoptr(GuestMemory) guest = guest_memory_new(memory->layout, NULL);
+    g_autoptr(GError) error = NULL;
+    const guint8 *seen;
+
+    assert_int_equal(munmap(memory->at + 64 * PAGE, 16 * PAGE), 0);
+    assert_int_equal(guest_memory_hole(guest, 0, 64 * PAGE), 0);
+    assert_int_equal(guest_memory_hole(guest, 0, 0), 0);
+    assert_false(guest_memory_peek(guest, 0, 64 * PAGE, PAGE, &seen, &error));
+    assert_non_null(error);
+}
+
 /* What stands where the log was cleared is not known: less is found, and never a page that was
  * written. */
 static void a_hole_that_the_log_has_covered_is_not_taken_for_more_than_it_is(void **state)
@@ -460,6 +475,7 @@ int main(void)
         cmocka_unit_test(memory_in_huge_pages_is_read_and_written),
         cmocka_unit_test(a_hole_is_found_and_not_filled_by_reading),
         cmocka_unit_test(private_memory_that_was_not_touched_is_a_hole),
+        cmocka_unit_test(private_memory_that_is_gone_is_no_hole),
         cmocka_unit_test(a_hole_that_the_log_has_covered_is_not_taken_for_more_than_it_is),
         cmocka_unit_test(what_is_discarded_reads_as_zeros_and_is_a_hole),
         cmocka_unit_test(private_memory_cannot_be_discarded_from_here),
