@@ -39,7 +39,8 @@ static const MappedOutRow rows[] = {
     /* the guest runs here */
     { IN(ACTIVE) | STOPPED, MAPPED_OUT_EV_SYNCED, SAME, mapped_out_act_synced },
     { IN(ACTIVE), MAPPED_OUT_EV_FREE_HINTS, SAME, mapped_out_act_free_hints },
-    { IN(SETUP) | STOPPED | POSTCOPY, MAPPED_OUT_EV_FREE_HINTS, SAME, mapped_out_act_nothing },
+    { IN(NONE) | IN(SETUP) | STOPPED | POSTCOPY, MAPPED_OUT_EV_FREE_HINTS, SAME,
+      mapped_out_act_nothing },
     { IN(NONE) | IN(SETUP) | IN(ACTIVE), MAPPED_OUT_EV_START_POSTCOPY, SAME,
       mapped_out_act_start_postcopy },
     { STOPPED | POSTCOPY, MAPPED_OUT_EV_START_POSTCOPY, SAME, mapped_out_act_nothing },

@@ -326,8 +326,11 @@ static void set_lanes(MappedPair *pair)
     if (pair->outgoing)
         mapped_outgoing_set_lane(pair->outgoing, pair->source.lane[1]);
     mapped_incoming_set_lane(pair->incoming, pair->destination.lane[1]);
-    for (guint i = 2; i < pair->n_channels; i++)
+    for (guint i = 2; i < pair->n_channels; i++) {
+        if (pair->outgoing)
+            mapped_outgoing_add_bulk(pair->outgoing, pair->source.lane[i]);
         mapped_incoming_add_bulk(pair->incoming, pair->destination.lane[i]);
+    }
 }
 
 static void begin(MappedPair *pair, gboolean recovers)

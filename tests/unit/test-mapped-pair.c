@@ -164,13 +164,38 @@ static void guest_writes(Run *run)
     }
 }
 
+/* Pages that the guest says it has no use for, until it writes to them again: what is in them does not matter
+ * any more, and a guest that gives pages back reads zeros from them. */
+static void guest_hints(Run *run)
+{
+    guint region = g_rand_int_range(run->rand, 0, run->source->n);
+    const TestMapping *map = &run->source->maps[region];
+    guint pages = map->length / map->page_size;
+    guint first = g_rand_int_range(run->rand, 0, pages);
+    guint n = g_rand_int_range(run->rand, 1, MIN(pages - first, 20) + 1);
+    MemoryRange range = { first * map->page_size, n * map->page_size };
+
+    if (!is_moved(map) || g_rand_int_range(run->rand, 0, 4))
+        return;
+    memset(map->at + range.start, 0, range.length);
+    for (gsize at = range.start; at < range.start + range.length; at += PAGE) {
+        guint64 zero = 0;
+
+        test_memory_write(run->source, region, at, &zero, sizeof zero);
+    }
+    test_client_hint(run->pair.source.client, region, &range, 1);
+}
+
 static gboolean go_on(MappedPair *pair, gpointer data)
 {
     Run *run = data;
     TestClient *source = pair->source.client, *destination = pair->destination.client;
 
-    if (!source->paused && !run->snapshot)
+    if (!source->paused && !run->snapshot) {
+        if (run->writes_left > 0)
+            guest_hints(run);
         guest_writes(run);
+    }
     if (source->paused && !run->snapshot)
         take_snapshot(run);
     if (run->postcopy && run->switch_us && g_get_monotonic_time() > run->switch_us &&
@@ -272,6 +297,9 @@ static void migrate(Run *run, MappedSetup *setup, guint32 seed)
     setup->features = SESSION_FEATURE_XBZRLE;
     if (g_rand_boolean(rand))
         setup->features |= SESSION_FEATURE_RUNS;
+    setup->n_bulk = g_rand_int_range(rand, 0, MAPPED_BULK_MAX + 1);
+    if (setup->n_bulk > 0)
+        setup->features |= SESSION_FEATURE_BULK;
     mapped_pair_init(&run->pair, setup, run->source, run->destination, seed);
     run->pair.source.client->device = g_byte_array_append(run->pair.source.client->device,
                                                           (const guint8 *)"the devices", 11);
