@@ -25,6 +25,7 @@ static void on_report(const RelayReport *report, gpointer data)
     case RELAY_REPORT_REPLY:
         end->replies++;
         end->wants_preempt |= report->wants_preempt;
+        end->wants_bulk = MAX(end->wants_bulk, report->wants_bulk);
         g_clear_error(&end->last_error);
         end->last_error = report->error ? g_error_copy(report->error) : NULL;
         break;
@@ -93,6 +94,7 @@ End *end_new(SessionSide side, const EndSpec *spec)
         .timeouts = spec->timeouts,
         .recovers = spec->recovers,
         .rekey_records = spec->rekey_records,
+        .bulk = spec->bulk,
         .stage = JOB_STAGE_MIN,
         .levels = { { [PAGES_ZSTD] = 1, [PAGES_ZLIB] = 1 } },
         .compression_threads = 1,

@@ -18,6 +18,7 @@ typedef struct {
     guint replies;
     GError *last_error; /* of the last reply, NULL: done */
     gboolean wants_preempt;
+    guint wants_bulk;
     gboolean qemu_needed;
     gboolean qemu_connected;
     gboolean return_path;
@@ -43,6 +44,7 @@ typedef struct {
     gboolean memory;  /* for a memory client, not a QEMU */
     gboolean recovers;
     guint rekey_records;
+    guint bulk; /* source: channels */
 } EndSpec;
 
 End *end_new(SessionSide side, const EndSpec *spec);

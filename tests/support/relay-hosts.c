@@ -105,6 +105,12 @@ static gboolean wants_preempt(gpointer data)
     return ((End *)data)->wants_preempt;
 }
 
+/* Of bulk channels only the first is opened here. */
+static guint16 number_of(ChannelKind kind)
+{
+    return kind == CHANNEL_BULK ? 1 : 0;
+}
+
 void connect_peer(Hosts *h)
 {
     Wire *wire = lay(h, CHANNEL_MAIN);
@@ -119,8 +125,8 @@ void reconnect(Hosts *h, ChannelKind kind)
     Wire *wire = lay(h, kind);
 
     relay_command(h->destination->relay, RELAY_ACCEPT_PEER, wire->outer[1], "127.0.0.1", NULL);
-    relay_channel_command(h->source->relay, RELAY_RECONNECT_CHANNEL, kind, 0, wire->outer[0],
-                          "localhost", NULL);
+    relay_channel_command(h->source->relay, RELAY_RECONNECT_CHANNEL, kind, number_of(kind),
+                          wire->outer[0], "localhost", NULL);
 }
 
 void begin(Hosts *h, const EndSpec *spec)
@@ -137,17 +143,28 @@ void attach_both(Hosts *h)
     wait_until(is_active, h->destination, "destination active");
 }
 
-void open_preempt(Hosts *h)
+static void open_channel(Hosts *h, ChannelKind kind)
 {
-    Wire *wire = lay(h, CHANNEL_PREEMPT);
+    Wire *wire = lay(h, kind);
 
-    wait_until(wants_preempt, h->source, "a preempt channel wanted");
     h->source->replies = 0;
     relay_command(h->destination->relay, RELAY_ACCEPT_PEER, wire->outer[1], "127.0.0.1", NULL);
-    relay_channel_command(h->source->relay, RELAY_CONNECT_CHANNEL, CHANNEL_PREEMPT, 0,
+    relay_channel_command(h->source->relay, RELAY_CONNECT_CHANNEL, kind, number_of(kind),
                           wire->outer[0], "localhost", h->source);
     wait_until(was_answered, h->source, "ConnectChannel's answer");
     assert_null(h->source->last_error);
+}
+
+void open_preempt(Hosts *h)
+{
+    wait_until(wants_preempt, h->source, "a preempt channel wanted");
+    open_channel(h, CHANNEL_PREEMPT);
+}
+
+void open_bulk(Hosts *h)
+{
+    assert_true(h->source->wants_bulk > 0);
+    open_channel(h, CHANNEL_BULK);
 }
 
 void begin_active(Hosts *h, const EndSpec *spec)
@@ -160,6 +177,8 @@ void begin_active(Hosts *h, const EndSpec *spec)
     assert_null(h->source->last_error);
     if (spec->features & SESSION_FEATURE_RAM)
         open_preempt(h);
+    if (spec->bulk > 0)
+        open_bulk(h);
     attach_both(h);
 }
 

@@ -37,6 +37,8 @@ void connect_peer(Hosts *h);
 void reconnect(Hosts *h, ChannelKind kind);
 void begin(Hosts *h, const EndSpec *spec);
 void open_preempt(Hosts *h);
+/* The first one: spec->bulk is at least 1. */
+void open_bulk(Hosts *h);
 void attach_both(Hosts *h);
 void begin_active(Hosts *h, const EndSpec *spec);
 void hosts_clear(Hosts *h);

@@ -389,6 +389,35 @@ static void every_feature_has_its_bit_and_its_name(void **state)
     assert_true(session_feature_from_name("") == 0);
 }
 
+static void every_channel_has_a_name(void **state)
+{
+    static const struct {
+        ChannelKind kind;
+        guint16 number;
+        const char *name;
+    } rows[] = {
+        { CHANNEL_MAIN, 0, "main" },     { CHANNEL_PREEMPT, 0, "preempt" },
+        { CHANNEL_DISKS, 0, "disks" },   { CHANNEL_BULK, 1, "bulk-1" },
+        { CHANNEL_BULK, 9, "bulk-9" },   { CHANNEL_BULK, CHANNEL_BULK_MAX, "bulk-16" },
+    };
+    ChannelKind kind;
+    guint16 number;
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        assert_string_equal(channel_name(rows[i].kind, rows[i].number), rows[i].name);
+        assert_true(channel_from_name(rows[i].name, &kind, &number));
+        assert_int_equal(kind, rows[i].kind);
+        assert_int_equal(number, rows[i].number);
+    }
+    assert_string_equal(channel_name(CHANNEL_BULK, 0), "bulk");
+    assert_string_equal(channel_name(CHANNEL_BULK, CHANNEL_BULK_MAX + 1), "bulk");
+    assert_string_equal(channel_name(CHANNEL_KIND_MAX, 1), "unknown");
+    assert_false(channel_from_name("bulk", &kind, &number));
+    assert_false(channel_from_name("bulk-0", &kind, &number));
+    assert_false(channel_from_name("bulk-17", &kind, &number));
+    assert_false(channel_from_name("", &kind, &number));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -405,6 +434,7 @@ int main(void)
         cmocka_unit_test(token_differs_if_any_byte_does),
         cmocka_unit_test(answer_may_choose_only_what_was_offered),
         cmocka_unit_test(every_feature_has_its_bit_and_its_name),
+        cmocka_unit_test(every_channel_has_a_name),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

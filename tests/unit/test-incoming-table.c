@@ -446,6 +446,14 @@ static void long_ram_end(Bench *bench)
     put_bytes(bench, FRAME_RAM_END, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 17);
 }
 
+static void end_of_no_bulk_channel(Bench *bench)
+{
+    g_autoptr(GByteArray) body = g_byte_array_new();
+
+    ram_end_body_encode(body, &(RamEnd){ .n_bulk = 2, .bulk_seq = { 0, 5 } });
+    put(bench, FALSE, FRAME_RAM_END, body);
+}
+
 static const struct {
     const char *name;
     IncomingState state;
@@ -476,6 +484,8 @@ static const struct {
     { "fewer pages sent", INCOMING_RUNNING, too_few_at_the_end,
       "RAM_END: 0 pages were sent, 1 have come" },
     { "long end", INCOMING_RUNNING, long_ram_end, "RAM_END" },
+    { "no bulk channel", INCOMING_RUNNING, end_of_no_bulk_channel,
+      "RAM_END: there is no bulk channel 2" },
 };
 
 static void frames_that_cannot_be_are_refused_by_what_is_wrong(void **state)

@@ -18,18 +18,23 @@
 
 static const guint8 proof[HELLO_PROOF_LEN] = "the proof both ends can compute";
 
-static Lane *lane_of(SessionSide side, guint64 window)
+static Lane *lane_of_kind(SessionSide side, guint64 window, ChannelKind kind, guint16 number)
 {
     LaneConfig config = {
         .side = side,
-        .kind = CHANNEL_PREEMPT,
-        .channel = 1,
+        .kind = kind,
+        .channel = number,
         .window = window,
         .features = FEATURES,
     };
 
     memset(config.id, 0x11, sizeof config.id);
     return lane_new(&config);
+}
+
+static Lane *lane_of(SessionSide side, guint64 window)
+{
+    return lane_of_kind(side, window, CHANNEL_PREEMPT, 1);
 }
 
 static HelloBody good_hello(void)
@@ -668,6 +673,22 @@ static void feed_event(Lane *lane, SessionSide side, LaneEvent event)
     }
 }
 
+static void request_does_not_come_on_a_bulk_channel(void **state)
+{
+    g_autoptr(Lane) lane = lane_of_kind(SESSION_SOURCE, WINDOW, CHANNEL_BULK, 3);
+    FrameType type;
+
+    assert_string_equal(lane_name(lane), "bulk-3");
+    assert_int_equal(lane_number(lane), 3);
+    feed_event(lane, SESSION_SOURCE, LANE_EV_CHANNEL_UP);
+    feed_event(lane, SESSION_SOURCE, LANE_EV_FRAME_HELLO_ACK);
+    assert_lane(lane, LANE_OPEN);
+    feed_event(lane, SESSION_SOURCE, LANE_EV_FRAME_CARRIED);
+    assert_lane(lane, LANE_FAILED);
+    assert_contains(lane_reason(lane), "REQUEST does not go on bulk channels");
+    assert_null(lane_received(lane, &type));
+}
+
 static void every_event_is_a_row_or_refused(void **state)
 {
     guint rows = 0, refused = 0;
@@ -725,6 +746,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages_go_one_way_and_requests_the_other),
+        cmocka_unit_test(request_does_not_come_on_a_bulk_channel),
         cmocka_unit_test(full_window_stops_sending_until_an_ack),
         cmocka_unit_test(smaller_window_of_both_counts),
         cmocka_unit_test(hello_says_what_the_lane_is),

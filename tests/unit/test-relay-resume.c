@@ -22,7 +22,7 @@ static void assert_contains(const char *text, const char *part)
 /* Lays a new wire for whatever the source has lost, until both have ended. */
 static gboolean mend(Hosts *h)
 {
-    for (ChannelKind kind = CHANNEL_MAIN; kind <= CHANNEL_PREEMPT; kind++) {
+    for (ChannelKind kind = CHANNEL_MAIN; kind <= CHANNEL_BULK; kind++) {
         if (h->source->lost[kind] > h->source->resumed[kind] && !h->wires[kind])
             reconnect(h, kind);
     }
@@ -36,7 +36,9 @@ static gboolean on_tick(gpointer data)
 
 static void streams_pass_over_cuts(guint32 seed)
 {
-    const EndSpec spec = PATIENT_SPEC(SESSION_FEATURES_ALL);
+    const EndSpec spec = {
+        .key = 1, .token = 1, .timeouts = END_PATIENT, .features = SESSION_FEATURES_ALL, .bulk = 2
+    };
     g_auto(Hosts) h = { 0 };
     guint tick = g_timeout_add(3, on_tick, NULL);
     g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
@@ -47,7 +49,7 @@ static void streams_pass_over_cuts(guint32 seed)
     begin_active(&h, &spec);
     s = stream(&h, 48 * MIB + 17, 5 * MIB);
     while (!mend(&h)) {
-        ChannelKind kind = g_rand_boolean(rand) ? CHANNEL_MAIN : CHANNEL_PREEMPT;
+        ChannelKind kind = (ChannelKind)g_rand_int_range(rand, CHANNEL_MAIN, CHANNEL_BULK + 1);
 
         g_main_context_iteration(NULL, TRUE);
         if (g_get_monotonic_time() > give_up)
@@ -59,7 +61,7 @@ static void streams_pass_over_cuts(guint32 seed)
             cuts++;
         }
         /* Its wire was cut, or it could not be laid to the end: then it is laid anew. */
-        for (kind = CHANNEL_MAIN; kind <= CHANNEL_PREEMPT; kind++) {
+        for (kind = CHANNEL_MAIN; kind <= CHANNEL_BULK; kind++) {
             if (h.wires[kind] && h.source->lost[kind] > h.source->resumed[kind] &&
                 g_rand_int_range(rand, 0, 200) == 0)
                 cut(&h, kind);
