@@ -91,6 +91,7 @@ static void add_mapped(GVariantBuilder *builder, const RamStats *ram)
         { "dirty-syncs", ram->dirty_syncs },
         { "dirty-rounds", ram->dirty_rounds },
         { "dirty-rate", ram->dirty_rate },
+        { "page-rate", ram->page_rate },
         { "setup-us", ram->setup_us },
         { "downtime-us", ram->downtime_us },
         { "expected-downtime-us", expected },

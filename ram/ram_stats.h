@@ -39,6 +39,7 @@ typedef struct {
     guint64 dirty_syncs;      /* of the dirty bitmaps */
     guint64 dirty_rate;       /* pages a second that were written anew, in the last period */
     guint64 dirty_rounds;     /* the first pass is none */
+    guint64 page_rate;        /* pages a second that were sent, in the last second */
     guint64 setup_us;         /* until both sides were ready */
     guint64 downtime_us;      /* from when the guest was to stop until it ran on the other side */
     guint64 expected_downtime_us; /* if it were to stop now; G_MAXUINT64: not known */

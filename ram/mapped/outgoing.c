@@ -382,6 +382,19 @@ static void send_queue(MappedOutgoing *o)
     frame_queue_send(&o->queue, o->session, page_sender_main_flow(o->sender), o->now_us);
 }
 
+static void update_page_rate(MappedOutgoing *o)
+{
+    guint64 pages = page_sender_pages(o->sender);
+    gint64 us = o->now_us - o->rate_began_us;
+
+    if (us < G_USEC_PER_SEC)
+        return;
+    if (o->rate_began_us != 0)
+        o->stats.page_rate = (pages - o->rate_pages) * G_USEC_PER_SEC / (guint64)us;
+    o->rate_began_us = o->now_us;
+    o->rate_pages = pages;
+}
+
 /* One thing leads to the next: each asks by itself whether it is its turn. */
 static void advance(MappedOutgoing *o)
 {
@@ -403,6 +416,7 @@ gboolean mapped_outgoing_run(MappedOutgoing *o, gint64 now_us, GError **error)
     if (!o->failure && !(ENDED & (1u << o->state)) && o->state != MAPPED_OUT_CANCELLING) {
         page_sender_update(o->sender, now_us);
         update_budget(o);
+        update_page_rate(o);
         advance(o);
     }
     tell_failure(o);

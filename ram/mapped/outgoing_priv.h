@@ -160,6 +160,8 @@ struct MappedOutgoing {
     /* counters */
     gint64 began_us;
     gint64 switch_began_us;
+    gint64 rate_began_us; /* of the second for page_rate; 0: none yet */
+    guint64 rate_pages;
     guint64 run_mark;  /* bytes sent with PHASE running */
     RamStats stats;
 };

@@ -372,6 +372,7 @@ static void the_background_keeps_to_the_rate_and_requests_do_not(void **state)
     g_autoptr(World) w = NULL;
     guint64 before;
     gint64 began;
+    RamStats stats;
 
     setup.params.max_postcopy_bandwidth = 400 * 1000;
     w = filled_world(&setup);
@@ -383,6 +384,8 @@ static void the_background_keeps_to_the_rate_and_requests_do_not(void **state)
     /* 400 kB/s for a second: about 97 pages; a quarter of pages are zeros, which cost nearly
      * nothing */
     assert_in_range(w->pages - before, 60, 200);
+    mapped_outgoing_get_stats(w->machine, w->now_us, &stats);
+    assert_in_range(stats.page_rate, 60, 200);
     assert_true(w->now_us - began >= G_USEC_PER_SEC);
     before = w->urgent_pages;
     world_ask(w, 400 * PAGE, 50 * PAGE);
