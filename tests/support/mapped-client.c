@@ -244,6 +244,23 @@ void test_client_hint(TestClient *client, guint block, const MemoryRange *ranges
     said->event.n_ranges = n;
 }
 
+void test_client_share(TestClient *client, guint32 id, guint block, const void *at, int uffd)
+{
+    TestEvent *said = put(client, MEMORY_EV_SHARED);
+
+    said->mapping = (MemoryMapping){ block, 0, client->memory->maps[block].length,
+                                     (guint64)(guintptr)at };
+    said->event.id = id;
+    said->event.fd = duplicate(uffd);
+    said->event.mappings = &said->mapping;
+    said->event.n_mappings = 1;
+}
+
+void test_client_unshare(TestClient *client, guint32 id)
+{
+    put(client, MEMORY_EV_UNSHARED)->event.id = id;
+}
+
 TestEvent *test_client_next(TestClient *client)
 {
     return g_queue_pop_head(&client->events);
@@ -337,7 +354,7 @@ static void on_listen(MemoryClient *base)
 
     if (refuses(client))
         return;
-    client->uffd = uffd_open(UFFD_FEATURE_THREAD_ID, FALSE, NULL, &error);
+    client->uffd = uffd_open(UFFD_FEATURE_THREAD_ID | client->uffd_features, FALSE, NULL, &error);
     for (guint i = 0; client->uffd >= 0 && i < client->memory->n; i++) {
         const TestMapping *map = &client->memory->maps[i];
 

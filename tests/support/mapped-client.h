@@ -67,6 +67,7 @@ typedef struct {
     MemoryEndOutcome outcome;
     char *text;
     int uffd;           /* its own, once it listens */
+    guint64 uffd_features; /* UFFD_FEATURE_* that it has besides thread ids */
     gboolean refuses;   /* fails whatever it is asked next */
 } TestClient;
 
@@ -74,6 +75,7 @@ typedef struct {
     MemoryEvent event;
     GBytes *bytes;
     MemoryRange *ranges;
+    MemoryMapping mapping;
     char *text;
 } TestEvent;
 
@@ -85,6 +87,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(TestClient, test_client_free)
 void test_client_say(TestClient *client, MemoryEventType type);
 /* The same, with ranges of a block. */
 void test_client_hint(TestClient *client, guint block, const MemoryRange *ranges, guint n);
+/* Another process, id, has all of a memfd's region mapped at that address; its userfaultfd is duplicated. And
+ * that one leaves. */
+void test_client_share(TestClient *client, guint32 id, guint block, const void *at, int uffd);
+void test_client_unshare(TestClient *client, guint32 id);
 /* The next thing it says, or NULL; free with test_event_free(). */
 TestEvent *test_client_next(TestClient *client);
 void test_event_free(TestEvent *event);

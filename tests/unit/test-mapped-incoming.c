@@ -8,12 +8,15 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <linux/userfaultfd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "ram/mapped/frames.h"
+#include "ram/uffd/uffd.h"
 #include "ram/xbzrle.h"
 #include "tests/support/mapped-pair.h"
 
@@ -768,6 +771,12 @@ static void many_threads_wait_for_pages_and_each_page_is_asked_for_once(void **t
         assert_true(is_right(&bench, RAM, i) && is_right(&bench, PRIVATE, i));
 }
 
+/* Four of them; it is through when somebody has read what the kernel says of it. */
+static gpointer drop_pages(gpointer at)
+{
+    return GINT_TO_POINTER(madvise(at, 4 * PAGE, MADV_DONTNEED));
+}
+
 static void wait_done(Bench *bench, Reader *reader)
 {
     while (!g_atomic_int_get(&reader->done)) {
@@ -811,6 +820,80 @@ static void a_page_that_comes_meanwhile_wakes_who_waits(void **test)
     g_thread_join(threads[1]);
     settle(&bench);
     assert_true(is_right(&bench, RAM, 9));
+}
+
+/* A mapping of its own of the same memory, with a userfaultfd of its own: as another process has it. */
+static void others_that_share_the_memory_wait_and_are_woken(void **test)
+{
+    for (guint late = 0; late < 2; late++) {
+        g_auto(Bench) bench = { 0 };
+        int uffd = uffd_open(0, FALSE, NULL, NULL);
+        Reader own, other, left;
+        GThread *threads[3];
+        guint8 *alias;
+
+        bench_init(&bench);
+        alias = mmap(NULL, PAGES * PAGE, PROT_READ, MAP_SHARED, bench.memory->maps[RAM].fd, 0);
+        assert_true(alias != MAP_FAILED && uffd >= 0);
+        if (!late)
+            test_client_share(bench.pair.destination.client, 5, RAM, alias, uffd);
+        go_to_running(&bench);
+        if (late)
+            test_client_share(bench.pair.destination.client, 5, RAM, alias, uffd);
+        settle(&bench);
+        other = (Reader){ alias + 3 * PAGE, 0, 1, 0, 0 };
+        threads[0] = g_thread_new("other", read_pages, &other);
+        wait_requests(&bench, 1);
+        own = (Reader){ bench.memory->maps[RAM].at + 3 * PAGE, 0, 1, 0, 0 };
+        threads[1] = g_thread_new("vcpu", read_pages, &own);
+        settle(&bench);
+        assert_int_equal(serve_requests(&bench), 1);
+        wait_done(&bench, &other);
+        wait_done(&bench, &own);
+        assert_memory_equal(alias + 3 * PAGE, bench.memory->maps[RAM].at + 3 * PAGE, PAGE);
+        /* It leaves while it waits: what is missing reads as zeros there, as if nobody watched. */
+        left = (Reader){ alias + 8 * PAGE, 0, 1, 0, 0 };
+        threads[2] = g_thread_new("other", read_pages, &left);
+        wait_requests(&bench, 1);
+        test_client_unshare(bench.pair.destination.client, 5);
+        wait_done(&bench, &left);
+        for (guint i = 0; i < 3; i++)
+            g_thread_join(threads[i]);
+        assert_fine(&bench);
+        munmap(alias, PAGES * PAGE);
+        close(uffd);
+    }
+}
+
+/* A guest that gives pages back while they are missing reads zeros from them, and what comes is dropped. */
+static void pages_that_the_guest_drops_meanwhile_stay_dropped(void **test)
+{
+    g_auto(Bench) bench = { 0 };
+    Reader reader;
+    GThread *threads[2];
+
+    bench_init(&bench);
+    bench.pair.destination.client->uffd_features = UFFD_FEATURE_EVENT_REMOVE;
+    go_to_running(&bench);
+    threads[0] = g_thread_new("balloon", drop_pages, bench.memory->maps[PRIVATE].at + 4 * PAGE);
+    reader = (Reader){ bench.memory->maps[PRIVATE].at + 5 * PAGE, 0, 1, 0, 0 };
+    g_usleep(10000);
+    settle(&bench);
+    g_thread_join(threads[0]);
+    threads[1] = g_thread_new("vcpu", read_pages, &reader);
+    wait_done(&bench, &reader);
+    assert_int_equal(GPOINTER_TO_UINT(g_thread_join(threads[1])), 0);
+    for (guint i = 0; i < PAGES; i++) {
+        send_right(&bench, 0, PRIVATE, i);
+        send_right(&bench, BULK, RAM, i);
+        settle(&bench);
+    }
+    send_ram_end(&bench, bench.pages);
+    settle(&bench);
+    assert_fine(&bench);
+    assert_int_equal(now(&bench), MAPPED_INCOMING_END);
+    assert_true(is_right(&bench, PRIVATE, 3) && is_full_of(&bench, PRIVATE, 5, 0) &&
+                is_right(&bench, PRIVATE, 8));
 }
 
 static void zeros_from_before_the_switch_are_not_asked_for(void **test)
@@ -1081,6 +1164,8 @@ int main(void)
         cmocka_unit_test(a_client_that_cancels_is_told_so),
         cmocka_unit_test(many_threads_wait_for_pages_and_each_page_is_asked_for_once),
         cmocka_unit_test(a_page_that_comes_meanwhile_wakes_who_waits),
+        cmocka_unit_test(others_that_share_the_memory_wait_and_are_woken),
+        cmocka_unit_test(pages_that_the_guest_drops_meanwhile_stay_dropped),
         cmocka_unit_test(zeros_from_before_the_switch_are_not_asked_for),
         cmocka_unit_test(what_is_discarded_is_missing_in_memory_of_every_kind),
         cmocka_unit_test(a_region_that_is_unmapped_is_an_error_that_names_it),
