@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The mapped destination's table of transitions, and what is done about each frame of the main channel. */
+/* The mapped destination's table of transitions, and what is done about each frame of the main
+ * channel. */
 #include "config.h"
 
 #include "ram/mapped/incoming.h"
@@ -11,7 +12,8 @@
 #include "ram/mapped/incoming_priv.h"
 #include "util/autofd.h"
 
-/* Frames of the background in one run: what is waited for must not stand behind a window of them. */
+/* Frames of the background in one run: what is waited for must not stand behind a window of
+ * them. */
 #define RUN_FRAMES_MAX 8
 
 /* ---- the table ---- */
@@ -29,7 +31,8 @@ static const struct {
     { IN(NONE), MAPPED_INCOMING_EV_RECOVERY, MAPPED_INCOMING_LISTENING },
     { IN(SETUP), MAPPED_INCOMING_EV_ADVISE, MAPPED_INCOMING_ADVISE },
     { IN(ADVISE) | IN(RUNNING), MAPPED_INCOMING_EV_PAGES, SAME },
-    /* These have no order with the main channel: where they may come and are not in time, they wait. */
+    /* These have no order with the main channel: where they may come and are not in time, they
+     * wait. */
     { IN(ADVISE) | IN(LISTENING) | IN(RUNNING), MAPPED_INCOMING_EV_BULK_PAGES, SAME },
     { IN(LISTENING) | IN(RUNNING), MAPPED_INCOMING_EV_URGENT_PAGES, SAME },
     /* a guest that goes on over here without all its memory */
@@ -233,8 +236,8 @@ static gboolean take_advise(MappedIncoming *in, GError **error)
     return TRUE;
 }
 
-/* What is missing is dropped first: only then it is missing for the kernel as well. TRUE with the state
- * still DISCARD: later. */
+/* What is missing is dropped first: only then it is missing for the kernel as well. TRUE with
+ * the state still DISCARD: later. */
 static gboolean get_ready_to_listen(MappedIncoming *in, GError **error)
 {
     if (in->state != MAPPED_INCOMING_DISCARD)
@@ -498,7 +501,8 @@ static gboolean turn_lane(MappedFeed *feed, gboolean *ret_moved, GError **error)
 
 /* ---- running ---- */
 
-/* One turn of everything: what is waited for, all of it, then one frame of each channel of the background. */
+/* One turn of everything: what is waited for, all of it, then one frame of each channel of the
+ * background. */
 static gboolean turn(MappedIncoming *in, guint *frames, GError **error)
 {
     gboolean moved;

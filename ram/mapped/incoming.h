@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The destination's machine of a mapped session: takes what comes on the channels into the memory of a
- * memory client.
+/* The destination's machine of a mapped session: takes what comes on the channels into the
+ * memory of a memory client.
  *
- * Before the switch-over pages are written straight into place, as often as they come. From the first
- * DISCARD on what is missing is missing to the guest as well: its faults become REQUESTs, and each page is
- * placed once, whole host pages at a time, by the client's userfaultfd. The received bitmaps, which the client
- * keeps, say what is in place: they decide what is a duplicate, and what a recovery has to bring.
+ * Before the switch-over pages are written straight into place, as often as they come. From the
+ * first DISCARD on what is missing is missing to the guest as well: its faults become REQUESTs,
+ * and each page is placed once, whole host pages at a time, by the client's userfaultfd. The
+ * received bitmaps, which the client keeps, say what is in place: they decide what is a
+ * duplicate, and what a recovery has to bring.
  *
- * Frames come by way of the session and the lanes (the caller's); the client is asked by MemoryClientOps and
- * answers by events; time is an argument. Memory is touched and userfaultfds are read by calls that do not
- * wait. Every (state, event) pair is a row of one table or an error that names both. One thread.
- * Memory: the windows, and for each channel one host page of blocks that have large ones. */
+ * Frames come by way of the session and the lanes (the caller's); the client is asked by
+ * MemoryClientOps and answers by events; time is an argument. Memory is touched and userfaultfds
+ * are read by calls that do not wait. Every (state, event) pair is a row of one table or an
+ * error that names both. One thread. Memory: the windows, and for each channel one host page of
+ * blocks that have large ones. */
 #pragma once
 
 #include "ram/mapped/memory_client.h"
@@ -62,10 +64,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(MappedIncoming, mapped_incoming_free)
 
 /* ---- what it works with ---- */
 
-/* The client has handed its memory over: once. Both must outlive the machine; descriptors of layout are taken.
- * FALSE: what it handed over is of no use, the error says why, and the session is to be told by
- * session_on_qemu_refused(); else by session_on_qemu_attached(). Until then nothing is done about
- * frames. */
+/* The client has handed its memory over: once. Both must outlive the machine; descriptors of
+ * layout are taken. FALSE: what it handed over is of no use, the error says why, and the session
+ * is to be told by session_on_qemu_refused(); else by session_on_qemu_attached(). Until then
+ * nothing is done about frames. */
 gboolean mapped_incoming_attach(MappedIncoming *in, MemoryLayout *layout, MemoryClient *client,
                                 GError **error);
 /* The preempt channel; before it there are no BLOCKS. */
@@ -75,25 +77,26 @@ void mapped_incoming_add_bulk(MappedIncoming *in, Lane *lane);
 
 /* ---- events ---- */
 
-/* What the client says. If that is the end, or what it must not say, the session is told from here. Run the
- * machine afterwards. */
+/* What the client says. If that is the end, or what it must not say, the session is told from
+ * here. Run the machine afterwards. */
 void mapped_incoming_on_client(MappedIncoming *in, MemoryEvent *event, gint64 now_us);
 
-/* Descriptors to poll for POLLIN: userfaultfds. Returns how many there are; at most max are stored. They
- * change with client events and mapped_incoming_run(). */
+/* Descriptors to poll for POLLIN: userfaultfds. Returns how many there are; at most max are
+ * stored. They change with client events and mapped_incoming_run(). */
 guint mapped_incoming_poll_fds(const MappedIncoming *in, int *fds, guint max);
-/* One of them is readable, or has an error: what was asked for goes out at once, on the preempt channel. */
+/* One of them is readable, or has an error: what was asked for goes out at once, on the preempt
+ * channel. */
 void mapped_incoming_on_readable(MappedIncoming *in, int fd, gint64 now_us);
 
-/* Moves on what can be: call it after frames and events. It does not take long: what is left is for the next
- * call, see mapped_incoming_wake_us(). FALSE: the peer broke a rule (RAM_ERROR_PROTOCOL). What is wrong at this
- * end the session is told from here. */
+/* Moves on what can be: call it after frames and events. It does not take long: what is left is
+ * for the next call, see mapped_incoming_wake_us(). FALSE: the peer broke a rule
+ * (RAM_ERROR_PROTOCOL). What is wrong at this end the session is told from here. */
 gboolean mapped_incoming_run(MappedIncoming *in, gint64 now_us, GError **error);
 /* When it wants to run again, whatever happens; it may be over already. G_MAXINT64: it does not. */
 gint64 mapped_incoming_wake_us(const MappedIncoming *in);
 
-/* The session has ended: tells the client. After a switch-over that is not through the memory stays as it is,
- * for a recovery. reason: for people, or NULL. */
+/* The session has ended: tells the client. After a switch-over that is not through the memory
+ * stays as it is, for a recovery. reason: for people, or NULL. */
 void mapped_incoming_on_session_end(MappedIncoming *in, SessionState state, const char *reason);
 
 /* ---- asking ---- */

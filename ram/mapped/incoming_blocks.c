@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The mapped destination's blocks: what the source has against what the client has handed over, and what of it is
- * here. */
+/* The mapped destination's blocks: what the source has against what the client has handed over,
+ * and what of it is here. */
 #include "config.h"
 
 #include <glib/gi18n.h>
@@ -149,8 +149,8 @@ static void count_missing(MappedIncoming *in)
     }
 }
 
-/* The guest has run with what is here; its threads may wait for pages that a helper was told of that is no
- * more. */
+/* The guest has run with what is here; its threads may wait for pages that a helper was told of
+ * that is no more. */
 static gboolean begin_recovery(MappedIncoming *in, GError **error)
 {
     int uffd = in->uffd;
@@ -163,7 +163,8 @@ static gboolean begin_recovery(MappedIncoming *in, GError **error)
     if (in->missing == 0)
         return TRUE;
     g_set_error_literal(error, RAM_ERROR, RAM_ERROR_STATE,
-                        _("pages are missing, and the memory client has handed no userfaultfd over"));
+                        _("pages are missing, and the memory client has handed no "
+                          "userfaultfd over"));
     return FALSE;
 }
 
@@ -268,8 +269,8 @@ gboolean mapped_incoming_take_discard(MappedIncoming *in, GBytes *body, GError *
 
 /* ---- what is missing is dropped ---- */
 
-/* The next run of pages of the block that are missing, at most SWEEP_MAX bytes. FALSE with *ret_range of length 0:
- * there is none. */
+/* The next run of pages of the block that are missing, at most SWEEP_MAX bytes. FALSE with
+ * *ret_range of length 0: there is none. */
 static gboolean next_missing(MappedIncoming *in, MemoryRange *ret_range, GError **error)
 {
     guint region = in->region_of[in->sweep_block];

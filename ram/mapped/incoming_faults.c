@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Who waits for a page, the guest's threads and those of other processes that share its memory, and how the
- * source hears of it. */
+/* Who waits for a page, the guest's threads and those of other processes that share its memory,
+ * and how the source hears of it. */
 #include "config.h"
 
 #include <errno.h>
@@ -55,7 +55,8 @@ void mapped_incoming_add_sink(MappedIncoming *in, MappedFeed *feed)
         feed->sink = make_sink(in);
 }
 
-/* Threads that wait since before a recovery have told somebody who is gone: they are to say it again. */
+/* Threads that wait since before a recovery have told somebody who is gone: they are to say it
+ * again. */
 static gboolean wake_all(const MappedIncoming *in, GError **error)
 {
     for (guint i = 0; i < uffd_map_count(in->map); i++) {
@@ -179,15 +180,16 @@ static void take_fault(MappedIncoming *in, const UffdEvent *event)
     gsize target = mapped_incoming_target(in);
 
     in->stats.requests++;
-    /* Zeros may have been taken for granted, or the guest has dropped the page since; if it is there after all,
-     * the kernel says so, and who waits is woken. */
+    /* Zeros may have been taken for granted, or the guest has dropped the page since; if it is
+     * there after all, the kernel says so, and who waits is woken. */
     if (received_map_get(in->received, in->region_of[event->block], event->offset / target))
         put(&in->fills, event->block, event->offset, host);
     else if (requested_add(in->requested, event->block, event->offset, in->now_us))
         put(&in->requests, event->block, event->offset, host);
 }
 
-/* The guest has dropped pages: they are zeros from here on, wherever the source's copy of them is. */
+/* The guest has dropped pages: they are zeros from here on, wherever the source's copy of them
+ * is. */
 static void take_removed(MappedIncoming *in, const UffdEvent *event)
 {
     for (guint64 at = event->address; at < event->address + event->length;) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The way of pages into the client's memory: written as they come before the switch-over, placed once after
- * it. */
+/* The way of pages into the client's memory: written as they come before the switch-over, placed
+ * once after it. */
 #include "config.h"
 
 #include <glib/gi18n.h>
@@ -109,7 +109,8 @@ static gboolean clear_piece(MappedIncoming *in, guint region, guint64 offset, gs
     return is_zero(bytes, len) || guest_memory_write(in->memory, region, offset, zeros, len, error);
 }
 
-/* How much of [offset, offset + length) is dealt with at once: a hole, whole host pages, or a piece. */
+/* How much of [offset, offset + length) is dealt with at once: a hole, whole host pages, or a
+ * piece. */
 static gboolean clear_some(MappedIncoming *in, guint region, guint64 offset, guint64 length,
                            guint64 *ret_done, GError **error)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Bit i of word w is page 64 * w + i. Words are changed by atomic operations: the memory is shared, and what
- * a dead helper leaves behind is to be whole. */
+/* Bit i of word w is page 64 * w + i. Words are changed by atomic operations: the memory is
+ * shared, and what a dead helper leaves behind is to be whole. */
 #include "config.h"
 
 #include "ram/mapped/received.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Bodies of the frames of mapped sessions: the first byte chooses which. What is taken is what its encoder would
- * make. */
+/* Bodies of the frames of mapped sessions: the first byte chooses which. What is taken is what
+ * its encoder would make. */
 #include "config.h"
 
 #include <stdint.h>
@@ -30,7 +30,8 @@ static void try_blocks(GBytes *body)
     g_assert(flags->len == ram_blocks_count(blocks));
     g_assert(mapped_blocks_body_encode(made, blocks, (const guint32 *)(gpointer)flags->data,
                                        beginning, FRAME_PAGES_MAX));
-    /* Without blocks there are no flags, and then the encoder makes QEMU's form, which is the same. */
+    /* Without blocks there are no flags, and then the encoder makes QEMU's form, which is the
+     * same. */
     check_same(made, body);
 }
 

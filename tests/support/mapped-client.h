@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Guest memory of a test, for real: memfds, private memory and huge pages that this process has mapped, and the
- * memory client that has handed it over. The client answers when the test says so. */
+/* Guest memory of a test, for real: memfds, private memory and huge pages that this process has
+ * mapped, and the memory client that has handed it over. The client answers when the test says
+ * so. */
 #pragma once
 
 #include "ram/mapped/memory_client.h"
@@ -42,7 +43,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(TestMemory, test_memory_free)
 gboolean test_huge_pages_reserve(guint n);
 void test_huge_pages_restore(void);
 
-/* As it is handed over: duplicates of all descriptors. uffd: -1, or what a recovery has (duplicated). */
+/* As it is handed over: duplicates of all descriptors. uffd: -1, or what a recovery has
+ * (duplicated). */
 MemoryLayout *test_memory_layout(const TestMemory *memory, gboolean recovers, int uffd);
 
 /* A guest's write: of len bytes (within a page), noted as dirty. */
@@ -87,8 +89,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(TestClient, test_client_free)
 void test_client_say(TestClient *client, MemoryEventType type);
 /* The same, with ranges of a block. */
 void test_client_hint(TestClient *client, guint block, const MemoryRange *ranges, guint n);
-/* Another process, id, has all of a memfd's region mapped at that address; its userfaultfd is duplicated. And
- * that one leaves. */
+/* Another process, id, has all of a memfd's region mapped at that address; its userfaultfd is
+ * duplicated. And that one leaves. */
 void test_client_share(TestClient *client, guint32 id, guint block, const void *at, int uffd);
 void test_client_unshare(TestClient *client, guint32 id);
 /* The next thing it says, or NULL; free with test_event_free(). */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Both ends of a mapped session in one process, on real memory: two machines with their sessions and channels, or
- * the destination's alone with a source that says what a test wants. Links are in memory, move as many
- * bytes, as late, as a test wants, and break when it wants; the clock is real, as the kernel's is. */
+/* Both ends of a mapped session in one process, on real memory: two machines with their sessions
+ * and channels, or the destination's alone with a source that says what a test wants. Links are
+ * in memory, move as many bytes, as late, as a test wants, and break when it wants; the clock is
+ * real, as the kernel's is. */
 #pragma once
 
 #include "ram/mapped/incoming.h"
@@ -55,14 +56,15 @@ typedef struct {
     guint cuts;
 } MappedPair;
 
-/* The channels are open, both clients attached. Memories are the caller's. recovers: both go on with what was
- * paused. */
+/* The channels are open, both clients attached. Memories are the caller's. recovers: both go on
+ * with what was paused. */
 void mapped_pair_init(MappedPair *pair, const MappedSetup *setup, TestMemory *source,
                       TestMemory *destination, guint32 seed);
 void mapped_pair_clear(MappedPair *pair);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(MappedPair, mapped_pair_clear)
 
-/* The session ends; then all is made anew and recovers. The destination's client keeps what it has. */
+/* The session ends; then all is made anew and recovers. The destination's client keeps what it
+ * has. */
 void mapped_pair_recover(MappedPair *pair);
 void mapped_pair_lose(MappedPair *pair);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The destination's machine of a mapped session on real memory, with a source that says what a test wants: what
- * it does with each frame, what it refuses, and by what words; faults of threads; recovery. */
+/* The destination's machine of a mapped session on real memory, with a source that says what a
+ * test wants: what it does with each frame, what it refuses, and by what words; faults of
+ * threads; recovery. */
 #include "config.h"
 
 #include <setjmp.h>
@@ -422,9 +423,10 @@ static void blocks_that_differ_are_refused_with_both_values(void **test)
         guint n; /* of blocks */
         const char *says;
     } rows[] = {
-        { "pc.ram", PAGES * PAGE, PAGE, 0, 2, "memory region \"pc.rom\" that was handed over here" },
+        { "pc.ram", PAGES * PAGE, PAGE, 0, 2, "region \"pc.rom\" that was handed over here" },
         { "other", PAGES * PAGE, PAGE, 0, 3, "\"other\" of the source was not handed over here" },
-        { "pc.ram", 2 * PAGES * PAGE, PAGE, 0, 3, "has 524288 bytes at the source and 262144 here" },
+        { "pc.ram", 2 * PAGES * PAGE, PAGE, 0, 3,
+          "has 524288 bytes at the source and 262144 here" },
         { "pc.ram", PAGES * PAGE, 2 * PAGE, 0, 3,
           "has pages of 8192 bytes at the source and of 4096 here" },
         { "pc.ram", PAGES * PAGE, PAGE, MEMORY_IGNORED, 3,
@@ -571,7 +573,8 @@ static void bad_pages_are_refused_by_what_is_wrong(void **test)
         QemuPage page;
         const char *says;
     } rows[] = {
-        { MAPPED_INCOMING_ADVISE, { ROM, 0, QEMU_PAGE_RAW, 0, bytes, PAGE }, "block 2 is not moved" },
+        { MAPPED_INCOMING_ADVISE, { ROM, 0, QEMU_PAGE_RAW, 0, bytes, PAGE },
+          "block 2 is not moved" },
         { MAPPED_INCOMING_RUNNING, { ROM, 0, QEMU_PAGE_RAW, 0, bytes, PAGE },
           "block 2 is not moved" },
         { MAPPED_INCOMING_ADVISE, { RAM, 0, QEMU_PAGE_COMPRESSED, 0, bytes, 10 },
@@ -717,7 +720,8 @@ static gpointer read_pages(gpointer data)
     return GUINT_TO_POINTER(sum);
 }
 
-/* What the destination asks for is sent, in the order in which it was asked. Returns how many requests. */
+/* What the destination asks for is sent, in the order in which it was asked. Returns how many
+ * requests. */
 static guint serve_requests(Bench *bench)
 {
     Lane *lane = bench->pair.source.lane[1];
@@ -822,7 +826,8 @@ static void a_page_that_comes_meanwhile_wakes_who_waits(void **test)
     assert_true(is_right(&bench, RAM, 9));
 }
 
-/* A mapping of its own of the same memory, with a userfaultfd of its own: as another process has it. */
+/* A mapping of its own of the same memory, with a userfaultfd of its own: as another process has
+ * it. */
 static void others_that_share_the_memory_wait_and_are_woken(void **test)
 {
     for (guint late = 0; late < 2; late++) {
@@ -865,7 +870,8 @@ static void others_that_share_the_memory_wait_and_are_woken(void **test)
     }
 }
 
-/* A guest that gives pages back while they are missing reads zeros from them, and what comes is dropped. */
+/* A guest that gives pages back while they are missing reads zeros from them, and what comes is
+ * dropped. */
 static void pages_that_the_guest_drops_meanwhile_stay_dropped(void **test)
 {
     g_auto(Bench) bench = { 0 };
@@ -1032,7 +1038,8 @@ static void a_host_page_that_is_neither_here_nor_gone_is_refused(void **test)
     send_right(&bench, 0, 0, 5);
     send_phase(&bench, MAPPED_PHASE_DISCARD);
     send_phase(&bench, MAPPED_PHASE_RUNNING);
-    assert_failed(&bench, "the page of 2097152 bytes at offset 0x0 of memory block 0 is neither here");
+    assert_failed(&bench,
+                  "the page of 2097152 bytes at offset 0x0 of memory block 0 is neither here");
 }
 
 static void pages_of_another_host_page_may_not_come_between(void **test)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Both machines of a mapped session on real memory, at random: a guest that writes until it is stopped, threads
- * that read and write over there as soon as they may, links that break, sessions that are lost and
- * recovered. In the end every byte is what it should be. MAPPED_SEEDS says how many runs. */
+/* Both machines of a mapped session on real memory, at random: a guest that writes until it is
+ * stopped, threads that read and write over there as soon as they may, links that break,
+ * sessions that are lost and recovered. In the end every byte is what it should be. MAPPED_SEEDS
+ * says how many runs. */
 #include "config.h"
 
 #include <setjmp.h>
@@ -164,8 +165,8 @@ static void guest_writes(Run *run)
     }
 }
 
-/* Pages that the guest says it has no use for, until it writes to them again: what is in them does not matter
- * any more, and a guest that gives pages back reads zeros from them. */
+/* Pages that the guest says it has no use for, until it writes to them again: what is in them
+ * does not matter any more, and a guest that gives pages back reads zeros from them. */
 static void guest_hints(Run *run)
 {
     guint region = g_rand_int_range(run->rand, 0, run->source->n);
