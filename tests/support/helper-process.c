@@ -370,6 +370,16 @@ void helper_child_attach_qemu(HelperChild *child, int fd)
     call_with_fd(child, "AttachQemu", g_variant_new("(h)", 0), fd);
 }
 
+/* With one range. */
+void helper_child_set_reading(HelperChild *child, int fd, guint64 start, guint64 end)
+{
+    GVariantBuilder ranges;
+
+    g_variant_builder_init(&ranges, G_VARIANT_TYPE("a(tt)"));
+    g_variant_builder_add(&ranges, "(tt)", start, end);
+    call_with_fd(child, "SetReading", g_variant_new("(ha(tt))", 0, &ranges), fd);
+}
+
 void helper_child_listen_disks(HelperChild *child, int fd)
 {
     call_with_fd(child, "ListenDisks", g_variant_new("(h)", 0), fd);

@@ -77,6 +77,7 @@ void helper_child_refuse_qemu(HelperChild *child, const char *reason);
 void helper_child_cancel(HelperChild *child, const char *reason);
 
 /* Disks: the source's socket for QEMU, and the answers to DisksWanted. */
+void helper_child_set_reading(HelperChild *child, int fd, guint64 start, guint64 end);
 void helper_child_listen_disks(HelperChild *child, int fd);
 void helper_child_connect_disks(HelperChild *child, int fd, const char *host, guint number);
 void helper_child_attach_disks(HelperChild *child, int fd, guint number);

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <fcntl.h>
 #include <gio/gunixsocketaddress.h>
 #include <glib/gstdio.h>
 #include <signal.h>
@@ -679,10 +680,49 @@ static void third_qemu_connection_is_not_taken(void **state)
     g_unlink(path);
 }
 
+static int own_memory(void)
+{
+    return open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+}
+
+static void assert_reading_refused(HelperChild *child, guint64 start, guint64 end, const char *says)
+{
+    const GError *error;
+
+    helper_child_set_reading(child, own_memory(), start, end);
+    error = helper_child_wait_answer(child, child->answers + 1);
+    assert_non_null(error);
+    assert_contains(error->message, says);
+    assert_string_equal(postcopy_migration_get_reading(child->proxy), "off");
+}
+
+static void memory_to_read_is_the_sources_and_taken_once(void **state)
+{
+    g_auto(HelperCouple) pair;
+    const GError *error;
+
+    helper_couple_init(state, &pair);
+    helper_join(pair.source, pair.destination, "localhost");
+    pair.destination_qemu = helper_give_qemu(pair.destination);
+    assert_null(helper_child_wait_answer(pair.source, 2));
+    helper_couple_join_preempt(&pair);
+    assert_reading_refused(pair.destination, 4096, 8192, "source");
+    assert_reading_refused(pair.source, 8192, 4096, "0x2000");
+    assert_reading_refused(pair.source, 4096, 5000, "pages");
+    helper_child_set_reading(pair.source, own_memory(), 4096, 8192);
+    assert_null(helper_child_wait_answer(pair.source, pair.source->answers + 1));
+    helper_child_set_reading(pair.source, own_memory(), 4096, 8192);
+    error = helper_child_wait_answer(pair.source, pair.source->answers + 1);
+    assert_non_null(error);
+    assert_contains(error->message, "already");
+    assert_string_equal(postcopy_migration_get_reading(pair.source->proxy), "proving");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hundred_mebibytes_pass_unchanged_over_x509),
+        cmocka_unit_test(memory_to_read_is_the_sources_and_taken_once),
         cmocka_unit_test(both_sides_tell_of_both_channels),
         cmocka_unit_test(effective_features_are_known_when_the_peer_has_answered),
         cmocka_unit_test(preempt_channel_that_breaks_as_it_is_opened_is_dialled_again),
