@@ -274,7 +274,7 @@ static void client_is_refused(Fixture *f, int code, const char *words)
     client_hears(f, RPC_STATUS_ERROR);
     message = rpc_test_error(rpc_end_frame(f->client, 0));
     assert_non_null(strstr(message, words));
-    assert_int_equal(driver_error_code(rpc_end_frame(f->client, 0)), code);
+    assert_int_equal(rpc_error_code(rpc_end_frame(f->client, 0)), code);
     assert_int_equal(f->libvirtd->frames->len, 0);
 }
 
