@@ -83,7 +83,8 @@ gboolean incoming_set_placing(Incoming *in, int uffd, int record_fd, const Placi
         return TRUE;
     }
     /* One that was not taken is still what a recovery has to be told of. */
-    in->record = record;
+    if (record)
+        in->record = record;
     incoming_refuse_placing(in, cause->message);
     g_propagate_error(error, cause);
     return FALSE;
