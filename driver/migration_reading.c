@@ -63,6 +63,11 @@ void migration_offer_memory(Migration *migration, const char *phase)
         migration->memory_offered || !has_stopped(phase) || migration->over)
         return;
     migration->memory_offered = TRUE;
+    /* It is QEMU that keeps to it. */
+    if (migration->record->speed_limit.user > 0) {
+        log_info(&migration->log, "QEMU's memory is not read: --postcopy-bandwidth is for its stream");
+        return;
+    }
     /* One that was taken over may have it since the daemon before this one. */
     if (helper_process_reads(migration->helper))
         return;
