@@ -200,6 +200,11 @@ void mapped_incoming_fail(MappedIncoming *in, const char *reason)
 {
     if (in->over)
         return;
+    /* Its memory is all here, and the source hears of that: what becomes of it is not ours. */
+    if (in->state == MAPPED_INCOMING_END) {
+        in->deaf = TRUE;
+        return;
+    }
     in->over = TRUE;
     /* Before the session is agreed on there is nobody to tell but the user. */
     if (!session_on_qemu_broken(in->session, reason, NULL) &&
@@ -540,8 +545,11 @@ gboolean mapped_incoming_run(MappedIncoming *in, gint64 now_us, GError **error)
     in->now_us = now_us;
     while (in->client && !in->over && session_state_is_active(session_state(in->session)) &&
            frames > 0 && left > 0) {
-        if (!turn(in, &frames, &cause))
-            return mapped_incoming_judge(in, cause, error);
+        if (!turn(in, &frames, &cause)) {
+            if (!mapped_incoming_judge(in, cause, error))
+                return FALSE;
+            break;
+        }
         left -= MIN(left, frames);
         mapped_incoming_tell_received(in);
     }

@@ -74,10 +74,9 @@ static void on_end(MappedIncoming *in, const MemoryEvent *event)
     const char *text = event->text ? event->text : _("no reason given");
     g_autofree char *reason = NULL;
 
-    /* Its memory is all here, and the source hears of that: what becomes of it is not ours. */
-    if (in->state == MAPPED_INCOMING_END)
-        return;
     if (event->type == MEMORY_EV_CANCEL) {
+        if (in->state == MAPPED_INCOMING_END)
+            return;
         in->over = TRUE;
         session_on_cancel(in->session, _("the memory client has cancelled the migration"), NULL);
         return;

@@ -320,6 +320,8 @@ gboolean mapped_incoming_serve(MappedIncoming *in, GError **error)
 {
     GError *cause = NULL;
 
+    if (in->deaf)
+        return TRUE;
     while (send_request(in))
         ;
     if (!flush_fill(in, error))
@@ -347,7 +349,7 @@ guint mapped_incoming_poll_fds(const MappedIncoming *in, int *fds, guint max)
 {
     guint n = 0, id;
 
-    if (in->over || !in->map)
+    if (in->over || in->deaf || !in->map)
         return 0;
     if (n++ < max)
         fds[0] = in->uffd;

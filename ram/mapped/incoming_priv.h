@@ -50,6 +50,7 @@ struct MappedIncoming {
     gboolean postcopy;  /* pages that are missing are placed */
     gboolean run_asked; /* the guest runs, or is about to */
     gboolean over;      /* nothing more is done */
+    gboolean deaf;      /* after the end: the client cannot be served any more */
     gboolean eof_sent;
     gint64 wake_us;
 

@@ -687,6 +687,25 @@ static void a_client_that_refuses_ends_the_session(void **test)
     }
 }
 
+static void what_the_client_does_after_the_end_is_its_own_affair(void **test)
+{
+    static const MemoryEventType says[] = { MEMORY_EV_GONE, MEMORY_EV_FAILED, MEMORY_EV_CANCEL };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(says); i++) {
+        g_auto(Bench) bench = { 0 };
+
+        bench_init(&bench);
+        go_to(&bench, MAPPED_INCOMING_END);
+        test_client_say(bench.pair.destination.client, says[i]);
+        settle(&bench);
+        session_on_qemu_eof(bench.pair.source.session, NULL);
+        settle(&bench);
+        assert_fine(&bench);
+        assert_true(mapped_pair_is_complete(&bench.pair));
+        assert_int_equal(bench.pair.destination.client->outcome, MEMORY_END_COMPLETED);
+    }
+}
+
 static void a_client_that_cancels_is_told_so(void **test)
 {
     g_auto(Bench) bench = { 0 };
@@ -1169,6 +1188,7 @@ int main(void)
         cmocka_unit_test(a_client_that_fails_ends_the_session_in_its_words),
         cmocka_unit_test(a_client_that_refuses_ends_the_session),
         cmocka_unit_test(a_client_that_cancels_is_told_so),
+        cmocka_unit_test(what_the_client_does_after_the_end_is_its_own_affair),
         cmocka_unit_test(many_threads_wait_for_pages_and_each_page_is_asked_for_once),
         cmocka_unit_test(a_page_that_comes_meanwhile_wakes_who_waits),
         cmocka_unit_test(others_that_share_the_memory_wait_and_are_woken),
