@@ -90,6 +90,28 @@ static void the_same_of_a_memfd(void **state)
     check_pagemap_log(MAPPED_MEMFD);
 }
 
+/* More ranges than the kernel tells of in one call. */
+static void every_other_page_is_noted_and_cleared(void **state)
+{
+    const guint64 pages = 4096;
+    g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_PRIVATE, pages * PAGE,
+                                                       MAPPED_WRITE_LOG);
+    g_autoptr(DirtyLog) log = pagemap_log_new(memory->layout, NULL);
+    Bitmap *found = bitmap_new(pages);
+
+    memset(memory->at, 1, pages * PAGE);
+    clear(log, 0, pages, pages);
+    for (guint64 i = 1; i < pages; i += 2)
+        memory->at[i * PAGE] = 2;
+    assert_int_equal(count_dirty(log, pages), pages / 2);
+    assert_true(log->ops->clear(log, 0, 0, pages, note, &found, NULL));
+    assert_int_equal(bitmap_count(found), pages / 2);
+    for (guint64 i = 0; i < pages; i++)
+        assert_int_equal(bitmap_get(found, i), i % 2);
+    assert_int_equal(count_dirty(log, pages), 0);
+    bitmap_free(found);
+}
+
 static void clearing_notes_what_was_written_since_the_last_look(void **state)
 {
     g_autoptr(MappedMemory) memory = mapped_memory_new(MAPPED_MEMFD, LENGTH, MAPPED_WRITE_LOG);
@@ -462,6 +484,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages_that_were_written_are_noted_until_cleared),
         cmocka_unit_test(the_same_of_a_memfd),
+        cmocka_unit_test(every_other_page_is_noted_and_cleared),
         cmocka_unit_test(clearing_notes_what_was_written_since_the_last_look),
         cmocka_unit_test(a_page_that_is_written_for_the_first_time_is_noted),
         cmocka_unit_test(what_has_left_the_page_table_counts_as_written),
