@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The memory of a source QEMU, for its helper to read once the guest has stopped. Without it, or when it turns out
- * not to be the guest's, everything comes on QEMU's stream: what fails here is a line in the log. */
+/* The memory of a source QEMU, for its helper to read once the guest has stopped. Without it, or
+ * when it turns out not to be the guest's, everything comes on QEMU's stream: what fails here is a
+ * line in the log. */
 #include "config.h"
 
 #include <fcntl.h>
@@ -65,7 +66,8 @@ void migration_offer_memory(Migration *migration, const char *phase)
     migration->memory_offered = TRUE;
     /* It is QEMU that keeps to it. */
     if (migration->record->speed_limit.user > 0) {
-        log_info(&migration->log, "QEMU's memory is not read: --postcopy-bandwidth is for its stream");
+        log_info(&migration->log,
+                 "QEMU's memory is not read: --postcopy-bandwidth is for its stream");
         return;
     }
     /* One that was taken over may have it since the daemon before this one. */

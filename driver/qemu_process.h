@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The QEMU of a domain of this host, as /proc shows it: found by the file in which libvirt keeps its process
- * id, and held by its directory in /proc, so that it is never another process that has got its number. */
+/* The QEMU of a domain of this host, as /proc shows it: found by the file in which libvirt keeps
+ * its process id, and held by its directory in /proc, so that it is never another process that has
+ * got its number. */
 #pragma once
 
 #include <gio/gio.h>
@@ -11,8 +12,8 @@
 
 typedef struct QemuProcess QemuProcess;
 
-/* run_dir: QEMU_PROCESS_RUN_DIR but for tests. Fails if there is no such process, or it is not a QEMU that was
- * started under that name. */
+/* run_dir: QEMU_PROCESS_RUN_DIR but for tests. Fails if there is no such process, or it is not a
+ * QEMU that was started under that name. */
 QemuProcess *qemu_process_open(const char *run_dir, const char *domain, GError **error);
 void qemu_process_free(QemuProcess *process);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QemuProcess, qemu_process_free)

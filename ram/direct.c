@@ -7,8 +7,8 @@
 
 #include "util/autofd.h"
 
-/* As much is read at a time, where there is so much to send: at memory speed that takes less time than the
- * way to the peer and back. */
+/* As much is read at a time, where there is so much to send: at memory speed that takes less time
+ * than the way to the peer and back. */
 #define READ_AHEAD (128 * 1024)
 /* After a request the pages that follow it go first, so far. */
 #define NEAR_PAGES 64

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What an outgoing machine reads from the source QEMU's memory once the guest has stopped, instead of
- * waiting for it on the stream: which pages are still owed, where their blocks are (ram/memory_proof.h),
- * and their bytes, read ahead (ram/memory_reader.h).
+/* What an outgoing machine reads from the source QEMU's memory once the guest has stopped, instead
+ * of waiting for it on the stream: which pages are still owed, where their blocks are
+ * (ram/memory_proof.h), and their bytes, read ahead (ram/memory_reader.h).
  *
- * Of a block that is not proved, and after the first read that fails, nothing is read: its pages come on the
- * stream. One thread. */
+ * Of a block that is not proved, and after the first read that fails, nothing is read: its pages
+ * come on the stream. One thread. */
 #pragma once
 
 #include "ram/memory_proof.h"
@@ -39,8 +39,8 @@ void direct_settle(Direct *direct, guint block, guint64 first, guint64 n);
 
 /* ---- the memory ---- */
 
-/* Takes fd, of /proc/PID/mem. FALSE: the ranges cannot be (RAM_ERROR_INVALID), or there is one already
- * (RAM_ERROR_STATE). */
+/* Takes fd, of /proc/PID/mem. FALSE: the ranges cannot be (RAM_ERROR_INVALID), or there is one
+ * already (RAM_ERROR_STATE). */
 gboolean direct_set_memory(Direct *direct, int fd, const MemoryRange *ranges, gsize n_ranges,
                            GError **error);
 
@@ -58,8 +58,9 @@ gboolean direct_next(Direct *direct, ScanPage *ret_page);
 gboolean direct_next_near(Direct *direct, ScanPage *ret_page);
 void direct_go_near(Direct *direct, guint block, guint64 page);
 
-/* The bytes of a host page, n target pages from `page` on. alone: what follows it is not wanted soon. Give it
- * back with direct_put(). NULL: it cannot be read, and neither can any other from now on. */
+/* The bytes of a host page, n target pages from `page` on. alone: what follows it is not wanted
+ * soon. Give it back with direct_put(). NULL: it cannot be read, and neither can any other from now
+ * on. */
 MemoryWindow *direct_read(Direct *direct, guint block, guint64 page, guint64 n, gboolean alone);
 /* Target page number `page` in it. */
 const guint8 *direct_bytes(const Direct *direct, const MemoryWindow *window, guint block,

@@ -8,7 +8,8 @@
 #include <string.h>
 
 #define PAGE_ALIGN 4096
-/* Where QEMU aligns its anonymous memory to; a mapping may have grown together with the one before it. */
+/* Where QEMU aligns its anonymous memory to; a mapping may have grown together with the one before
+ * it. */
 #define HUGE_ALIGN (2 * 1024 * 1024)
 /* Places for one block. With more, those in the mappings that fit worst are left out. */
 #define CANDIDATES_MAX 64

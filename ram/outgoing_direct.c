@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Pages that are read from the source QEMU's memory, among those that come on its stream. A page that is
- * staged is taken from there; one that was read is dropped when it comes. */
+/* Pages that are read from the source QEMU's memory, among those that come on its stream. A page
+ * that is staged is taken from there; one that was read is dropped when it comes. */
 #include "config.h"
 
 #include <string.h>
@@ -164,7 +164,8 @@ static void wish_again(guint block, guint64 offset, gpointer o)
     wish(o, block, offset);
 }
 
-/* What was asked of the source before its block was proved is read now; it will come a second time. */
+/* What was asked of the source before its block was proved is read now; it will come a second time.
+ * */
 void outgoing_direct_on_page(Outgoing *o, const QemuPage *page)
 {
     guint block;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a source QEMU has written as the supply of a page sender: the oldest first, or what lies near the
- * last request; what is waited for in the order of the requests. */
+/* What a source QEMU has written as the supply of a page sender: the oldest first, or what lies
+ * near the last request; what is waited for in the order of the requests. */
 #include "config.h"
 
 #include "ram/outgoing_priv.h"
@@ -75,8 +75,9 @@ static SupplyPage hand_out(StagedPage *page)
     return (SupplyPage){ page->block, page->offset, page->n_records, page };
 }
 
-/* What a guest touches next is more likely near what it waited for than anywhere else: the background
- * goes on from there, as QEMU's own scan does. NULL: what follows there is not staged. */
+/* What a guest touches next is more likely near what it waited for than anywhere else: the
+ * background goes on from there, as QEMU's own scan does. NULL: what follows there is not staged.
+ * */
 static StagedPage *next_near(Outgoing *o)
 {
     guint64 host = ram_blocks_host_page(o->blocks, o->near_block);
@@ -103,14 +104,16 @@ static StagedPage *next_staged(Outgoing *o)
     return page;
 }
 
-/* What the source writes need not be read: it has to be taken anyway. While it brings something all the time, that is waited
- * for; but not when nothing is under way, whose acknowledgement would be the next time. */
+/* What the source writes need not be read: it has to be taken anyway. While it brings something all
+ * the time, that is waited for; but not when nothing is under way, whose acknowledgement would be
+ * the next time. */
 static gboolean is_coming(Outgoing *o)
 {
     return o->now_us - o->came_us < COMING_US && !page_sender_is_acked(o->sender);
 }
 
-/* What is near first; then what has come, so that the source goes on; then what it has not brought yet. */
+/* What is near first; then what has come, so that the source goes on; then what it has not brought
+ * yet. */
 static gboolean supply_next(PageSupply *supply, SupplyPage *ret_page)
 {
     Outgoing *o = outgoing_of(supply);

@@ -11,8 +11,8 @@
  * full and doubled when it grows): counted, for the limit is on real memory. */
 #define MALLOC_OVERHEAD 16
 #define TABLE_OVERHEAD 32
-/* Pages come and go one by one, as fast as memory is copied: what is given to malloc() and taken from it in between
- * would cost more than the copy. 2 MiB of pages of 4 KiB. */
+/* Pages come and go one by one, as fast as memory is copied: what is given to malloc() and taken
+ * from it in between would cost more than the copy. 2 MiB of pages of 4 KiB. */
 #define SPARE_MAX 512
 
 struct Stage {

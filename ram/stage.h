@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Host pages that the source QEMU has handed over and the peer has not been sent yet.
  *
- * In order of arrival, and found by address when one is asked for. A host page becomes ready when all
- * its target pages are there; before that it can be neither taken nor sent. Pure; one thread. */
+ * In order of arrival, and found by address when one is asked for. A host page becomes ready when
+ * all its target pages are there; before that it can be neither taken nor sent. Pure; one thread.
+ * */
 #pragma once
 
 #include "ram/qemu_stream.h"

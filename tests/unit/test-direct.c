@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Pages that are read from the source QEMU's memory: two engines between two model QEMUs, the first of
- * which has its guest's memory in this process, where it is read by /proc/self/mem. In the environment:
- * ENGINE_SEEDS, how many random runs in all. */
+/* Pages that are read from the source QEMU's memory: two engines between two model QEMUs, the first
+ * of which has its guest's memory in this process, where it is read by /proc/self/mem. In the
+ * environment: ENGINE_SEEDS, how many random runs in all. */
 #include "config.h"
 
 #include <setjmp.h>
@@ -358,8 +358,8 @@ static void it_can_be_offered_once(void **state)
 
     world_init(&w, small_blocks, 2, 5);
     offer(&w, TRUE);
-    assert_false(engine_set_memory(w.pair.source.engine, open("/proc/self/mem", O_RDONLY), &range, 1,
-                                   &error));
+    assert_false(engine_set_memory(w.pair.source.engine, open("/proc/self/mem", O_RDONLY),
+                                   &range, 1, &error));
     assert_true(g_error_matches(error, RAM_ERROR, RAM_ERROR_STATE));
     g_clear_error(&error);
     assert_false(engine_set_memory(w.pair.destination.engine, open("/proc/self/mem", O_RDONLY),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The QEMU of a domain: the right process or none. A shell stands for QEMU: it is found by its arguments. */
+/* The QEMU of a domain: the right process or none. A shell stands for QEMU: it is found by its
+ * arguments. */
 #include "config.h"
 
 #include <setjmp.h>
