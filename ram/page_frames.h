@@ -116,9 +116,9 @@ void pages_reader_set_features(PagesReader *reader, guint64 features);
 gboolean pages_reader_begin(PagesReader *reader, GBytes *body, GError **error);
 /* Of the body begun last: how it was encoded, and the length of the plain body it stands for. */
 PagesEncoding pages_reader_encoding(const PagesReader *reader, gsize *ret_plain_body_len);
-/* The next target page; the pages of a run come out one by one, their data one behind the other. TRUE with *ret_more FALSE: the body
- * is through. data points into the body or the reader's buffer until the next begin. Blocks and
- * offsets are checked against blocks. */
+/* The next target page; the pages of a run come out one by one, their data one behind the other. TRUE with
+ * *ret_more FALSE: the body is through. data points into the body or the reader's buffer until the next
+ * begin. Blocks and offsets are checked against blocks. */
 gboolean pages_reader_next(PagesReader *reader, const RamBlocks *blocks, QemuPage *ret_page,
                            gboolean *ret_more, GError **error);
 
