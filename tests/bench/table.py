@@ -9,8 +9,9 @@ LABEL, COLUMN = 19, 15
 
 # of the helpers' own, those that tell most
 COUNTERS = {
-    "source": ("pages-background", "pages-urgent", "pages-zero", "requests", "requests-staged", "requests-asked",
-               "requests-late", "stage-high-water", "rate", "rtt-us", "rtt-min-us", "in-flight-limit", "compression"),
+    "source": ("pages-background", "pages-urgent", "pages-zero", "pages-read", "requests", "requests-staged", "requests-read",
+               "requests-asked", "requests-late", "stage-high-water", "rate", "rtt-us", "rtt-min-us", "in-flight-limit",
+               "compression"),
     "destination": ("requests", "request-latency-p50-us", "request-latency-p90-us", "request-latency-p99-us",
                     "request-latency-max-us", "duplicates"),
 }

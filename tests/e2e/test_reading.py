@@ -74,6 +74,17 @@ def test_memfd(rig):
     read_much(rig)
 
 
+@deadline(60)
+def test_bulk_channels(rig):
+    """Pages that were read go over several channels like others."""
+    guest = Guest(rig, 128, **BUSY).start(rig.a)
+    migration = reads(rig, guest, "--parallel", "--parallel-connections", "3")
+    rig.unshape()
+    migration.finish()
+    arrived(rig, guest)
+    read_much(rig)
+
+
 @deadline(90)
 def test_lost_connections(rig):
     """The reading goes on over the next ones."""
