@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "driver/migration_priv.h"
+#include "driver/placed_file.h"
 #include "driver/run_dir.h"
 
 /* Of one domain and side: more than one happens if recoveries break as well. */
@@ -438,6 +439,7 @@ void migration_set_adopt(MigrationSet *set)
             g_ptr_array_add(sockets, record->disks_path);
     }
     run_dir_sweep(set->run_dir, sockets);
+    placed_file_sweep(set->run_dir);
     set->adopting = 1; /* so that nobody is the last one before all have begun */
     g_ptr_array_set_free_func(records, NULL);
     for (guint i = 0; i < records->len; i++)

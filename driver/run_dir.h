@@ -8,6 +8,7 @@
  *                         QEMU's user
  *     RUN_DIR/p2p-X.sock  where the source libvirtd calls for its peer
  *     RUN_DIR/job-S.*     what is known of session S, see driver/job_record.h
+ *     RUN_DIR/placed-P-T  what was placed in the memory of a QEMU, see driver/placed_file.h
  *
  * X is 128 random bits. A unix socket's path has 107 bytes at most. */
 #pragma once
