@@ -163,11 +163,11 @@ static void set_record(Relay *relay, RelayCommand *command)
 static void set_placing(Relay *relay, RelayCommand *command)
 {
     PlacingOffer *offer = command->offer;
-    GError *error = NULL;
 
+    /* What becomes of it is told by RELAY_REPORT_PLACING. */
     engine_set_placing(relay->engine, autofd_steal(&command->fd), autofd_steal(&offer->record_fd),
-                       offer->ranges, offer->n, &error);
-    answer_memory(relay, command, error);
+                       offer->ranges, offer->n, NULL);
+    answer_memory(relay, command, NULL);
 }
 
 static void refuse_placing(Relay *relay, RelayCommand *command)
