@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Slot i holds its page at data + i * page_size; a page's set is chosen by a hash of where it lies, so
- * that neither strides nor blocks of the same size meet in few sets. */
+/* Slot i holds its page at data + i * page_size; a page's set is chosen by a hash of where it lies,
+ * so that neither strides nor blocks of the same size meet in few sets. */
 #include "config.h"
 
 #include "ram/page_cache.h"
@@ -82,7 +82,8 @@ PageCache *page_cache_new(guint64 bytes, gsize page_size, GError **error)
     }
     cache->page_size = page_size;
     cache->capacity = G_GUINT64_CONSTANT(1) << (63 - __builtin_clzll(pages));
-    /* Neither is touched before there is something to put there: the memory is taken as it is needed. */
+    /* Neither is touched before there is something to put there: the memory is taken as it is
+     * needed. */
     cache->slots = g_try_malloc0_n(cache->capacity, sizeof(Slot));
     cache->data = g_try_malloc_n(cache->capacity, page_size);
     if (!cache->slots || !cache->data) {

@@ -16,12 +16,12 @@ typedef enum {
     XBZRLE_OVERFLOW,  /* not shorter than max: send the page itself */
 } XbzrleResult;
 
-/* before, now: len bytes each (at most XBZRLE_PAGE_MAX); now must not change meanwhile: what a guest
- * writes to is copied first. out has room for max bytes; a delta is at most that long. */
+/* before, now: len bytes each (at most XBZRLE_PAGE_MAX); now must not change meanwhile: what a
+ * guest writes to is copied first. out has room for max bytes; a delta is at most that long. */
 XbzrleResult xbzrle_encode(const guint8 *before, const guint8 *now, gsize len, guint8 *out,
                            gsize max, gsize *ret_len);
 
-/* Makes the page of len bytes what it is now. FALSE (RAM_ERROR_PROTOCOL, names the byte of the delta):
- * the delta is broken; nothing of page is changed then. */
+/* Makes the page of len bytes what it is now. FALSE (RAM_ERROR_PROTOCOL, names the byte of the
+ * delta): the delta is broken; nothing of page is changed then. */
 gboolean xbzrle_decode(const guint8 *delta, gsize delta_len, guint8 *page, gsize len,
                        GError **error);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the source of a mapped session makes of a page that goes out before the switch-over: a difference
- * where that is shorter, and the counters that QEMU shows for it. Holds the cache. One thread.
+/* What the source of a mapped session makes of a page that goes out before the switch-over: a
+ * difference where that is shorter, and the counters that QEMU shows for it. Holds the cache. One
+ * thread.
  *
- * Everything that is sent while it is in use goes through it, zero pages as well: a cached page must be
- * what the destination has. */
+ * Everything that is sent while it is in use goes through it, zero pages as well: a cached page must
+ * be what the destination has. */
 #pragma once
 
 #include <gio/gio.h>
@@ -17,7 +18,7 @@ typedef struct {
     guint64 misses;        /* pages that were not in the cache */
     guint64 overflow;      /* pages whose difference was not shorter than they */
     double miss_rate;      /* of the last period: misses / pages looked at */
-    double encoding_rate;  /* of the last period: bytes that were differences / what they became; 0: none */
+    double encoding_rate;  /* of the last period: bytes of pages / what was sent for them; 0: none */
 } XbzrleStats;
 
 typedef struct XbzrleEncoder XbzrleEncoder;
@@ -40,7 +41,8 @@ XbzrleResult xbzrle_encoder_page(XbzrleEncoder *encoder, guint block, guint64 of
 /* It is sent as a zero page: the next difference is to that. */
 void xbzrle_encoder_zero_page(XbzrleEncoder *encoder, guint block, guint64 offset, guint64 round);
 
-/* The page is not as it was sent any more (discarded at the destination, or a frame of it was lost). */
+/* The page is not as it was sent any more (discarded at the destination, or a frame of it was
+ * lost). */
 void xbzrle_encoder_forget(XbzrleEncoder *encoder, guint block, guint64 offset);
 
 /* At any time, also in the midst of a round. */

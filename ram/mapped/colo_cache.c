@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A set bit means that a page of the cache may not be the same in the guest's memory: because it was
- * loaded, or because the guest has written there. */
+/* A set bit means that a page of the cache may not be the same in the guest's memory: because it
+ * was loaded, or because the guest has written there. */
 #include "config.h"
 
 #include "ram/mapped/colo_cache.h"
@@ -264,8 +264,8 @@ gboolean colo_cache_commit(ColoCache *cache, GError **error)
     return TRUE;
 }
 
-/* The next run of pending pages of the block, no longer than one write; *ret_len 0: there is none, and the
- * block is through. */
+/* The next run of pending pages of the block, no longer than one write; *ret_len 0: there is none,
+ * and the block is through. */
 static gboolean flush_run(ColoCache *cache, guint64 *ret_len, GError **error)
 {
     Copy *copy = &cache->copies[cache->block];

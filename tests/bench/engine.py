@@ -32,8 +32,8 @@ def parse_arguments(argv):
     parser.add_argument("--memory", metavar="MIB", type=int, default=2048, help="[%(default)s]")
     parser.add_argument("--zero-heavy", metavar="MIB", type=int, default=8192, help="with 90 %% zeros; 0: leave out "
                         "[%(default)s]")
-    parser.add_argument("--sizes", metavar="MIB,…", default="512,1024,2048,4096,8192", help="to see that time is linear; "
-                        "empty: leave out [%(default)s]")
+    parser.add_argument("--sizes", metavar="MIB,…", default="512,1024,2048,4096,8192", help="to see that time is "
+                        "linear; empty: leave out [%(default)s]")
     parser.add_argument("--bulk", metavar="N", type=int, default=0, help="channels for the background [%(default)s]")
     parser.add_argument("--only", metavar="KIND,…", help="of " + ", ".join(KINDS))
     parser.add_argument("--json", metavar="FILE", help="write every run there")
@@ -65,8 +65,8 @@ def _qemu_tls(rig, endpoint, host):
     directory = host.path(QEMU_TLS)
     directory.mkdir(exist_ok=True)
     cert = rig.ca.issue(host.name, [host.ip], "both", names=[host.name])
-    kind = {"client": "client", "server": "server"}[endpoint]
-    for source, name in ((rig.ca.own.cert, "ca-cert.pem"), (cert.cert, f"{kind}-cert.pem"), (cert.key, f"{kind}-key.pem")):
+    for source, name in ((rig.ca.own.cert, "ca-cert.pem"), (cert.cert, f"{endpoint}-cert.pem"),
+                         (cert.key, f"{endpoint}-key.pem")):
         (directory / name).write_bytes(pathlib.Path(source).read_bytes())
     return ["-object", f"tls-creds-x509,id={CREDENTIALS},dir={QEMU_TLS},endpoint={endpoint},verify-peer=on"]
 

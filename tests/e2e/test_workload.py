@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Memory of a process, of each kind and with each pattern, moved to another host: every byte is right there, compared with
-what the source's process knew of each page, and by hash with what it had at the switch-over."""
+"""Memory of a process, of each kind and with each pattern, moved to another host: every byte is right there, compared
+with what the source's process knew of each page, and by hash with what it had at the switch-over."""
 import contextlib
 import pathlib
 import random

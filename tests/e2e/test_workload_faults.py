@@ -18,8 +18,9 @@ def faults_of_64_threads(rig, *regions, pattern):
         verdict = move.completed()
         stats = move.destination.stats()
         assert stats["stalls"] > 64
-        note(f"{pattern}: {verdict['pages']} pages right; {stats['stalls']} stalls, p50 {stats['stall-p50-ns'] / 1e6:.2f} "
-             f"p99 {stats['stall-p99-ns'] / 1e6:.2f} max {stats['stall-max-ns'] / 1e6:.1f} ms")
+        note(f"{pattern}: {verdict['pages']} pages right; {stats['stalls']} stalls, "
+             f"p50 {stats['stall-p50-ns'] / 1e6:.2f} p99 {stats['stall-p99-ns'] / 1e6:.2f} "
+             f"max {stats['stall-max-ns'] / 1e6:.1f} ms")
 
 
 @deadline(120)

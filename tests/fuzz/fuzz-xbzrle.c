@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A difference of a page from a peer. What is taken, our encoder says again, no longer, and it means the
- * same; what is refused changes nothing. */
+/* A difference of a page from a peer. What is taken, our encoder says again, no longer, and it
+ * means the same; what is refused changes nothing. */
 #include "config.h"
 
 #include <stdint.h>

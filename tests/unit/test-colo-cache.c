@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Checkpoints: a guest that runs on two hosts, with its memory in memfds, and the cache between them. */
+/* Checkpoints: a guest that runs on two hosts, with its memory in memfds, and the cache between
+ * them. */
 #include "config.h"
 
 #include <setjmp.h>
@@ -295,7 +296,9 @@ static void check_with_the_kernels_log(MappedKind kind, GRand *rand)
     for (guint round = 0; round < 10; round++) {
         for (guint i = 0; i < 50; i++) {
             guint64 page = (guint64)g_rand_int_range(rand, 0, PAGES);
-            QemuPage record = { .offset = page * PAGE, .data = source + page * PAGE, .data_len = PAGE };
+            QemuPage record = { .offset = page * PAGE,
+                                .data = source + page * PAGE,
+                                .data_len = PAGE };
 
             mapped->at[(guint64)g_rand_int_range(rand, 0, BYTES)] ^= 0x5a;
             source[page * PAGE + i] = (guint8)g_rand_int(rand);

@@ -60,7 +60,8 @@ static void a_change_at_the_start_has_no_unchanged_bytes_before_it(void **state)
 static void counts_from_128_on_take_two_bytes(void **state)
 {
     g_autofree Pages *pages = g_new0(Pages, 1);
-    /* 127 unchanged, 1 changed, 128 unchanged, 1 changed, 4096 - 257 - 1 unchanged, the last changed */
+    /* 127 unchanged, 1 changed, 128 unchanged, 1 changed, 4096 - 257 - 1 unchanged, the last
+     * changed */
     static const guint8 expected[] = { 127, 1, 5, 0x80, 0x01, 1, 6, 0xfe, 0x1d, 1, 7 };
 
     (void)state;

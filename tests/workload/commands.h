@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the workload can be told while it runs, a line each:
  *
- *   connect [URI]          says "connected" (with the destination's uri) or "refused"; also to recover
+ *   connect [URI]          says "connected" (the destination: with its uri) or "refused"
  *   start-postcopy, continue, cancel, fail REASON
  *   set NAME=VALUE         an option of the library: max-bandwidth=1048576
  *   hint REGION START LENGTH

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Words of eight bytes: the tag (whose page it is), the version, then the body of its generation with the
- * changes since. */
+/* Words of eight bytes: the tag (whose page it is), the version, then the body of its generation
+ * with the changes since. */
 #include "config.h"
 
 #include "tests/workload/contents.h"

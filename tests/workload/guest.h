@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The workload itself: threads that touch, write and verify memory as a guest's processors do. What they know of
- * it (the version of each page) is not in that memory: it is the guest's device state, and moves as such.
+/* The workload itself: threads that touch, write and verify memory as a guest's processors do. What
+ * they know of it (the version of each page) is not in that memory: it is the guest's device state,
+ * and moves as such.
  *
  * Each page has one thread that writes it; all of them look at any. */
 #pragma once
@@ -57,8 +58,8 @@ gboolean guest_load(Guest *guest, const void *bytes, gsize len, GError **error);
 /* From here on they are not touched, and not verified; nor after it has moved. */
 void guest_exclude(Guest *guest, guint64 first_page, guint64 n);
 
-/* A log of its own of what is written, a bit for each page, all clear at first. Takes out a region's bits, or-ing
- * them into bitmap. */
+/* A log of its own of what is written, a bit for each page, all clear at first. Takes out a
+ * region's bits, or-ing them into bitmap. */
 void guest_log_start(Guest *guest);
 void guest_log_sync(Guest *guest, guint region, guint64 *bitmap, guint64 n_pages);
 
@@ -73,7 +74,7 @@ void guest_get_progress(Guest *guest, GuestProgress *ret_progress);
 
 typedef struct {
     guint64 pages;     /* that were looked at */
-    guint64 unwritten; /* of them not written since guest_load(), and compared by hash, if there are hashes */
+    guint64 unwritten; /* of them compared by hash: not written since guest_load() */
     guint64 bad;
     char *first_bad;   /* what is wrong with the first one, or NULL; g_free() */
 } GuestVerdict;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What guest.c (the whole) and worker.c (one thread of it) share. POSIX's threads rather than GLib's:
- * ThreadSanitizer knows these. */
+/* What guest.c (the whole) and worker.c (one thread of it) share. POSIX's threads rather than
+ * GLib's: ThreadSanitizer knows these. */
 #pragma once
 
 #include <pthread.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A memory client for the tests: a process with threads that use its memory, moved from one of these to
- * another by libpostcopy-client. It takes commands on standard input, a line each, and says what happens on standard
- * output (tests/workload/say.h); tests/e2e/workload.py drives two of them. */
+/* A memory client for the tests: a process with threads that use its memory, moved from one of
+ * these to another by libpostcopy-client. It takes commands on standard input, a line each, and
+ * says what happens on standard output (tests/workload/say.h); tests/e2e/workload.py drives two of
+ * them. */
 #include "config.h"
 
 #include <errno.h>

@@ -30,8 +30,8 @@ Memory *memory_new(void);
 void memory_free(Memory *memory);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Memory, memory_free)
 
-/* spec: "NAME:anon|shmem|huge:MIB" or "NAME:…:MIB:FLAG,…" (flags are the caller's: *ret_flags, or NULL).
- * Nothing of it is touched. */
+/* spec: "NAME:anon|shmem|huge:MIB" or "NAME:…:MIB:FLAG,…" (flags are the caller's: *ret_flags, or
+ * NULL). Nothing of it is touched. */
 gboolean memory_add(Memory *memory, const char *spec, char **ret_flags, GError **error);
 const Region *memory_region(const Memory *memory, guint index);
 guint8 *memory_page(const Memory *memory, guint64 page);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* place-limit MIB [PAGES-IN-A-RUN]: how fast this kernel places pages in memory that has not been touched, which no
- * post-copy can exceed. Prints {"bytes": n, "seconds": t, "mib_per_s": r}. Exit status 77: there is no
- * userfaultfd here. */
+/* place-limit MIB [PAGES-IN-A-RUN]: how fast this kernel places pages in memory that has not been
+ * touched, which no post-copy can exceed. Prints {"bytes": n, "seconds": t, "mib_per_s": r}. Exit
+ * status 77: there is no userfaultfd here. */
 #include "config.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* How long touches of memory took, of those that were held up: counted exactly to an eighth. Each thread has one
- * of its own; they are added up. */
+/* How long touches of memory took, of those that were held up: counted exactly to an eighth. Each
+ * thread has one of its own; they are added up. */
 #pragma once
 
 #include <glib.h>

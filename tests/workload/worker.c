@@ -6,8 +6,8 @@
 
 #include "tests/workload/guest_priv.h"
 
-/* One touch of so many is of a page that another thread writes, and one own page of so many is looked at to the
- * last byte: the others by tag and version. */
+/* One touch of so many is of a page that another thread writes, and one own page of so many is
+ * looked at to the last byte: the others by tag and version. */
 #define OTHERS_EVERY 8
 #define WHOLE_EVERY 8
 /* Work between two pauses of a throttled thread. */
