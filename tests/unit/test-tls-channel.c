@@ -425,6 +425,55 @@ static void pending_counts_what_poll_does_not_see(void **state)
     assert_int_equal(flow.received, 1000);
 }
 
+/* Several records wait for one flush, come at once, and are all told of. */
+static void a_busy_channel_gathers_and_reads_ahead(void **state)
+{
+    g_auto(TlsPair) pair = { NULL };
+    Flow flow = { 0 };
+
+    pair_open(&pair, *state);
+    tls_channel_set_busy(pair.client);
+    tls_channel_set_busy(pair.server);
+    for (int i = 0; i < 3; i++)
+        assert_true(flow_send(&flow, pair.client, 1000));
+    assert_true(tls_channel_unsent(pair.client) > 3000);
+    assert_int_equal(tls_channel_poll_events(pair.client, FALSE, FALSE), POLLOUT);
+    read_must_wait(pair.server);
+    assert_true(tls_channel_flush(pair.client, NULL));
+    assert_int_equal(tls_channel_unsent(pair.client), 0);
+
+    assert_true(flow_receive(&flow, pair.server, 1000));
+    assert_true(tls_channel_pending(pair.server) > 2000);
+    assert_true(flow_receive(&flow, pair.server, 1000));
+    assert_true(flow_receive(&flow, pair.server, 1000));
+    read_must_wait(pair.server);
+    assert_int_equal(tls_channel_pending(pair.server), 0);
+    assert_int_equal(flow.received, 3000);
+}
+
+static void a_busy_channel_keeps_no_more_than_its_share(void **state)
+{
+    g_auto(TlsPair) pair = { NULL };
+    Flow flow = { 0 };
+
+    pair_open(&pair, *state);
+    tls_channel_set_busy(pair.client);
+    tls_channel_set_busy(pair.server);
+    small_buffers(&pair);
+    for (int i = 0; i < 20; i++) {
+        while (flow_send(&flow, pair.client, RECORD_MAX))
+            ;
+        assert_in_range(tls_channel_unsent(pair.client), 1, 64 * 1024 + RECORD_MAX + 256);
+        flow_receive(&flow, pair.server, 5000);
+        tls_channel_flush(pair.client, NULL);
+    }
+    while (flow.received < flow.sent) {
+        flow_receive(&flow, pair.server, RECORD_MAX);
+        tls_channel_flush(pair.client, NULL);
+    }
+    assert_int_equal(tls_channel_unsent(pair.client), 0);
+}
+
 static void bye_is_an_end_and_leaves_the_other_direction_open(void **state)
 {
     g_auto(TlsPair) pair = { NULL };
@@ -844,6 +893,8 @@ int main(void)
         cmocka_unit_test(full_socket_takes_one_record_more_and_then_none),
         cmocka_unit_test(who_only_reads_flushes_as_well),
         cmocka_unit_test(pending_counts_what_poll_does_not_see),
+        cmocka_unit_test(a_busy_channel_gathers_and_reads_ahead),
+        cmocka_unit_test(a_busy_channel_keeps_no_more_than_its_share),
         cmocka_unit_test(bye_is_an_end_and_leaves_the_other_direction_open),
         cmocka_unit_test(bye_comes_after_what_was_accepted),
         cmocka_unit_test(close_without_bye_is_an_error_after_the_data),
