@@ -172,8 +172,17 @@ static void what_is_no_message_is_refused(void **state)
     Fixture *f = *state;
 
     client_connect(f);
-    client_say(f, "\0\1nonsense", 10);
+    client_say(f, "\0\1no", 4);
     assert_refused(f, "HELLO");
+}
+
+static void another_version_is_refused_with_both(void **state)
+{
+    Fixture *f = *state;
+
+    client_connect(f);
+    client_say(f, "\0\1\0\0\0\7and what it brings along", 30);
+    assert_refused(f, "version 7");
 }
 
 static void another_message_than_hello_is_refused(void **state)
@@ -277,6 +286,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(the_socket_has_the_permissions_that_are_set),
         T(what_is_no_message_is_refused),
+        T(another_version_is_refused_with_both),
         T(another_message_than_hello_is_refused),
         T(descriptors_with_hello_are_refused),
         T(a_source_needs_a_uri_of_ours),
