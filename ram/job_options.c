@@ -319,8 +319,7 @@ static void settle_bulk(JobOptions *o)
 static void settle_memory(JobOptions *o)
 {
     if (!o->memory) {
-        o->session.features &= ~(SESSION_FEATURE_MAPPED | SESSION_FEATURE_XBZRLE |
-                                 SESSION_FEATURE_COLO);
+        o->session.features &= ~SESSION_FEATURES_OF_MAPPED;
         return;
     }
     o->session.features &= ~SESSION_FEATURE_DISKS;

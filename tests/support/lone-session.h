@@ -6,7 +6,7 @@
 #include "tls/session.h"
 
 #define LONE_WINDOW (256 * 1024)
-#define LONE_FEATURES SESSION_FEATURES_ALL
+#define LONE_FEATURES (SESSION_FEATURES_ALL & ~SESSION_FEATURES_OF_MAPPED)
 
 extern const guint8 lone_proof[HELLO_PROOF_LEN];
 
