@@ -200,6 +200,8 @@ static const Place places[] = {
     [POSTCOPY_THROTTLE_MAX] = PLACE(throttle_max, 99),
     [POSTCOPY_RELEASE_RAM] = PLACE(release_ram, 1),
     [POSTCOPY_XBZRLE_CACHE] = PLACE(xbzrle_cache, UINT64_MAX),
+    [POSTCOPY_CHECKPOINTS] = PLACE(checkpoints, 1),
+    [POSTCOPY_CHECKPOINT_INTERVAL] = PLACE(checkpoint_interval_ms, UINT32_MAX),
 };
 
 #define N_PLACES (sizeof places / sizeof places[0])
@@ -239,13 +241,24 @@ static int set_before(PostcopyClient *client, PostcopyOption option, uint64_t va
     return 0;
 }
 
+static bool can_follow(const PostcopyClient *client)
+{
+    return client->side == POSTCOPY_SOURCE ||
+           (client->callbacks.stop && client->callbacks.resume);
+}
+
 EXPORT int postcopy_client_set(PostcopyClient *client, PostcopyOption option, uint64_t value)
 {
     HandoverMessage message = { .type = HANDOVER_PARAMS };
     int ret;
 
-    if ((unsigned)option >= N_PLACES || option < POSTCOPY_MAX_BANDWIDTH)
+    if ((unsigned)option >= N_PLACES || places[option].size == 0)
         return set_before(client, option, value);
+    if (client->fd >= 0 && option >= POSTCOPY_CHECKPOINTS)
+        return client_fail(client, EBUSY, "Option %d is set before connecting", (int)option);
+    if (option == POSTCOPY_CHECKPOINTS && value && !can_follow(client))
+        return client_fail(client, EINVAL,
+                           "A destination that takes checkpoints needs stop and resume");
     ret = set_param(client, option, value);
     if (ret < 0 || !client->may_tell || client->side != POSTCOPY_SOURCE)
         return ret;

@@ -136,11 +136,12 @@ static void add_fd(Descriptors *d, uint8_t which, int fd)
 static int collect(PostcopyClient *client, bool recovers, Descriptors *d)
 {
     bool logs = client->side == POSTCOPY_SOURCE && !recovers;
+    bool follows = client->side == POSTCOPY_DESTINATION && client->params.checkpoints;
     int ret = 0;
 
     if (has_private_memory(client))
         ret = add_file(client, d, HANDOVER_FD_MEM, "/proc/self/mem", O_RDWR);
-    if (ret == 0 && logs && !client_has_own_log(client))
+    if (ret == 0 && (follows || (logs && !client_has_own_log(client))))
         ret = add_file(client, d, HANDOVER_FD_PAGEMAP, "/proc/self/pagemap", O_RDONLY);
     if (ret < 0)
         return ret;
@@ -166,6 +167,8 @@ static int send_memory(PostcopyClient *client, bool recovers, const Descriptors 
     message.memory.recovers = recovers;
     if (client->side == POSTCOPY_SOURCE && !recovers)
         message.memory.log = client_has_own_log(client) ? 2 : 1;
+    else if (client->params.checkpoints)
+        message.memory.log = 1;
     message.memory.fds = d->which;
     message.memory.params = client->params;
     return client_send(client, &message, d->fds);

@@ -20,6 +20,12 @@ void client_drop_deferred(PostcopyClient *client)
     client->deferred_tail = &client->deferred;
 }
 
+/* A spare, that checkpoints are loaded into. */
+static bool follows(const PostcopyClient *client)
+{
+    return client->side == POSTCOPY_DESTINATION && client->params.checkpoints;
+}
+
 /* ---- answers ---- */
 
 static int answer(PostcopyClient *client, uint16_t type, const int *fds)
@@ -27,6 +33,9 @@ static int answer(PostcopyClient *client, uint16_t type, const int *fds)
     HandoverMessage message = { .type = type };
     int ret = client_tell(client, &message, fds);
 
+    /* The helper has said its last before it went; that is still to be read. */
+    if (follows(client) && (ret == -EPIPE || ret == -ECONNRESET))
+        return 0;
     return ret < 0 ? client_fail(client, -ret, "%s: %s", handover_type_name(type), strerror(-ret))
                    : 0;
 }
@@ -80,6 +89,8 @@ static int prepare(PostcopyClient *client)
         return callback_failed(client, "prepare", ret);
     if (client->side == POSTCOPY_DESTINATION) {
         client_set_thp(client, false);
+        if (follows(client))
+            ret = client_register_write_protection(client);
     } else if (!client_has_own_log(client)) {
         ret = client_register_write_protection(client);
     } else {
@@ -106,6 +117,32 @@ static int pause_guest(PostcopyClient *client)
         return 0;
     }
     return send_state(client, state, len);
+}
+
+/* Until run or resume. */
+static int stop_guest(PostcopyClient *client)
+{
+    int ret;
+
+    if (!follows(client))
+        return client_fail(client, EPROTO, "PAUSE is not for a destination without checkpoints");
+    client->runs = false;
+    ret = client->callbacks.stop(client->data);
+    if (ret < 0)
+        return callback_failed(client, "stop", ret);
+    if (ret == POSTCOPY_LATER) {
+        client->owes = HANDOVER_PAUSE;
+        return 0;
+    }
+    return answer(client, HANDOVER_PAUSED, NULL);
+}
+
+static void resume_spare(PostcopyClient *client, const char *reason)
+{
+    if (!follows(client) || client->runs)
+        return;
+    client->runs = true;
+    client->callbacks.resume(client->data, reason);
 }
 
 static void resume_guest(PostcopyClient *client, const char *reason)
@@ -161,6 +198,10 @@ static int append_state(PostcopyClient *client)
     size_t len = client->message->device.len;
     uint8_t *more;
 
+    /* The next checkpoint's. */
+    if (client->state_is_loaded)
+        client->state_len = 0;
+    client->state_is_loaded = false;
     if (len > POSTCOPY_STATE_MAX - client->state_len)
         return client_fail(client, EMSGSIZE, "A state of more than %d bytes", POSTCOPY_STATE_MAX);
     more = realloc(client->state, client->state_len + len + 1);
@@ -177,7 +218,7 @@ static int run_guest(PostcopyClient *client)
 {
     int ret;
 
-    client->runs = true;
+    client->runs = client->state_is_loaded = true;
     ret = client->callbacks.run(client->data, client->state, client->state_len);
     if (ret < 0) {
         client->runs = false;
@@ -220,9 +261,10 @@ static void end(PostcopyClient *client, PostcopyOutcome outcome, const char *tex
 {
     bool was_source = client->side == POSTCOPY_SOURCE;
 
-    /* A recovery that failed can be tried again. */
-    if (outcome != POSTCOPY_COMPLETED && has_moved(client))
-        outcome = POSTCOPY_PAUSED;
+    /* A recovery that failed can be tried again. A spare has all of its memory, and the source of
+     * one has given the guest up. */
+    if (outcome != POSTCOPY_COMPLETED && has_moved(client) && !follows(client))
+        outcome = client->params.checkpoints ? POSTCOPY_COMPLETED : POSTCOPY_PAUSED;
     client_close(client);
     client->outcome = outcome;
     if (outcome != POSTCOPY_COMPLETED && client->failure == 0)
@@ -257,15 +299,25 @@ static void end_alone(PostcopyClient *client, int why)
     memcpy(text, client->error, sizeof text);
     if (client->failure == 0 && !has_moved(client))
         client->failure = why;
-    end(client, POSTCOPY_FAILED, text);
+    end(client, follows(client) && client->runs ? POSTCOPY_FAILED_OVER : POSTCOPY_FAILED, text);
 }
 
 /* ---- dispatching ---- */
 
-static int carry_out_as_source(PostcopyClient *client)
+static void carry_out_resume(PostcopyClient *client)
 {
     char reason[HANDOVER_TEXT_MAX + 1];
 
+    memcpy(reason, client->message->text.bytes, client->message->text.len);
+    reason[client->message->text.len] = '\0';
+    if (client->side == POSTCOPY_SOURCE)
+        resume_guest(client, reason);
+    else
+        resume_spare(client, reason);
+}
+
+static int carry_out_as_source(PostcopyClient *client)
+{
     switch (client->message->type) {
     case HANDOVER_PAUSE:
         return pause_guest(client);
@@ -273,9 +325,7 @@ static int carry_out_as_source(PostcopyClient *client)
         throttle(client, client->message->percent);
         return 0;
     case HANDOVER_RESUME:
-        memcpy(reason, client->message->text.bytes, client->message->text.len);
-        reason[client->message->text.len] = '\0';
-        resume_guest(client, reason);
+        carry_out_resume(client);
         return 0;
     case HANDOVER_LOG_SYNC:
         return sync_log(client);
@@ -297,6 +347,11 @@ static int carry_out_as_destination(PostcopyClient *client)
         return append_state(client);
     case HANDOVER_RUN:
         return run_guest(client);
+    case HANDOVER_PAUSE:
+        return stop_guest(client);
+    case HANDOVER_RESUME:
+        carry_out_resume(client);
+        return 0;
     default:
         return client_fail(client, EPROTO, "%s is not for a destination",
                            handover_type_name(client->message->type));
@@ -410,7 +465,9 @@ EXPORT int postcopy_client_answer(PostcopyClient *client, int result, const void
     if (result < 0) {
         client->runs = false;
         ret = callback_failed(client, owed == HANDOVER_PAUSE ? "pause" : "run", result);
-    } else if (owed == HANDOVER_PAUSE)
+    } else if (owed == HANDOVER_PAUSE && client->side == POSTCOPY_DESTINATION)
+        ret = answer(client, HANDOVER_PAUSED, NULL);
+    else if (owed == HANDOVER_PAUSE)
         ret = send_state(client, state, len);
     else
         ret = answer(client, HANDOVER_RUNNING, NULL);

@@ -69,6 +69,7 @@ struct PostcopyClient {
 
     uint8_t *state; /* destination: the device state so far */
     size_t state_len;
+    bool state_is_loaded; /* by run: what comes next is another */
 
     /* Its memory. */
     int uffd;           /* source: write protection; destination: missing pages; -1 */

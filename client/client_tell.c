@@ -25,6 +25,20 @@ EXPORT int postcopy_client_continue(PostcopyClient *client)
     return tell(client, POSTCOPY_SOURCE, &(HandoverMessage){ .type = HANDOVER_CONTINUE });
 }
 
+EXPORT int postcopy_client_checkpoint(PostcopyClient *client)
+{
+    if (!client->params.checkpoints)
+        return -EINVAL;
+    return tell(client, POSTCOPY_SOURCE, &(HandoverMessage){ .type = HANDOVER_CHECKPOINT });
+}
+
+EXPORT int postcopy_client_failover(PostcopyClient *client)
+{
+    if (!client->params.checkpoints)
+        return -EINVAL;
+    return tell(client, 0, &(HandoverMessage){ .type = HANDOVER_FAILOVER });
+}
+
 EXPORT int postcopy_client_cancel(PostcopyClient *client)
 {
     return tell(client, 0, &(HandoverMessage){ .type = HANDOVER_CANCEL });

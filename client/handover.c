@@ -50,6 +50,8 @@ static const char *const type_names[] = {
     [HANDOVER_PARAMS] = "PARAMS",
     [HANDOVER_SHARED] = "SHARED",
     [HANDOVER_UNSHARED] = "UNSHARED",
+    [HANDOVER_CHECKPOINT] = "CHECKPOINT",
+    [HANDOVER_FAILOVER] = "FAILOVER",
 };
 
 #define N_TYPES (sizeof(type_names) / sizeof(type_names[0]))
@@ -229,6 +231,8 @@ static void params(Codec *c, HandoverParams *p)
     NUMBER(c, "XBZRLE cache", p->xbzrle_cache);
     if ((p->xbzrle_cache & (p->xbzrle_cache - 1)) != 0)
         fail(c, "XBZRLE cache", "is no power of two");
+    boolean(c, "checkpoints", &p->checkpoints);
+    NUMBER(c, "checkpoint interval", p->checkpoint_interval_ms);
 }
 
 static void memory(Codec *c, HandoverMessage *m)
@@ -268,7 +272,7 @@ static void device(Codec *c, HandoverMessage *m)
 
 static void end(Codec *c, HandoverMessage *m)
 {
-    LIMITED(c, "outcome", m->end.outcome, 3);
+    LIMITED(c, "outcome", m->end.outcome, 4);
     text(c, "text", &m->end.text, HANDOVER_TEXT_MAX);
 }
 

@@ -70,6 +70,8 @@ typedef enum {
     HANDOVER_PARAMS = 68,
     HANDOVER_SHARED = 69,
     HANDOVER_UNSHARED = 70,
+    HANDOVER_CHECKPOINT = 71,
+    HANDOVER_FAILOVER = 72,
 } HandoverType;
 
 typedef enum { HANDOVER_SOURCE = 1, HANDOVER_DESTINATION = 2 } HandoverRole;
@@ -93,6 +95,8 @@ typedef struct {
     uint8_t throttle_max;
     uint8_t release_ram;
     uint64_t xbzrle_cache;
+    uint8_t checkpoints;
+    uint32_t checkpoint_interval_ms;
 } HandoverParams;
 
 typedef struct {

@@ -60,7 +60,7 @@ typedef struct {
 
 /* ---- what the process is asked ---- */
 
-/* Returned by pause or run: the answer comes later, by postcopy_client_answer(). Meanwhile
+/* Returned by pause, run or stop: the answer comes later, by postcopy_client_answer(). Meanwhile
  * nothing else is asked; but should the helper die, resume may be called before the answer to
  * pause is given, which is then not wanted any more (-ENOTCONN). */
 #define POSTCOPY_LATER 1
@@ -82,7 +82,8 @@ typedef struct {
      * valid until the next call of the library. At most POSTCOPY_STATE_MAX bytes. */
     int (*pause)(void *data, const void **ret_state, size_t *ret_len);
     /* Source, required: the migration has failed or was cancelled after pause, the guest is to
-     * go on here. */
+     * go on here; or a checkpoint is complete. Destination, required with POSTCOPY_CHECKPOINTS:
+     * see stop. */
     void (*resume)(void *data, const char *reason);
     /* Source: let the guest's processors run that much less of the time, 0 to 99 percent. */
     void (*throttle)(void *data, unsigned percent);
@@ -101,6 +102,11 @@ typedef struct {
     /* Destination, required: load what pause gave, and let the guest run. In post-copy most of
      * the memory is not there yet: whoever touches it waits for it. */
     int (*run)(void *data, const void *state, size_t len);
+
+    /* Destination, required with POSTCOPY_CHECKPOINTS: stop the guest, which writes no memory
+     * until run, with the devices of the checkpoint that its memory is then of, or resume, which
+     * lets it go on as it was. */
+    int (*stop)(void *data);
 } PostcopyCallbacks;
 
 /* ---- a client ---- */
@@ -138,6 +144,11 @@ typedef enum {
     POSTCOPY_USER_FAULTS_ONLY,       /* 0 or 1: only code of this process touches the memory,
                                       * not the kernel for it (KVM, vhost, system calls):
                                       * userfaultfd without privileges will do */
+    POSTCOPY_CHECKPOINTS,            /* 0 or 1, the same on both sides: the guest is not moved,
+                                      * the destination follows it by checkpoints, see
+                                      * postcopy_client_checkpoint() */
+    /* Source, before. */
+    POSTCOPY_CHECKPOINT_INTERVAL,    /* milliseconds from one to the next; 0: when asked */
 } PostcopyOption;
 
 int postcopy_client_set(PostcopyClient *client, PostcopyOption option, uint64_t value);
@@ -170,7 +181,7 @@ int postcopy_client_run(PostcopyClient *client);
 /* The answer to a callback that returned POSTCOPY_LATER. state, len: pause's. */
 int postcopy_client_answer(PostcopyClient *client, int result, const void *state, size_t len);
 
-/* These five may be called in any thread while the client is connected. -ENOTCONN: it is not
+/* These seven may be called in any thread while the client is connected. -ENOTCONN: it is not
  * (any more). */
 
 /* Source: do not wait any longer, let the guest run on the destination with what it has. */
@@ -185,6 +196,20 @@ int postcopy_client_fail(PostcopyClient *client, const char *reason);
  * there before this has returned. A multiple of the page size. */
 int postcopy_client_free_hint(PostcopyClient *client, unsigned region, uint64_t start,
                               uint64_t length);
+
+/* With POSTCOPY_CHECKPOINTS. The first checkpoint is what a migration would switch over at; after
+ * it the guest goes on here (resume), and runs at the destination as well (run), where nobody may
+ * see it: it is a spare. Each further checkpoint stops both, and makes the destination's what the
+ * source's is. */
+
+/* Source: a checkpoint now, or right after the one that is being made. The state "colo" says when
+ * it is complete. */
+int postcopy_client_checkpoint(PostcopyClient *client);
+/* The destination's guest goes on alone from the last complete checkpoint, and the source's must
+ * not run any more: the source's process has stopped it before it calls this; who calls it at the
+ * destination has made sure that the source's host does not run it (fencing). Not before the first
+ * checkpoint. */
+int postcopy_client_failover(PostcopyClient *client);
 
 /* Destination: another process (a vhost-user back end) has pieces of the memory mapped, and has
  * registered them with a userfaultfd of its own, uffd (stays the caller's). What it waits for is
@@ -209,6 +234,8 @@ typedef enum {
     POSTCOPY_FAILED,    /* the guest is at the source, and the destination has none */
     POSTCOPY_CANCELLED, /* the same, on purpose */
     POSTCOPY_PAUSED,    /* the guest has moved, not all of its memory: connect both again */
+    POSTCOPY_FAILED_OVER, /* destination, checkpoints: the source is lost, or has said so; the guest
+                           * runs here, from the last one. Is the source's not running any more? */
 } PostcopyOutcome;
 
 PostcopyOutcome postcopy_client_outcome(const PostcopyClient *client);

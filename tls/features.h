@@ -29,7 +29,7 @@
 #define SESSION_FEATURES_ALL \
     (SESSION_FEATURE_RAM | SESSION_FEATURES_PACK | SESSION_FEATURE_RESUME | \
      SESSION_FEATURE_DISKS | SESSION_FEATURE_RUNS | SESSION_FEATURE_BULK | \
-     SESSION_FEATURE_MAPPED | SESSION_FEATURE_XBZRLE)
+     SESSION_FEATURE_MAPPED | SESSION_FEATURE_XBZRLE | SESSION_FEATURE_COLO)
 
 /* The names of those that are known, by their bits: "ram", "zstd", "resume", "zlib", "disks"... The
  * array is the caller's, with a NULL at its end; the names are static. */

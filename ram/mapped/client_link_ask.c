@@ -54,6 +54,8 @@ static void ask_pause(MemoryClient *client)
     ClientLink *link = link_of(client);
 
     ask(client, HANDOVER_PAUSE, HANDOVER_PAUSED);
+    if (!link->source)
+        return;
     link->device_bytes = 0;
     g_queue_push_tail(&link->expected, GUINT_TO_POINTER(HANDOVER_DEVICE));
 }

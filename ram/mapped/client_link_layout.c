@@ -22,6 +22,8 @@ void client_link_take_params(const HandoverParams *from, MemoryParams *ret_param
         .throttle_max = from->throttle_max,
         .release_ram = from->release_ram,
         .xbzrle_cache = from->xbzrle_cache,
+        .checkpoints = from->checkpoints,
+        .checkpoint_interval_ms = from->checkpoint_interval_ms,
     };
 }
 

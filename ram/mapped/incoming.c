@@ -19,6 +19,7 @@
 /* ---- the table ---- */
 
 #define IN(state) (1u << MAPPED_INCOMING_##state)
+#define COMING (IN(CHECKPOINT) | IN(CHECKPOINT_DEVICE))
 #define SAME MAPPED_INCOMING_STATE_MAX
 
 static const struct {
@@ -45,6 +46,18 @@ static const struct {
     { IN(ADVISE) | IN(DEVICE), MAPPED_INCOMING_EV_DATA, MAPPED_INCOMING_DEVICE },
     { IN(ADVISE) | IN(DEVICE), MAPPED_INCOMING_EV_RUNNING, MAPPED_INCOMING_RUNNING },
     { IN(RUNNING), MAPPED_INCOMING_EV_RAM_END, MAPPED_INCOMING_END },
+    /* one that follows the source's by checkpoints */
+    { IN(ADVISE) | IN(COLO), MAPPED_INCOMING_EV_PHASE_CHECKPOINT, MAPPED_INCOMING_CHECKPOINT },
+    { IN(CHECKPOINT), MAPPED_INCOMING_EV_PAGES, SAME },
+    { IN(CHECKPOINT), MAPPED_INCOMING_EV_BULK_PAGES, SAME },
+    { COMING, MAPPED_INCOMING_EV_DATA, MAPPED_INCOMING_CHECKPOINT_DEVICE },
+    { COMING, MAPPED_INCOMING_EV_FIRST_COMMIT, MAPPED_INCOMING_FILL },
+    { IN(FILL), MAPPED_INCOMING_EV_FILLED, MAPPED_INCOMING_RESTART },
+    { COMING, MAPPED_INCOMING_EV_COMMIT, MAPPED_INCOMING_STOP },
+    { IN(STOP), MAPPED_INCOMING_EV_STOPPED, MAPPED_INCOMING_FLUSH },
+    { IN(FLUSH), MAPPED_INCOMING_EV_FLUSHED, MAPPED_INCOMING_RESTART },
+    { IN(RESTART), MAPPED_INCOMING_EV_RESTARTED, MAPPED_INCOMING_COLO },
+    { COMING | IN(COLO), MAPPED_INCOMING_EV_PHASE_FAILOVER, MAPPED_INCOMING_END },
 };
 
 gboolean mapped_incoming_has_row(MappedIncomingState state, MappedIncomingEvent event,
@@ -61,8 +74,11 @@ gboolean mapped_incoming_has_row(MappedIncomingState state, MappedIncomingEvent 
 
 const char *mapped_incoming_state_name(MappedIncomingState state)
 {
-    static const char *const names[] = { "none",    "setup",     "advise",  "device",
-                                         "discard", "listening", "running", "end" };
+    static const char *const names[] = {
+        "none",    "setup",      "advise",            "device",    "discard",
+        "listening", "running",  "end",               "checkpoint", "checkpoint-device",
+        "checkpoint-fill", "checkpoint-stop", "checkpoint-flush", "checkpoint-restart", "colo",
+    };
 
     G_STATIC_ASSERT(G_N_ELEMENTS(names) == MAPPED_INCOMING_STATE_MAX);
     return names[state];
@@ -83,6 +99,14 @@ const char *mapped_incoming_event_name(MappedIncomingEvent event)
         "DATA",
         "PHASE running",
         "RAM_END",
+        "PHASE checkpoint",
+        "PHASE commit of the first checkpoint",
+        "PHASE commit",
+        "the copy",
+        "the guest's stop",
+        "the end of copying",
+        "the guest's start",
+        "PHASE failover",
     };
 
     G_STATIC_ASSERT(G_N_ELEMENTS(names) == MAPPED_INCOMING_EVENT_MAX);
@@ -151,6 +175,7 @@ void mapped_incoming_free(MappedIncoming *in)
     requested_free(in->requested);
     block_time_free(in->times);
     received_map_free(in->received);
+    mapped_incoming_drop_cache(in);
     guest_memory_free(in->memory);
     ram_blocks_free(in->blocks);
     g_array_unref(in->flags);
@@ -170,7 +195,7 @@ gboolean mapped_incoming_attach(MappedIncoming *in, MemoryLayout *layout, Memory
     if (!in->memory)
         return FALSE;
     in->received = received_map_new(layout, error);
-    if (!in->received)
+    if (!in->received || !mapped_incoming_make_log(in, layout, error))
         return FALSE;
     in->layout = layout;
     in->client = client;
@@ -279,6 +304,21 @@ static gboolean take_running(MappedIncoming *in, gboolean *ret_done, GError **er
     return TRUE;
 }
 
+static gboolean take_checkpoint_phase(MappedIncoming *in, MappedPhase phase, gboolean *ret_done,
+                                      GError **error)
+{
+    if (!(session_features(in->session) & SESSION_FEATURE_COLO)) {
+        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL, _("PHASE %s was not agreed on"),
+                    mapped_phase_name(phase));
+        return FALSE;
+    }
+    if (phase == MAPPED_PHASE_COMMIT)
+        return mapped_incoming_take_commit(in, error);
+    *ret_done = TRUE;
+    return phase == MAPPED_PHASE_CHECKPOINT ? mapped_incoming_begin_checkpoint(in, error)
+                                            : mapped_incoming_take_failover(in, error);
+}
+
 static gboolean take_phase(MappedIncoming *in, GBytes *body, gboolean *ret_done, GError **error)
 {
     MappedPhase phase;
@@ -294,9 +334,7 @@ static gboolean take_phase(MappedIncoming *in, GBytes *body, gboolean *ret_done,
     case MAPPED_PHASE_RUNNING:
         return take_running(in, ret_done, error);
     default:
-        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL, _("PHASE %s was not agreed on"),
-                    mapped_phase_name(phase));
-        return FALSE;
+        return take_checkpoint_phase(in, phase, ret_done, error);
     }
 }
 
@@ -307,6 +345,8 @@ static gboolean take_data(MappedIncoming *in, GBytes *body, gboolean *ret_done, 
     gsize len;
     const guint8 *bytes = g_bytes_get_data(body, &len);
 
+    if (!mapped_incoming_keep_device(in, body, ret_done, error) || *ret_done)
+        return *ret_done;
     if (!get_ready_to_listen(in, error))
         return FALSE;
     if (in->state == MAPPED_INCOMING_DISCARD)
@@ -414,9 +454,11 @@ static gboolean take_frame(MappedIncoming *in, FrameType type, GBytes *body, gbo
     }
 }
 
-/* After the switch-over, or before it. */
+/* After the switch-over, or before it, or of a checkpoint. */
 static gboolean move_pages(MappedFeed *feed, GError **error)
 {
+    if (feed->in->cache)
+        return mapped_incoming_cache(feed, error);
     return feed->in->postcopy ? mapped_incoming_place(feed, error)
                               : mapped_incoming_load(feed, error);
 }
@@ -470,7 +512,14 @@ static gboolean is_early(const MappedIncoming *in, const MappedFeed *feed)
     case MAPPED_INCOMING_NONE:
     case MAPPED_INCOMING_SETUP:
     case MAPPED_INCOMING_DISCARD:
+    case MAPPED_INCOMING_CHECKPOINT_DEVICE:
+    case MAPPED_INCOMING_FILL:
+    case MAPPED_INCOMING_STOP:
+    case MAPPED_INCOMING_FLUSH:
+    case MAPPED_INCOMING_RESTART:
+    case MAPPED_INCOMING_COLO:
         return TRUE;
+    case MAPPED_INCOMING_CHECKPOINT:
     case MAPPED_INCOMING_ADVISE:
     case MAPPED_INCOMING_DEVICE:
         return feed == &in->urgent;

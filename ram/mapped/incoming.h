@@ -30,6 +30,14 @@ typedef enum {
     MAPPED_INCOMING_LISTENING, /* faults become requests */
     MAPPED_INCOMING_RUNNING,   /* the guest runs */
     MAPPED_INCOMING_END,       /* all its memory is here */
+    /* checkpoints */
+    MAPPED_INCOMING_CHECKPOINT,        /* its pages come */
+    MAPPED_INCOMING_CHECKPOINT_DEVICE, /* and the device state */
+    MAPPED_INCOMING_FILL,    /* the first is here: a second copy of the memory is made */
+    MAPPED_INCOMING_STOP,    /* it is here: the guest is to stop */
+    MAPPED_INCOMING_FLUSH,   /* it is copied into the guest's memory */
+    MAPPED_INCOMING_RESTART, /* the client loads the devices */
+    MAPPED_INCOMING_COLO,    /* the guest runs, as it does at the source */
     MAPPED_INCOMING_STATE_MAX,
 } MappedIncomingState;
 
@@ -48,6 +56,14 @@ typedef enum {
     MAPPED_INCOMING_EV_DATA,     /* device state */
     MAPPED_INCOMING_EV_RUNNING,
     MAPPED_INCOMING_EV_RAM_END,
+    MAPPED_INCOMING_EV_PHASE_CHECKPOINT,
+    MAPPED_INCOMING_EV_FIRST_COMMIT, /* PHASE commit of the first checkpoint */
+    MAPPED_INCOMING_EV_COMMIT,
+    MAPPED_INCOMING_EV_FILLED,  /* inside */
+    MAPPED_INCOMING_EV_STOPPED, /* the client's guest */
+    MAPPED_INCOMING_EV_FLUSHED, /* inside */
+    MAPPED_INCOMING_EV_RESTARTED, /* the client's guest */
+    MAPPED_INCOMING_EV_PHASE_FAILOVER,
     MAPPED_INCOMING_EVENT_MAX,
 } MappedIncomingEvent;
 
@@ -96,7 +112,9 @@ gboolean mapped_incoming_run(MappedIncoming *in, gint64 now_us, GError **error);
 gint64 mapped_incoming_wake_us(const MappedIncoming *in);
 
 /* The session has ended: tells the client. After a switch-over that is not through the memory
- * stays as it is, for a recovery. reason: for people, or NULL. */
+ * stays as it is, for a recovery. With checkpoints the guest goes on from the last one that is
+ * complete, if the session was lost; to finish one that is being copied may take a while. reason:
+ * for people, or NULL. */
 void mapped_incoming_on_session_end(MappedIncoming *in, SessionState state, const char *reason);
 
 /* ---- asking ---- */

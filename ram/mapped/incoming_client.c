@@ -66,7 +66,27 @@ static void on_running(MappedIncoming *in, const MemoryEvent *event)
     for (guint i = 0; !in->postcopy && i < in->layout->n_regions; i++)
         received_map_set(in->received, i, 0,
                          in->layout->regions[i].length / mapped_incoming_target(in));
-    enter(in, MAPPED_INCOMING_EV_RUNNING);
+    enter(in, in->state == MAPPED_INCOMING_RESTART ? MAPPED_INCOMING_EV_RESTARTED
+                                                   : MAPPED_INCOMING_EV_RUNNING);
+}
+
+static void on_stopped(MappedIncoming *in, const MemoryEvent *event)
+{
+    if (answers(in, event, AWAITS_PAUSED))
+        mapped_incoming_on_stopped(in);
+}
+
+/* The end of the session does the rest. */
+static void on_failover(MappedIncoming *in, const MemoryEvent *event)
+{
+    if (in->failed_over)
+        return;
+    if (!mapped_incoming_can_fail_over(in)) {
+        unexpected(in, event);
+        return;
+    }
+    in->failed_over = in->over = TRUE;
+    session_on_cancel(in->session, _("the guest of the destination goes on alone"), NULL);
 }
 
 static void on_end(MappedIncoming *in, const MemoryEvent *event)
@@ -81,6 +101,7 @@ static void on_end(MappedIncoming *in, const MemoryEvent *event)
         session_on_cancel(in->session, _("the memory client has cancelled the migration"), NULL);
         return;
     }
+    in->client_failed = TRUE;
     reason = g_strdup_printf(event->type == MEMORY_EV_GONE
                                  ? _("the memory client of the destination is gone: %s")
                                  : _("the memory client of the destination failed: %s"),
@@ -105,6 +126,15 @@ void mapped_incoming_on_client(MappedIncoming *in, MemoryEvent *event, gint64 no
         return;
     case MEMORY_EV_RUNNING:
         on_running(in, event);
+        return;
+    case MEMORY_EV_PAUSED:
+        on_stopped(in, event);
+        return;
+    case MEMORY_EV_SYNCED:
+        answers(in, event, AWAITS_SYNCED);
+        return;
+    case MEMORY_EV_FAILOVER:
+        on_failover(in, event);
         return;
     case MEMORY_EV_SHARED:
         mapped_incoming_share(in, event);
@@ -140,10 +170,15 @@ static MemoryEndOutcome outcome_of(const MappedIncoming *in, SessionState state)
 void mapped_incoming_on_session_end(MappedIncoming *in, SessionState state, const char *reason)
 {
     MemoryEndOutcome outcome = outcome_of(in, state);
+    g_autofree char *text = NULL;
 
     in->over = TRUE;
     if (!in->client)
         return;
+    if (in->failed_over || mapped_incoming_can_fail_over(in))
+        outcome = mapped_incoming_end_checkpoints(in, state, reason, &text);
+    if (text)
+        reason = text;
     in->client->ops->end(in->client, outcome,
                          outcome == MEMORY_END_COMPLETED || !reason || !*reason ? NULL : reason);
     in->client = NULL;

@@ -221,6 +221,28 @@ gboolean mapped_incoming_load(MappedFeed *feed, GError **error)
     return finish_run(feed->in, &run, error);
 }
 
+/* ---- of a checkpoint ---- */
+
+gboolean mapped_incoming_cache(MappedFeed *feed, GError **error)
+{
+    MappedIncoming *in = feed->in;
+    gboolean more = TRUE;
+
+    while (more) {
+        QemuPage page;
+
+        if (!next_page(feed, &page, &more, error))
+            return FALSE;
+        if (!more)
+            break;
+        page.block = in->region_of[page.block];
+        if (!colo_cache_load(in->cache, &page, error))
+            return FALSE;
+    }
+    feed->in_body = FALSE;
+    return TRUE;
+}
+
 /* ---- after it ---- */
 
 static void note_waited(guint block, guint64 offset, gint64 since_us, gpointer data)

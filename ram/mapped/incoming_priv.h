@@ -2,6 +2,7 @@
 /* Inside of the mapped destination. For ram/mapped/incoming*.c only. */
 #pragma once
 
+#include "ram/mapped/colo_cache.h"
 #include "ram/mapped/guest_memory.h"
 #include "ram/mapped/incoming.h"
 #include "ram/mapped/received.h"
@@ -27,6 +28,8 @@ typedef enum {
     AWAITS_DISCARDED,
     AWAITS_LISTENING,
     AWAITS_RUNNING,
+    AWAITS_PAUSED,
+    AWAITS_SYNCED,
 } MappedAwaits;
 
 /* Another process that shares the memory. */
@@ -90,6 +93,13 @@ struct MappedIncoming {
     guint told_block;
     guint64 told_page;
 
+    /* checkpoints */
+    DirtyLog *log;          /* of the client's guest; NULL: it has not asked for checkpoints */
+    ColoCache *cache;       /* from the first commit on */
+    GByteArray *checkpoint; /* the device state of the one that comes */
+    gboolean failed_over;   /* the guest is to go on alone */
+    gboolean client_failed;
+
     RamStats stats;
     gint64 now_us; /* of the call under way, for what a sink tells */
 };
@@ -134,6 +144,7 @@ gboolean mapped_incoming_begin_pages(MappedFeed *feed, GBytes *body, GError **er
 /* As much of the frame as can be; in_body FALSE: all of it. */
 gboolean mapped_incoming_load(MappedFeed *feed, GError **error);  /* before the switch-over */
 gboolean mapped_incoming_place(MappedFeed *feed, GError **error); /* after it */
+gboolean mapped_incoming_cache(MappedFeed *feed, GError **error); /* of a checkpoint */
 void mapped_incoming_feed_clear(MappedFeed *feed);
 /* UffdPlacedFunc; data: the MappedIncoming. */
 void mapped_incoming_placed(guint block, guint64 offset, guint64 length, gboolean existed,
@@ -150,3 +161,23 @@ gboolean mapped_incoming_serve(MappedIncoming *in, GError **error);
 void mapped_incoming_share(MappedIncoming *in, MemoryEvent *event);
 void mapped_incoming_unshare(MappedIncoming *in, guint32 id);
 void mapped_incoming_shared_free(gpointer shared);
+
+/* ram/mapped/incoming_colo.c */
+
+/* If the layout says that checkpoints are taken. */
+gboolean mapped_incoming_make_log(MappedIncoming *in, const MemoryLayout *layout, GError **error);
+void mapped_incoming_drop_cache(MappedIncoming *in);
+gboolean mapped_incoming_begin_checkpoint(MappedIncoming *in, GError **error);
+/* DATA; *ret_done FALSE: it is none of a checkpoint's. */
+gboolean mapped_incoming_keep_device(MappedIncoming *in, GBytes *body, gboolean *ret_done,
+                                     GError **error);
+/* PHASE commit, a step of it; it is through when the client's guest runs. */
+gboolean mapped_incoming_take_commit(MappedIncoming *in, GError **error);
+/* The client's guest has stopped for it. */
+void mapped_incoming_on_stopped(MappedIncoming *in);
+gboolean mapped_incoming_take_failover(MappedIncoming *in, GError **error);
+/* There is a checkpoint that the guest could go on from. */
+gboolean mapped_incoming_can_fail_over(const MappedIncoming *in);
+/* The session has ended. ret_text: another reason than the session's, or NULL. */
+MemoryEndOutcome mapped_incoming_end_checkpoints(MappedIncoming *in, SessionState state,
+                                                 const char *reason, char **ret_text);

@@ -182,12 +182,15 @@ static gboolean check_regions(const MemoryLayout *layout, gboolean source, GErro
 
 static gboolean check_log(const MemoryLayout *layout, gboolean source, GError **error)
 {
-    gboolean needed = source && !layout->recovers;
+    gboolean needed = (source || layout->params.checkpoints) && !layout->recovers;
 
+    if (layout->params.checkpoints && layout->recovers)
+        return refuse(error, _("where checkpoints are made nothing is recovered: it begins anew"));
     if (needed != (layout->log != MEMORY_LOG_NONE))
         return refuse(error, "%s",
-                      needed ? _("a source needs a dirty log")
-                             : _("only a source that is not recovering has a dirty log"));
+                      !needed  ? _("only a source that is not recovering has a dirty log")
+                      : source ? _("a source needs a dirty log")
+                               : _("a destination that takes checkpoints needs a dirty log"));
     if (layout->log == MEMORY_LOG_PAGEMAP && layout->pagemap_fd < 0)
         return refuse(error, _("the client has not given its /proc/self/pagemap"));
     if (layout->log == MEMORY_LOG_CLIENT && layout->dirty_fd < 0)

@@ -57,10 +57,14 @@ typedef struct {
     guint8 throttle_max;
     gboolean release_ram;
     guint64 xbzrle_cache;           /* bytes, a power of two; 0: no XBZRLE */
+    /* Either side, from the beginning on: the guest does not move; the destination follows it by
+     * checkpoints. A destination hands over a dirty log for it. */
+    gboolean checkpoints;
+    guint32 checkpoint_interval_ms; /* source: from one to the next; 0: when MEMORY_EV_CHECKPOINT says so */
 } MemoryParams;
 
 typedef enum {
-    MEMORY_LOG_NONE,    /* destination, or a source that was stopped before (recovery) */
+    MEMORY_LOG_NONE,    /* destination without checkpoints, or a source that was stopped before */
     MEMORY_LOG_PAGEMAP, /* write protection in async mode, read by PAGEMAP_SCAN on pagemap_fd */
     MEMORY_LOG_CLIENT,  /* the client's own, or-ed into dirty_fd at log_sync() */
 } MemoryLog;
@@ -105,6 +109,7 @@ typedef enum {
     MEMORY_END_FAILED,    /* source: the guest runs on here. Destination: there is no guest */
     MEMORY_END_CANCELLED, /* the same, on purpose */
     MEMORY_END_PAUSED,    /* interrupted: each side keeps what it has, and can recover */
+    MEMORY_END_FAILED_OVER, /* destination, checkpoints: its guest goes on alone, from the last one */
 } MemoryEndOutcome;
 
 typedef struct MemoryClient MemoryClient;
@@ -116,11 +121,13 @@ typedef struct {
 
     /* ---- source ---- */
     /* Stop the guest and save its devices. → PAUSED, then DEVICE until its last piece; after
-     * that the client writes no memory, so that the next sync is the final one. */
+     * that the client writes no memory, so that the next sync is the final one. Each checkpoint
+     * asks for it anew. Destination, checkpoints: stop the guest; → PAUSED, and no DEVICE. */
     void (*pause)(MemoryClient *client);
     /* Let vCPUs run that much less, 0 to 99 %; no answer. */
     void (*throttle)(MemoryClient *client, guint percent);
-    /* The guest goes on here, reason tells why; no answer. Never after the point of no return. */
+    /* The guest goes on here, reason tells why; no answer. Never after the point of no return.
+     * After each checkpoint. Destination, checkpoints: it goes on as it was stopped. */
     void (*resume)(MemoryClient *client, const char *reason);
     /* From here on the guest may run on the other host, and must not run here any more, whatever
      * becomes of this helper: said before PHASE running is queued. No answer. */
@@ -141,7 +148,7 @@ typedef struct {
     /* The next piece of the device state, the caller's; last: there are no more, len may be 0.
      * At most MEMORY_DEVICE_MAX in all. No answer. */
     void (*device)(MemoryClient *client, const guint8 *bytes, gsize len, gboolean last);
-    /* Load the devices and let the guest run. → RUNNING */
+    /* Load the devices and let the guest run: device() begins anew for each checkpoint. → RUNNING */
     void (*run)(MemoryClient *client);
 
     /* ---- both ---- */
@@ -176,6 +183,8 @@ typedef enum {
     MEMORY_EV_PARAMS,         /* params */
     MEMORY_EV_SHARED,         /* another process's userfaultfd: fd, id, mappings */
     MEMORY_EV_UNSHARED,       /* id */
+    MEMORY_EV_CHECKPOINT,     /* source: now; as often as it likes */
+    MEMORY_EV_FAILOVER,       /* either: the destination's guest goes on alone, the source's does not */
     MEMORY_EV_GONE,           /* it closed, broke the protocol (text) or died; the last event */
     MEMORY_EVENT_MAX,
 } MemoryEventType;

@@ -13,11 +13,14 @@
 
 #define IN(state) (1u << MAPPED_OUT_##state)
 #define STOPPED (IN(PRE_SWITCHOVER) | IN(DEVICE))
-#define BEFORE_RUN (IN(NONE) | IN(SETUP) | IN(ACTIVE) | STOPPED)
+#define BEFORE_RUN (IN(NONE) | IN(SETUP) | IN(ACTIVE) | STOPPED | COLO)
+#define COLO (IN(CHECKPOINT) | IN(COLO))
 #define RECOVERING (IN(POSTCOPY_RECOVER_SETUP) | IN(POSTCOPY_RECOVER))
 #define POSTCOPY (IN(POSTCOPY_ACTIVE) | RECOVERING)
 #define ENDED (IN(POSTCOPY_PAUSED) | IN(COMPLETED) | IN(FAILED) | IN(CANCELLED))
-#define LIVE (BEFORE_RUN | POSTCOPY | IN(CANCELLING))
+#define LIVE (BEFORE_RUN | POSTCOPY | IN(CANCELLING) | IN(FAILOVER))
+
+#define SETTLED (ENDED | IN(CANCELLING) | IN(FAILOVER))
 
 #define SAME MAPPED_OUT_STATE_MAX
 
@@ -37,19 +40,19 @@ static const MappedOutRow rows[] = {
     { IN(SETUP), MAPPED_OUT_EV_READY, MAPPED_OUT_ACTIVE, mapped_out_act_ready },
 
     /* the guest runs here */
-    { IN(ACTIVE) | STOPPED, MAPPED_OUT_EV_SYNCED, SAME, mapped_out_act_synced },
+    { IN(ACTIVE) | STOPPED | IN(CHECKPOINT), MAPPED_OUT_EV_SYNCED, SAME, mapped_out_act_synced },
     { IN(ACTIVE), MAPPED_OUT_EV_FREE_HINTS, SAME, mapped_out_act_free_hints },
-    { IN(NONE) | IN(SETUP) | STOPPED | POSTCOPY, MAPPED_OUT_EV_FREE_HINTS, SAME,
+    { IN(NONE) | IN(SETUP) | STOPPED | POSTCOPY | COLO, MAPPED_OUT_EV_FREE_HINTS, SAME,
       mapped_out_act_nothing },
-    { IN(NONE) | IN(SETUP) | IN(ACTIVE), MAPPED_OUT_EV_START_POSTCOPY, SAME,
+    { IN(NONE) | IN(SETUP) | IN(ACTIVE) | COLO, MAPPED_OUT_EV_START_POSTCOPY, SAME,
       mapped_out_act_start_postcopy },
     { STOPPED | POSTCOPY, MAPPED_OUT_EV_START_POSTCOPY, SAME, mapped_out_act_nothing },
     { LIVE, MAPPED_OUT_EV_PARAMS, SAME, mapped_out_act_params },
 
     /* the switch-over */
     { IN(ACTIVE), MAPPED_OUT_EV_SWITCH, MAPPED_OUT_PRE_SWITCHOVER, mapped_out_act_switch },
-    { STOPPED, MAPPED_OUT_EV_PAUSED, SAME, mapped_out_act_paused },
-    { STOPPED, MAPPED_OUT_EV_DEVICE, SAME, mapped_out_act_device },
+    { STOPPED | IN(CHECKPOINT), MAPPED_OUT_EV_PAUSED, SAME, mapped_out_act_paused },
+    { STOPPED | IN(CHECKPOINT), MAPPED_OUT_EV_DEVICE, SAME, mapped_out_act_device },
     { IN(PRE_SWITCHOVER), MAPPED_OUT_EV_CONTINUE, MAPPED_OUT_DEVICE, mapped_out_act_nothing },
     { IN(DEVICE) | IN(POSTCOPY_ACTIVE), MAPPED_OUT_EV_CONTINUE, SAME, mapped_out_act_nothing },
     { IN(DEVICE), MAPPED_OUT_EV_RUN, MAPPED_OUT_POSTCOPY_ACTIVE, mapped_out_act_nothing },
@@ -60,6 +63,17 @@ static const MappedOutRow rows[] = {
     { IN(POSTCOPY_RECOVER), MAPPED_OUT_EV_RECEIVED, SAME, mapped_out_act_received },
     { IN(POSTCOPY_RECOVER), MAPPED_OUT_EV_RECOVERED, MAPPED_OUT_POSTCOPY_ACTIVE,
       mapped_out_act_recovered },
+
+    /* it stays here, and is followed */
+    { IN(NONE) | IN(SETUP) | IN(ACTIVE) | COLO, MAPPED_OUT_EV_ASK_CHECKPOINT, SAME,
+      mapped_out_act_ask_checkpoint },
+    { IN(ACTIVE) | IN(COLO), MAPPED_OUT_EV_CHECKPOINT, MAPPED_OUT_CHECKPOINT,
+      mapped_out_act_checkpoint },
+    { IN(CHECKPOINT), MAPPED_OUT_EV_COMMITTED, MAPPED_OUT_COLO, mapped_out_act_committed },
+    { COLO, MAPPED_OUT_EV_FAILOVER, MAPPED_OUT_FAILOVER, mapped_out_act_failover },
+    /* whatever becomes of the session, the guest is the destination's */
+    { IN(FAILOVER), MAPPED_OUT_EV_FAILED, MAPPED_OUT_COMPLETED, mapped_out_act_completed },
+    { IN(FAILOVER), MAPPED_OUT_EV_CANCELLED, MAPPED_OUT_COMPLETED, mapped_out_act_completed },
 
     /* ends */
     { BEFORE_RUN, MAPPED_OUT_EV_CANCEL, MAPPED_OUT_CANCELLING, mapped_out_act_cancel },
@@ -75,21 +89,23 @@ static const MappedOutRow rows[] = {
     /* what was under way when it ended */
     { ENDED, MAPPED_OUT_EV_REQUEST, SAME, mapped_out_act_nothing },
     { ENDED, MAPPED_OUT_EV_RECEIVED, SAME, mapped_out_act_nothing },
-    { ENDED | IN(CANCELLING), MAPPED_OUT_EV_ADVISED, SAME, mapped_out_act_nothing },
-    { ENDED | IN(CANCELLING), MAPPED_OUT_EV_PAUSED, SAME, mapped_out_act_nothing },
-    { ENDED | IN(CANCELLING), MAPPED_OUT_EV_DEVICE, SAME, mapped_out_act_nothing },
-    { ENDED | IN(CANCELLING), MAPPED_OUT_EV_SYNCED, SAME, mapped_out_act_nothing },
-    { ENDED | IN(CANCELLING), MAPPED_OUT_EV_DISCARDED, SAME, mapped_out_act_nothing },
-    { ENDED | IN(CANCELLING), MAPPED_OUT_EV_FREE_HINTS, SAME, mapped_out_act_nothing },
-    { ENDED | IN(CANCELLING), MAPPED_OUT_EV_START_POSTCOPY, SAME, mapped_out_act_nothing },
-    { ENDED | IN(CANCELLING), MAPPED_OUT_EV_CONTINUE, SAME, mapped_out_act_nothing },
-    { ENDED | IN(CANCELLING), MAPPED_OUT_EV_CANCEL, SAME, mapped_out_act_nothing },
+    { SETTLED, MAPPED_OUT_EV_ADVISED, SAME, mapped_out_act_nothing },
+    { SETTLED, MAPPED_OUT_EV_PAUSED, SAME, mapped_out_act_nothing },
+    { SETTLED, MAPPED_OUT_EV_DEVICE, SAME, mapped_out_act_nothing },
+    { SETTLED, MAPPED_OUT_EV_SYNCED, SAME, mapped_out_act_nothing },
+    { SETTLED, MAPPED_OUT_EV_DISCARDED, SAME, mapped_out_act_nothing },
+    { SETTLED, MAPPED_OUT_EV_FREE_HINTS, SAME, mapped_out_act_nothing },
+    { SETTLED, MAPPED_OUT_EV_START_POSTCOPY, SAME, mapped_out_act_nothing },
+    { SETTLED, MAPPED_OUT_EV_CONTINUE, SAME, mapped_out_act_nothing },
+    { SETTLED, MAPPED_OUT_EV_CANCEL, SAME, mapped_out_act_nothing },
     { ENDED, MAPPED_OUT_EV_PARAMS, SAME, mapped_out_act_nothing },
     { ENDED, MAPPED_OUT_EV_CLIENT_FAILED, SAME, mapped_out_act_nothing },
     { ENDED, MAPPED_OUT_EV_COMPLETED, SAME, mapped_out_act_nothing },
     { ENDED, MAPPED_OUT_EV_FAILED, SAME, mapped_out_act_nothing },
     { ENDED, MAPPED_OUT_EV_CANCELLED, SAME, mapped_out_act_nothing },
     { ENDED, MAPPED_OUT_EV_LOST, SAME, mapped_out_act_nothing },
+    { SETTLED, MAPPED_OUT_EV_ASK_CHECKPOINT, SAME, mapped_out_act_nothing },
+    { SETTLED, MAPPED_OUT_EV_FAILOVER, SAME, mapped_out_act_nothing },
 };
 
 static const MappedOutRow *find_row(MappedOutState state, MappedOutEvent event)
@@ -116,7 +132,7 @@ const char *mapped_out_state_name(MappedOutState state)
     static const char *const names[] = {
         "none", "setup", "active", "pre-switchover", "device", "postcopy-active",
         "postcopy-paused", "postcopy-recover-setup", "postcopy-recover", "completed", "failed",
-        "cancelling", "cancelled",
+        "cancelling", "cancelled", "checkpoint", "colo", "failover",
     };
 
     G_STATIC_ASSERT(G_N_ELEMENTS(names) == MAPPED_OUT_STATE_MAX);
@@ -131,7 +147,8 @@ const char *mapped_out_event_name(MappedOutEvent event)
         "\"device\"", "\"synced\"", "\"discarded\"", "\"free-hints\"", "\"start-postcopy\"",
         "\"continue\"", "\"cancel\"", "\"params\"", "\"failed\"", "REQUEST", "RECEIVED",
         "the session's end", "the session's failure", "the session's cancellation",
-        "the session's loss",
+        "the session's loss", "the time for a checkpoint", "the checkpoint's commit",
+        "\"checkpoint\"", "\"failover\"",
     };
 
     G_STATIC_ASSERT(G_N_ELEMENTS(names) == MAPPED_OUT_EVENT_MAX);
@@ -197,6 +214,10 @@ static MappedOutEvent event_of(MemoryEventType type)
         return MAPPED_OUT_EV_CANCEL;
     case MEMORY_EV_PARAMS:
         return MAPPED_OUT_EV_PARAMS;
+    case MEMORY_EV_CHECKPOINT:
+        return MAPPED_OUT_EV_ASK_CHECKPOINT;
+    case MEMORY_EV_FAILOVER:
+        return MAPPED_OUT_EV_FAILOVER;
     case MEMORY_EV_FAILED:
     case MEMORY_EV_GONE:
         return MAPPED_OUT_EV_CLIENT_FAILED;
@@ -403,6 +424,7 @@ static void advance(MappedOutgoing *o)
     become_ready(o);
     mapped_out_iterate(o);
     mapped_out_switch_over(o);
+    mapped_out_run_checkpoints(o);
     mapped_out_end_ram(o);
     send_queue(o);
     mapped_out_release(o);
@@ -425,7 +447,9 @@ gboolean mapped_outgoing_run(MappedOutgoing *o, gint64 now_us, GError **error)
 
 gint64 mapped_outgoing_wake_us(const MappedOutgoing *o)
 {
-    return o->limited ? rate_limit_wake_us(&o->limit) : G_MAXINT64;
+    gint64 us = o->limited ? rate_limit_wake_us(&o->limit) : G_MAXINT64;
+
+    return o->state == MAPPED_OUT_COLO ? MIN(us, o->next_checkpoint_us) : us;
 }
 
 /* ---- asking ---- */

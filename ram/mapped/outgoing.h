@@ -5,7 +5,8 @@
  * small or when it is told to, and then either ends (pre-copy) or lets the guest go on over there
  * and sends what is left as it is asked for and in the background (post-copy). A session that
  * breaks after that leaves it paused; another machine in a new session then goes on from what the
- * destination says it has.
+ * destination says it has. Or, if the client wants checkpoints, it stops the guest again and again,
+ * for what was written since the last time, and the guest stays here.
  *
  * Events and time in, frames out, by way of the session and the lane; requests to the client go out
  * by MemoryClientOps, its answers come in by mapped_outgoing_on_client(). It reads memory and the
@@ -42,6 +43,9 @@ typedef enum {
     MAPPED_OUT_FAILED,
     MAPPED_OUT_CANCELLING,        /* the session is told; waits for its end */
     MAPPED_OUT_CANCELLED,
+    MAPPED_OUT_CHECKPOINT,        /* the guest has stopped for it */
+    MAPPED_OUT_COLO,              /* there is one, and the guest runs */
+    MAPPED_OUT_FAILOVER,          /* the destination's guest goes on alone */
     MAPPED_OUT_STATE_MAX,
 } MappedOutState;
 

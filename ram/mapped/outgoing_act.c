@@ -23,7 +23,9 @@ gboolean mapped_out_act_start(MappedOutgoing *o, const MappedOutInput *in, GErro
                       "would be lost"));
         return FALSE;
     }
-    if (!memory_refusals_check(guest_memory_layout(o->memory), o->params.postcopy, error) ||
+    if (!mapped_out_check_checkpoints(o, error) ||
+        !memory_refusals_check(guest_memory_layout(o->memory),
+                               o->params.postcopy && !o->params.checkpoints, error) ||
         !notifier_list_tell(o->notifiers, NOTIFY_PROBE, error) ||
         !notifier_list_tell(o->notifiers, NOTIFY_ADVISE, error) ||
         !mapped_out_put_blocks(o, MAPPED_BEGINS, error))
@@ -114,7 +116,7 @@ gboolean mapped_out_act_free_hints(MappedOutgoing *o, const MappedOutInput *in, 
 
 gboolean mapped_out_act_start_postcopy(MappedOutgoing *o, const MappedOutInput *in, GError **error)
 {
-    if (!o->params.postcopy) {
+    if (!o->params.postcopy || o->params.checkpoints) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_STATE,
                     _("a switch to post-copy was asked for that the parameters do not allow"));
         return FALSE;
@@ -128,8 +130,10 @@ gboolean mapped_out_act_start_postcopy(MappedOutgoing *o, const MappedOutInput *
 gboolean mapped_out_act_params(MappedOutgoing *o, const MappedOutInput *in, GError **error)
 {
     const MemoryParams *params = in->event->params;
+    gboolean checkpoints = o->params.checkpoints;
 
     o->params = *params;
+    o->params.checkpoints = checkpoints; /* for good */
     rate_limit_set(&o->limit, o->step == SWITCH_DONE ? params->max_postcopy_bandwidth
                                                      : params->max_bandwidth);
     auto_converge_init(&o->converge, params->throttle_initial, params->throttle_increment,

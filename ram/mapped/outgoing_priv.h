@@ -40,6 +40,11 @@ typedef enum {
     MAPPED_OUT_EV_FAILED,
     MAPPED_OUT_EV_CANCELLED,
     MAPPED_OUT_EV_LOST,       /* in whatever way, after the point of no return */
+    /* checkpoints */
+    MAPPED_OUT_EV_CHECKPOINT, /* inside: it is time for one */
+    MAPPED_OUT_EV_COMMITTED,  /* inside: the destination has it */
+    MAPPED_OUT_EV_ASK_CHECKPOINT, /* the client */
+    MAPPED_OUT_EV_FAILOVER,       /* the client */
     MAPPED_OUT_EVENT_MAX,
 } MappedOutEvent;
 
@@ -70,6 +75,7 @@ typedef enum {
     SWITCH_SYNC,   /* the final sync */
     SWITCH_PAGES,  /* pre-copy: the last pages */
     SWITCH_DEVICE, /* the device state is waited for */
+    SWITCH_COMMIT, /* a checkpoint: its acknowledgement is waited for */
     SWITCH_DONE,   /* PHASE running is queued: the point of no return */
 } SwitchStep;
 
@@ -150,6 +156,12 @@ struct MappedOutgoing {
     gboolean ram_end_sent;
     gboolean eof_sent;
 
+    /* checkpoints */
+    guint64 checkpoints;
+    gboolean checkpoint_asked;
+    gint64 next_checkpoint_us; /* in state COLO */
+    gboolean failover_sent;
+
     /* afterwards */
     ReleaseList release;
     PageMark release_mark;
@@ -225,3 +237,12 @@ gboolean mapped_out_act_request(MappedOutgoing *o, const MappedOutInput *in, GEr
 gboolean mapped_out_act_received(MappedOutgoing *o, const MappedOutInput *in, GError **error);
 gboolean mapped_out_act_recovered(MappedOutgoing *o, const MappedOutInput *in, GError **error);
 gboolean mapped_out_read_peer(MappedOutgoing *o, GError **error);
+
+/* ram/mapped/outgoing_colo.c */
+gboolean mapped_out_act_ask_checkpoint(MappedOutgoing *o, const MappedOutInput *in, GError **error);
+gboolean mapped_out_act_failover(MappedOutgoing *o, const MappedOutInput *in, GError **error);
+gboolean mapped_out_act_checkpoint(MappedOutgoing *o, const MappedOutInput *in, GError **error);
+gboolean mapped_out_act_committed(MappedOutgoing *o, const MappedOutInput *in, GError **error);
+/* If they are wanted: both sides can. */
+gboolean mapped_out_check_checkpoints(MappedOutgoing *o, GError **error);
+void mapped_out_run_checkpoints(MappedOutgoing *o);

@@ -95,7 +95,8 @@ static void switch_over(MappedOutgoing *o)
 {
     MappedOutInput in = { .now_us = o->now_us };
 
-    mapped_out_event(o, MAPPED_OUT_EV_SWITCH, &in, NULL);
+    mapped_out_event(o, o->params.checkpoints ? MAPPED_OUT_EV_CHECKPOINT : MAPPED_OUT_EV_SWITCH,
+                     &in, NULL);
 }
 
 /* After a sync, with what it has found. */
@@ -119,7 +120,7 @@ void mapped_out_iterate(MappedOutgoing *o)
 {
     if (o->state != MAPPED_OUT_ACTIVE || o->failure)
         return;
-    if (o->postcopy_asked && o->sync < SYNC_ASKED) {
+    if ((o->postcopy_asked || o->checkpoint_asked) && o->sync < SYNC_ASKED) {
         o->sync = SYNC_NONE;
         switch_over(o);
         return;

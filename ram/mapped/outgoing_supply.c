@@ -82,6 +82,7 @@ static gboolean is_scanning(const MappedOutgoing *o)
     case MAPPED_OUT_ACTIVE:
         return o->sync == SYNC_NONE;
     case MAPPED_OUT_DEVICE:
+    case MAPPED_OUT_CHECKPOINT:
         return o->step == SWITCH_PAGES;
     default:
         return o->state == MAPPED_OUT_POSTCOPY_ACTIVE;

@@ -143,6 +143,8 @@ void mapped_out_switch_over(MappedOutgoing *o)
 {
     SwitchStep before;
 
+    if (o->state == MAPPED_OUT_CHECKPOINT)
+        return;
     do {
         before = o->step;
         step_once(o);

@@ -291,6 +291,11 @@ static void on_pause(MemoryClient *base)
         return;
     client->paused = TRUE;
     put(client, MEMORY_EV_PAUSED);
+    if (client->spare) {
+        g_assert(client->running);
+        client->running = FALSE;
+        return;
+    }
     for (guint at = 0;; at += DEVICE_PIECE) {
         gsize len = MIN(client->device->len - at, DEVICE_PIECE);
         TestEvent *said = put(client, MEMORY_EV_DEVICE);
@@ -310,7 +315,12 @@ static void on_throttle(MemoryClient *base, guint percent)
 
 static void on_resume(MemoryClient *base, const char *reason)
 {
-    ((TestClient *)base)->paused = FALSE;
+    TestClient *client = (TestClient *)base;
+
+    g_assert(client->paused || !client->spare);
+    client->paused = FALSE;
+    client->running = client->spare;
+    client->resumes++;
 }
 
 static void on_no_return(MemoryClient *base)
@@ -372,6 +382,10 @@ static void on_device(MemoryClient *base, const guint8 *bytes, gsize len, gboole
 {
     TestClient *client = (TestClient *)base;
 
+    if (client->spare && client->loaded) {
+        g_byte_array_set_size(client->device, 0);
+        client->device_whole = client->loaded = FALSE;
+    }
     g_assert(!client->device_whole);
     g_byte_array_append(client->device, bytes, len);
     client->device_whole = last;
@@ -382,8 +396,12 @@ static void on_run(MemoryClient *base)
     TestClient *client = (TestClient *)base;
 
     g_assert(client->device_whole && !client->running);
+    client->runs++;
+    client->loaded = TRUE;
     if (!client->refuses)
         client->running = TRUE;
+    if (client->spare)
+        client->paused = FALSE;
     answer(base, MEMORY_EV_RUNNING);
 }
 

@@ -70,6 +70,10 @@ typedef struct {
     char *text;
     int uffd;           /* its own, once it listens */
     guint64 uffd_features; /* UFFD_FEATURE_* that it has besides thread ids */
+    gboolean spare;     /* destination: checkpoints are loaded into it */
+    gboolean loaded;    /* run, with the device state that is here */
+    guint runs;         /* destination: how often it was told to run */
+    guint resumes;
     gboolean refuses;   /* fails whatever it is asked next */
 } TestClient;
 

@@ -316,6 +316,9 @@ static void make_incoming(MappedPair *pair, gboolean recovers)
     g_autoptr(GError) error = NULL;
 
     end->layout = test_memory_layout(pair->destination_memory, recovers, end->client->uffd);
+    if (pair->setup.params_destination)
+        end->layout->params = *pair->setup.params_destination;
+    end->client->spare = end->layout->params.checkpoints;
     pair->incoming = mapped_incoming_new(end->session);
     if (!mapped_incoming_attach(pair->incoming, end->layout, &end->client->base, &error))
         g_error("destination: %s", error->message);

@@ -39,6 +39,7 @@ typedef struct {
     guint most;       /* bytes of a step */
     gboolean scripted; /* there is no source's machine */
     const MemoryParams *params; /* of the source's client, or NULL */
+    const MemoryParams *params_destination; /* the same; with checkpoints it is a spare */
 } MappedSetup;
 
 typedef struct {

@@ -604,7 +604,7 @@ static void an_answer_to_another_request_ends_it(void **state)
 static void what_is_the_other_sides_to_say_ends_it(void **state)
 {
     static const HandoverType to_source[] = { HANDOVER_RUNNING, HANDOVER_UNSHARED };
-    static const HandoverType to_destination[] = { HANDOVER_PAUSED, HANDOVER_START_POSTCOPY,
+    static const HandoverType to_destination[] = { HANDOVER_CHECKPOINT, HANDOVER_START_POSTCOPY,
                                                    HANDOVER_CONTINUE, HANDOVER_PARAMS };
     static const HandoverType to_nobody[] = { HANDOVER_ADVISE, HANDOVER_WELCOME, HANDOVER_RUN,
                                               HANDOVER_END };

@@ -22,6 +22,7 @@ static const HandoverParams some_params = {
     .max_bandwidth = 1, .max_postcopy_bandwidth = 2, .downtime_limit_ms = 3, .postcopy = 1,
     .pause_before_switchover = 1, .auto_converge = 1, .throttle_initial = 4,
     .throttle_increment = 5, .throttle_max = 99, .release_ram = 1, .xbzrle_cache = 64 << 20,
+    .checkpoints = 1, .checkpoint_interval_ms = 500,
 };
 
 static void fill_setup(HandoverMessage *m)
@@ -82,7 +83,7 @@ static void fill(HandoverMessage *m)
         m->device.len = 7;
         break;
     case HANDOVER_END:
-        m->end.outcome = 3;
+        m->end.outcome = 4;
         m->end.text = text_of("the link");
         break;
     case HANDOVER_PARAMS:
@@ -141,7 +142,7 @@ static void every_message_is_read_as_it_was_written(void **state)
         assert_memory_equal(bytes, again, len);
         n++;
     }
-    assert_int_equal(n, 31);
+    assert_int_equal(n, 33);
 }
 
 static void fields_are_where_they_belong(void **state)
@@ -235,13 +236,14 @@ static void what_cannot_be_is_refused(void **state)
         { HANDOVER_MEMORY, 8, 2, "recovers" },
         { HANDOVER_MEMORY, 9, 3, "log" },
         { HANDOVER_MEMORY, 10, 0xff, "descriptors" },
-        { HANDOVER_MEMORY, -1, 1, "power of two" },
-        { HANDOVER_PARAMS, -12, 100, "throttle" },
+        { HANDOVER_MEMORY, -6, 1, "power of two" },
+        { HANDOVER_MEMORY, -5, 2, "checkpoints" },
+        { HANDOVER_PARAMS, -17, 100, "throttle" },
         { HANDOVER_THROTTLE, 2, 100, "percent" },
         { HANDOVER_DISCARD, 4, 5, "number of ranges" },
         { HANDOVER_FREE_HINTS, 34, 0, "empty" },
         { HANDOVER_DEVICE, 2, 2, "last" },
-        { HANDOVER_END, 2, 4, "outcome" },
+        { HANDOVER_END, 2, 5, "outcome" },
         { HANDOVER_SHARED, 7, 0, "mappings" },
         { HANDOVER_SHARED, 6, 2, "mappings" },
         { HANDOVER_STATE, 3, 200, "text" },

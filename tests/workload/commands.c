@@ -54,6 +54,18 @@ static void do_cancel(World *world, char **words)
     answer(world, postcopy_client_cancel(world->client));
 }
 
+static void do_checkpoint(World *world, char **words)
+{
+    (void)words;
+    answer(world, postcopy_client_checkpoint(world->client));
+}
+
+static void do_failover(World *world, char **words)
+{
+    (void)words;
+    answer(world, postcopy_client_failover(world->client));
+}
+
 static void do_fail(World *world, char **words)
 {
     answer(world, postcopy_client_fail(world->client, words[1] ? words[1] : "no reason"));
@@ -79,6 +91,8 @@ gboolean commands_set(World *world, const char *assignment)
         { "bulk-channels", POSTCOPY_BULK_CHANNELS },
         { "compress", POSTCOPY_COMPRESS },
         { "user-faults-only", POSTCOPY_USER_FAULTS_ONLY },
+        { "checkpoints", POSTCOPY_CHECKPOINTS },
+        { "checkpoint-interval", POSTCOPY_CHECKPOINT_INTERVAL },
     };
     g_auto(GStrv) words = g_strsplit(assignment, "=", 2);
     guint64 value;
@@ -274,6 +288,8 @@ static const Command commands[] = {
     { "continue", do_continue, 1 },
     { "cancel", do_cancel, 1 },
     { "fail", do_fail, 2 },
+    { "checkpoint", do_checkpoint, 1 },
+    { "failover", do_failover, 1 },
     { "set", do_set, 2 },
     { "hint", do_hint, 4 },
     { "stop", do_stop, 1 },

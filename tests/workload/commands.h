@@ -2,7 +2,7 @@
 /* What the workload can be told while it runs, a line each:
  *
  *   connect [URI]          says "connected" (the destination: with its uri) or "refused"
- *   start-postcopy, continue, cancel, fail REASON
+ *   start-postcopy, continue, cancel, fail REASON, checkpoint, failover
  *   set NAME=VALUE         an option of the library: max-bandwidth=1048576
  *   hint REGION START LENGTH
  *   stop, go               the guest's threads, here

@@ -191,6 +191,9 @@ gboolean guest_load(Guest *guest, const void *bytes, gsize len, GError **error)
     memcpy(guest->excluded, at, pages);
     at += pages;
     if (head.n_hashes > 0) {
+        /* Of the checkpoint before. */
+        g_free(guest->hashes);
+        g_free(guest->loaded);
         guest->hashes = g_new(guint64, pages);
         memcpy(guest->hashes, at, pages * sizeof(guint64));
         guest->loaded = g_new(guint32, pages);

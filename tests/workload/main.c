@@ -41,7 +41,7 @@ static void on_resume(void *data, const char *reason)
     World *world = data;
 
     say("resumed", "reason", reason);
-    if (!world->options.idle)
+    if (!world->options.idle || world->options.side == POSTCOPY_DESTINATION)
         guest_run(world->guest);
 }
 
@@ -86,6 +86,14 @@ static int on_run(void *data, const void *state, size_t len)
     return 0;
 }
 
+/* What follows by checkpoints is stopped for each. */
+static int on_stop(void *data)
+{
+    guest_pause(((World *)data)->guest);
+    say("stopped", NULL, NULL);
+    return 0;
+}
+
 static PostcopyClient *make_client(World *world)
 {
     PostcopyCallbacks callbacks = {
@@ -95,6 +103,7 @@ static PostcopyClient *make_client(World *world)
         .resume = on_resume,
         .throttle = on_throttle,
         .run = on_run,
+        .stop = on_stop,
     };
 
     if (world->options.own_log) {
@@ -132,7 +141,7 @@ static gboolean add_regions(World *world)
 static void dispatch(World *world)
 {
     static const char *const outcomes[] = { "running", "completed", "failed", "cancelled",
-                                            "paused" };
+                                            "paused", "failed-over" };
     int result = postcopy_client_dispatch(world->client);
     JsonBuilder *line;
 
