@@ -19,9 +19,8 @@ def follow(rig, *regions, settings=(), **options):
 
 def complete(move, nth, timeout=60):
     """Until there are so many checkpoints, and the source's guest goes on."""
-    wait_for(lambda: len(move.source.find("resumed")) >= nth, f"checkpoint {nth}", timeout)
-    assert len(move.destination.find("running")) >= nth
-    return move.source.find("paused")[nth - 1]
+    for workload, event in ((move.source, "resumed"), (move.destination, "running")):
+        wait_for(lambda w=workload, e=event: len(w.find(e)) >= nth, f"checkpoint {nth} at the {workload.side}", timeout)
 
 
 def right_at_last(move):
