@@ -207,6 +207,8 @@ static int may_connect(PostcopyClient *client, const char *uri)
                            "A source is given the destination's URI, a destination none");
     if (client->outcome == POSTCOPY_COMPLETED)
         return client_fail(client, EALREADY, "The migration is completed");
+    if (client->outcome == POSTCOPY_FAILED_OVER)
+        return client_fail(client, EALREADY, "The guest runs here");
     return 0;
 }
 

@@ -47,7 +47,7 @@ typedef struct {
     int uffd;
 
     GString *calls;     /* of callbacks, a word each */
-    int prepare_ret, pause_ret, run_ret;
+    int prepare_ret, pause_ret, run_ret, stop_ret;
     guint8 *state;
     gsize state_len;
     GByteArray *ran_with;
@@ -94,6 +94,14 @@ static int on_run(void *data, const void *state, size_t len)
     if (len > 0)
         g_byte_array_append(vmm->ran_with, state, (guint)len);
     return vmm->run_ret;
+}
+
+static int on_stop(void *data)
+{
+    Vmm *vmm = data;
+
+    g_string_append(vmm->calls, "stop ");
+    return vmm->stop_ret;
 }
 
 static int on_log_start(void *data)
@@ -886,6 +894,168 @@ static void a_destination_whose_helper_dies_early_has_no_guest(void **state)
     assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_FAILED);
 }
 
+/* ---- a destination that follows by checkpoints ---- */
+
+static Vmm *vmm_new_following(void)
+{
+    PostcopyCallbacks own = callbacks;
+    Vmm *vmm;
+
+    own.stop = on_stop;
+    vmm = vmm_new_with(POSTCOPY_DESTINATION, &own);
+    assert_int_equal(postcopy_client_set(vmm->client, POSTCOPY_CHECKPOINTS, 1), 0);
+    vmm_connect(vmm, FALSE);
+    advise(vmm);
+    return vmm;
+}
+
+/* A checkpoint of that state is complete. */
+static void commit(Vmm *vmm, const char *devices)
+{
+    g_byte_array_set_size(vmm->ran_with, 0);
+    ask(vmm)->ops->device(ask(vmm), (const guint8 *)devices, strlen(devices), TRUE);
+    ask(vmm)->ops->run(ask(vmm));
+    settle(vmm);
+    assert_true(came(vmm, MEMORY_EV_RUNNING));
+    assert_int_equal(vmm->ran_with->len, strlen(devices));
+    assert_memory_equal(vmm->ran_with->data, devices, strlen(devices));
+}
+
+static void each_checkpoint_stops_the_guest_and_runs_it_with_what_came(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_following();
+
+    assert_int_equal(client_link_layout(vmm->link)->log, MEMORY_LOG_PAGEMAP);
+    assert_true(client_link_layout(vmm->link)->params.checkpoints);
+    commit(vmm, "the first devices");
+    pause_it(vmm);
+    assert_false(came(vmm, MEMORY_EV_DEVICE));
+    commit(vmm, "others");
+    ask(vmm)->ops->pause(ask(vmm));
+    ask(vmm)->ops->resume(ask(vmm), "not this time");
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_FAILED_OVER, "the source is lost");
+    assert_int_equal(settle(vmm), 0);
+    assert_calls(vmm, "prepare run stop run stop resume:not this time ");
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_FAILED_OVER);
+    assert_string_equal(postcopy_client_error(vmm->client), "the source is lost");
+    /* Nobody writes into the memory of a guest that runs. */
+    assert_int_equal(postcopy_client_connect_fd(vmm->client, -1, NULL), -EALREADY);
+}
+
+static void a_guest_may_take_its_time_to_stop(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_following();
+
+    commit(vmm, "devices");
+    vmm->stop_ret = POSTCOPY_LATER;
+    ask(vmm)->ops->pause(ask(vmm));
+    settle(vmm);
+    assert_false(came(vmm, MEMORY_EV_PAUSED));
+    assert_int_equal(postcopy_client_answer(vmm->client, 0, NULL, 0), 0);
+    settle(vmm);
+    assert_true(came(vmm, MEMORY_EV_PAUSED));
+    assert_false(came(vmm, MEMORY_EV_DEVICE));
+}
+
+static void a_guest_whose_helper_dies_goes_on_alone(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_following();
+
+    commit(vmm, "devices");
+    drop_link(vmm);
+    assert_int_equal(postcopy_client_dispatch(vmm->client), 0);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_FAILED_OVER);
+    assert_calls(vmm, "prepare run ");
+}
+
+/* The helper may have been copying. */
+static void a_guest_that_stands_still_when_its_helper_dies_is_none(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_following();
+
+    commit(vmm, "devices");
+    pause_it(vmm);
+    drop_link(vmm);
+    assert_true(postcopy_client_dispatch(vmm->client) < 0);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_FAILED);
+    assert_calls(vmm, "prepare run stop ");
+}
+
+/* What it asks for last is done, though nobody hears the answers any more. */
+static void last_wishes_of_a_helper_are_carried_out(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_following();
+
+    commit(vmm, "devices");
+    pause_it(vmm);
+    ask(vmm)->ops->device(ask(vmm), (const guint8 *)"finished", 8, TRUE);
+    ask(vmm)->ops->run(ask(vmm));
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_FAILED_OVER, "the source is lost");
+    drop_link(vmm);
+    assert_int_equal(postcopy_client_dispatch(vmm->client), 0);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_FAILED_OVER);
+    assert_string_equal(postcopy_client_error(vmm->client), "the source is lost");
+    assert_calls(vmm, "prepare run stop run ");
+}
+
+static void who_cancels_has_no_guest_at_the_destination(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_following();
+
+    commit(vmm, "devices");
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_CANCELLED, "enough");
+    assert_int_equal(settle(vmm), 0);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_CANCELLED);
+}
+
+static void a_source_makes_checkpoints_and_gives_its_guest_up(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_SOURCE);
+
+    assert_int_equal(postcopy_client_checkpoint(vmm->client), -EINVAL);
+    assert_int_equal(postcopy_client_set(vmm->client, POSTCOPY_CHECKPOINTS, 1), 0);
+    assert_int_equal(postcopy_client_set(vmm->client, POSTCOPY_CHECKPOINT_INTERVAL, 250), 0);
+    vmm_connect(vmm, FALSE);
+    assert_int_equal(client_link_layout(vmm->link)->params.checkpoint_interval_ms, 250);
+    advise(vmm);
+    assert_int_equal(postcopy_client_set(vmm->client, POSTCOPY_CHECKPOINTS, 0), -EBUSY);
+    for (guint i = 0; i < 2; i++) {
+        assert_int_equal(postcopy_client_checkpoint(vmm->client), 0);
+        settle(vmm);
+        assert_true(came(vmm, MEMORY_EV_CHECKPOINT));
+        pause_it(vmm);
+        ask(vmm)->ops->resume(ask(vmm), "done");
+        settle(vmm);
+    }
+    assert_calls(vmm, "prepare pause resume:done pause resume:done ");
+    assert_int_equal(postcopy_client_failover(vmm->client), 0);
+    settle(vmm);
+    assert_true(came(vmm, MEMORY_EV_FAILOVER));
+    ask(vmm)->ops->no_return(ask(vmm));
+    settle(vmm);
+    /* Nobody says what became of it: the guest is the destination's all the same. */
+    drop_link(vmm);
+    postcopy_client_dispatch(vmm->client);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_COMPLETED);
+    assert_calls(vmm, "prepare pause resume:done pause resume:done ");
+}
+
+static void who_cannot_stop_cannot_follow(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_DESTINATION);
+
+    assert_int_equal(postcopy_client_set(vmm->client, POSTCOPY_CHECKPOINTS, 1), -EINVAL);
+    assert_non_null(strstr(postcopy_client_error(vmm->client), "stop"));
+    vmm_connect(vmm, FALSE);
+    advise(vmm);
+    assert_int_equal(postcopy_client_failover(vmm->client), -EINVAL);
+    ask(vmm)->ops->pause(ask(vmm));
+    settle(vmm);
+    assert_true(came(vmm, MEMORY_EV_FAILED));
+}
+
+/* ---- recovery ---- */
+
 static void who_waits_for_a_page_asks_the_next_helper(void **state)
 {
     g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_DESTINATION);
@@ -1079,6 +1249,14 @@ int main(void)
         cmocka_unit_test(the_guest_runs_with_what_it_was),
         cmocka_unit_test(a_guest_that_cannot_run_is_a_failure),
         cmocka_unit_test(a_destination_whose_helper_dies_early_has_no_guest),
+        cmocka_unit_test(each_checkpoint_stops_the_guest_and_runs_it_with_what_came),
+        cmocka_unit_test(a_guest_may_take_its_time_to_stop),
+        cmocka_unit_test(a_guest_whose_helper_dies_goes_on_alone),
+        cmocka_unit_test(a_guest_that_stands_still_when_its_helper_dies_is_none),
+        cmocka_unit_test(last_wishes_of_a_helper_are_carried_out),
+        cmocka_unit_test(who_cancels_has_no_guest_at_the_destination),
+        cmocka_unit_test(a_source_makes_checkpoints_and_gives_its_guest_up),
+        cmocka_unit_test(who_cannot_stop_cannot_follow),
         cmocka_unit_test(who_waits_for_a_page_asks_the_next_helper),
         cmocka_unit_test(a_recovery_that_fails_loses_nothing),
         cmocka_unit_test(other_processes_can_take_part),
