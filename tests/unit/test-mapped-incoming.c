@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <stdlib.h>
 #include <string.h>
@@ -994,6 +996,29 @@ static void what_is_discarded_is_missing_in_memory_of_every_kind(void **test)
     assert_true(is_right(&bench, RAM, 3) && is_full_of(&bench, PRIVATE, 20, 0x77));
 }
 
+/* As VMMs do it that want no surprises later: nothing is written there, and for lseek() it is a
+ * hole, but the kernel has pages. */
+static void pages_that_were_preallocated_are_missing_all_the_same(void **test)
+{
+    g_auto(Bench) bench = { 0 };
+
+    bench_init(&bench);
+    assert_return_code(fallocate(bench.memory->maps[RAM].fd, 0, 0, PAGES * PAGE), errno);
+    go_to_running(&bench);
+    for (guint block = RAM; block <= PRIVATE; block++) {
+        for (guint i = 0; i < PAGES; i++)
+            send_right(&bench, 0, block, i);
+    }
+    send_ram_end(&bench, bench.pages);
+    settle(&bench);
+    assert_fine(&bench);
+    assert_int_equal(now(&bench), MAPPED_INCOMING_END);
+    for (guint block = RAM; block <= PRIVATE; block++) {
+        for (guint i = 0; i < PAGES; i++)
+            assert_true(is_right(&bench, block, i));
+    }
+}
+
 static void a_region_that_is_unmapped_is_an_error_that_names_it(void **test)
 {
     g_auto(Bench) bench = { 0 };
@@ -1196,6 +1221,7 @@ int main(void)
         cmocka_unit_test(pages_that_the_guest_drops_meanwhile_stay_dropped),
         cmocka_unit_test(zeros_from_before_the_switch_are_not_asked_for),
         cmocka_unit_test(what_is_discarded_is_missing_in_memory_of_every_kind),
+        cmocka_unit_test(pages_that_were_preallocated_are_missing_all_the_same),
         cmocka_unit_test(a_region_that_is_unmapped_is_an_error_that_names_it),
         cmocka_unit_test_teardown(host_pages_are_placed_whole, restore_huge_pages),
         cmocka_unit_test_teardown(a_host_page_that_is_neither_here_nor_gone_is_refused,
