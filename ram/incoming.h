@@ -89,7 +89,9 @@ gboolean incoming_set_placing(Incoming *incoming, int uffd, int record_fd,
 void incoming_refuse_placing(Incoming *incoming, const char *why);
 /* *ret_why: of PLACING_REFUSED, else NULL. */
 PlacingState incoming_placing_state(const Incoming *incoming, const char **ret_why);
-/* When incoming_run() is to be called whether anything happens or not; G_MAXINT64: never. */
+/* When incoming_run() is to be called whether anything happens or not; G_MAXINT64: never.
+ * INCOMING_DUE_NOW: there is more to do already. */
+#define INCOMING_DUE_NOW 1
 gint64 incoming_due(const Incoming *incoming);
 
 /* Moves on what can be. Call it after frames, and after bytes were written to QEMU. FALSE: the peer broke

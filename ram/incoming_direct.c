@@ -111,7 +111,7 @@ gboolean incoming_awaits_placing(Incoming *in, gint64 now_us)
 gint64 incoming_due(const Incoming *in)
 {
     if (in->is_due)
-        return 0;
+        return INCOMING_DUE_NOW;
     return in->awaits_placing && in->awaits_until_us ? in->awaits_until_us : G_MAXINT64;
 }
 

@@ -317,7 +317,7 @@ static gboolean check_request(Outgoing *o, const PageRequest *r, GError **error)
         g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL, "REQUEST: %s", cause->message);
         return FALSE;
     }
-    if (page_set_size(o->wanted) + o->urgent.length +
+    if (page_set_size(o->wanted) + o->urgent.length + o->to_read.length +
             r->length / ram_blocks_host_page(o->blocks, r->block) >
         OUTGOING_REQUESTS_MAX) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,

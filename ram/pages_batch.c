@@ -62,8 +62,8 @@ static void put_u64(guint8 *at, guint64 v)
 static gboolean continues_last(const PagesBatch *batch, const QemuPage *page)
 {
     return batch->last_count > 0 && page->kind == batch->last.kind &&
-           page->block == batch->last.block && page->fill == batch->last.fill &&
-           page->offset == batch->last.offset;
+           page->block == batch->last.block && page->offset == batch->last.offset &&
+           (page->kind != QEMU_PAGE_ZERO || page->fill == batch->last.fill);
 }
 
 static gsize record_len(const QemuPage *page)

@@ -7,6 +7,8 @@
 #include <glib/gi18n.h>
 #include <sys/socket.h>
 
+#include "ram/uffd/uffd.h"
+
 /* A turn's share: a page that is waited for waits for a turn of everything else. */
 #define TURN_QEMU_WRITES_MAX 4
 
@@ -68,7 +70,7 @@ gboolean pump_qemu_in(PumpQemu *qemu, Engine *engine, Session *session, guint8 *
 
 void pump_engine_failed(Session *session, const GError *error)
 {
-    if (g_error_matches(error, RAM_ERROR, RAM_ERROR_STATE))
+    if (g_error_matches(error, RAM_ERROR, RAM_ERROR_STATE) || error->domain == UFFD_ERROR)
         session_on_qemu_broken(session, error->message, NULL);
     else
         session_on_bad_frame(session, error);

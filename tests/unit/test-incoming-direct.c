@@ -163,7 +163,7 @@ static void run(Bench *bench)
             g_byte_array_append(bench->written, iov[i].iov_base, iov[i].iov_len);
         }
         qemu_sink_written(sink, total);
-    } while (n > 0 || incoming_due(bench->incoming) == 0);
+    } while (n > 0 || incoming_due(bench->incoming) == INCOMING_DUE_NOW);
 }
 
 static void begin(Bench *bench)
