@@ -28,14 +28,20 @@ static bool follows(const PostcopyClient *client)
 
 /* ---- answers ---- */
 
+/* Nobody may be there any more. What the helper said before it went is still to be read, and then
+ * that it has gone: that decides what becomes of the guest. */
+static int tell_if_there(PostcopyClient *client, HandoverMessage *message, const int *fds)
+{
+    int ret = client_tell(client, message, fds);
+
+    return ret == -EPIPE || ret == -ECONNRESET ? 0 : ret;
+}
+
 static int answer(PostcopyClient *client, uint16_t type, const int *fds)
 {
     HandoverMessage message = { .type = type };
-    int ret = client_tell(client, &message, fds);
+    int ret = tell_if_there(client, &message, fds);
 
-    /* The helper has said its last before it went; that is still to be read. */
-    if (follows(client) && (ret == -EPIPE || ret == -ECONNRESET))
-        return 0;
     return ret < 0 ? client_fail(client, -ret, "%s: %s", handover_type_name(type), strerror(-ret))
                    : 0;
 }
@@ -71,7 +77,7 @@ static int send_state(PostcopyClient *client, const uint8_t *state, size_t len)
         message.device.bytes = state;
         message.device.len = piece;
         if (ret == 0)
-            ret = client_tell(client, &message, NULL);
+            ret = tell_if_there(client, &message, NULL);
         len -= piece;
         if (len > 0)
             state += piece;

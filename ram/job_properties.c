@@ -106,6 +106,8 @@ static void add_mapped(GVariantBuilder *builder, const RamStats *ram)
         { "xbzrle-overflow", x->overflow },
         { "xbzrle-miss-permille", (guint64)(x->miss_rate * 1000) },
         { "xbzrle-rate-percent", (guint64)(x->encoding_rate * 100) },
+        { "checkpoints", ram->checkpoints },
+        { "diverged-pages", ram->diverged_pages },
         { "blocked-all-us", ram->blocked_all_us },
         { "blocked-threads-us", ram->blocked_threads_us },
         { "blocked-threads", ram->blocked_threads },

@@ -48,6 +48,8 @@ typedef struct {
     guint64 discarded_pages;  /* that the destination was told to drop at the switch-over */
     guint64 released_bytes;   /* given back to the host */
     XbzrleStats xbzrle;
+    guint64 checkpoints;      /* that are complete: the destination's guest was made what they are */
+    guint64 diverged_pages;   /* that the destination's guest alone had written before one */
     /* the link, from the acknowledgements of the main channel */
     guint64 rate;             /* bytes/s */
     guint64 rtt_us;

@@ -63,6 +63,7 @@ static void on_running(MappedIncoming *in, const MemoryEvent *event)
     if (!answers(in, event, AWAITS_RUNNING))
         return;
     in->control_done = TRUE;
+    in->stats.checkpoints += in->state == MAPPED_INCOMING_RESTART;
     for (guint i = 0; !in->postcopy && i < in->layout->n_regions; i++)
         received_map_set(in->received, i, 0,
                          in->layout->regions[i].length / mapped_incoming_target(in));

@@ -120,6 +120,18 @@ static gboolean copy_some(MappedIncoming *in, MappedIncomingEvent event, GError 
     return TRUE;
 }
 
+/* What either guest has written is known now. */
+static gboolean begin_flush(MappedIncoming *in, GError **error)
+{
+    ColoCacheStats stats;
+
+    if (!colo_cache_commit(in->cache, error))
+        return FALSE;
+    colo_cache_get_stats(in->cache, &stats);
+    in->stats.diverged_pages = stats.pages_diverged;
+    return mapped_incoming_enter(in, MAPPED_INCOMING_EV_STOPPED, error);
+}
+
 gboolean mapped_incoming_take_commit(MappedIncoming *in, GError **error)
 {
     gboolean ok;
@@ -129,8 +141,7 @@ gboolean mapped_incoming_take_commit(MappedIncoming *in, GError **error)
         ok = copy_some(in, MAPPED_INCOMING_EV_FILLED, error);
         break;
     case MAPPED_INCOMING_STOP:
-        ok = colo_cache_commit(in->cache, error) &&
-             mapped_incoming_enter(in, MAPPED_INCOMING_EV_STOPPED, error);
+        ok = begin_flush(in, error);
         break;
     case MAPPED_INCOMING_FLUSH:
         ok = copy_some(in, MAPPED_INCOMING_EV_FLUSHED, error);

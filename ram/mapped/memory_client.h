@@ -60,7 +60,7 @@ typedef struct {
     /* Either side, from the beginning on: the guest does not move; the destination follows it by
      * checkpoints. A destination hands over a dirty log for it. */
     gboolean checkpoints;
-    guint32 checkpoint_interval_ms; /* source: from one to the next; 0: when MEMORY_EV_CHECKPOINT says so */
+    guint32 checkpoint_interval_ms; /* source: from one to the next; 0: when it is asked for */
 } MemoryParams;
 
 typedef enum {
@@ -148,7 +148,7 @@ typedef struct {
     /* The next piece of the device state, the caller's; last: there are no more, len may be 0.
      * At most MEMORY_DEVICE_MAX in all. No answer. */
     void (*device)(MemoryClient *client, const guint8 *bytes, gsize len, gboolean last);
-    /* Load the devices and let the guest run: device() begins anew for each checkpoint. → RUNNING */
+    /* Load the devices and let the guest run; device() begins anew then. → RUNNING */
     void (*run)(MemoryClient *client);
 
     /* ---- both ---- */

@@ -34,7 +34,7 @@ gboolean mapped_out_act_ask_checkpoint(MappedOutgoing *o, const MappedOutInput *
 /* The guest here has stopped for good: should this process die, it must not run again. */
 gboolean mapped_out_act_failover(MappedOutgoing *o, const MappedOutInput *in, GError **error)
 {
-    if (o->checkpoints == 0) {
+    if (o->stats.checkpoints == 0) {
         g_set_error_literal(error, RAM_ERROR, RAM_ERROR_STATE,
                             _("a failover was asked for before the first checkpoint is complete"));
         return FALSE;
@@ -61,7 +61,7 @@ gboolean mapped_out_act_checkpoint(MappedOutgoing *o, const MappedOutInput *in, 
 
 gboolean mapped_out_act_committed(MappedOutgoing *o, const MappedOutInput *in, GError **error)
 {
-    o->checkpoints++;
+    o->stats.checkpoints++;
     o->step = SWITCH_NONE;
     o->pause_sent = FALSE;
     o->stats.downtime_us = (guint64)MAX(in->now_us - o->switch_began_us, 1);

@@ -157,7 +157,6 @@ struct MappedOutgoing {
     gboolean eof_sent;
 
     /* checkpoints */
-    guint64 checkpoints;
     gboolean checkpoint_asked;
     gint64 next_checkpoint_us; /* in state COLO */
     gboolean failover_sent;

@@ -119,6 +119,9 @@ def test_a_guest_is_given_up_on_purpose(rig):
         move.source.ended("completed")
         goes_on_alone(move)
         assert len(move.source.find("resumed")) == 2
+        for side, counted in move.counted().items():
+            assert counted["checkpoints"] == "2", (side, counted)
+        assert int(counted["diverged-pages"]) > 0, counted
 
 
 @deadline(120)

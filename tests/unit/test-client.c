@@ -625,6 +625,21 @@ static void after_the_point_of_no_return_the_guest_never_runs_here(void **state)
     assert_calls(vmm, "prepare pause ");
 }
 
+/* It has been told to pause and to go on, and the helper has gone before it has done either. */
+static void last_words_count_though_nobody_hears_the_answers(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_SOURCE);
+
+    ask(vmm)->ops->pause(ask(vmm));
+    ask(vmm)->ops->resume(ask(vmm), "no way");
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_FAILED, "no way");
+    drop_link(vmm);
+    assert_int_equal(postcopy_client_dispatch(vmm->client), 0);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_FAILED);
+    assert_string_equal(postcopy_client_error(vmm->client), "no way");
+    assert_calls(vmm, "prepare pause resume:no way ");
+}
+
 static void a_source_recovers_without_a_log(void **state)
 {
     g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_SOURCE);
@@ -1237,6 +1252,7 @@ int main(void)
         cmocka_unit_test(a_failure_before_the_switch_over_lets_the_guest_go_on),
         cmocka_unit_test(a_helper_that_dies_lets_the_guest_go_on),
         cmocka_unit_test(after_the_point_of_no_return_the_guest_never_runs_here),
+        cmocka_unit_test(last_words_count_though_nobody_hears_the_answers),
         cmocka_unit_test(a_source_recovers_without_a_log),
         cmocka_unit_test(a_vmm_may_refuse),
         cmocka_unit_test(a_guest_that_cannot_be_paused_goes_on),

@@ -211,6 +211,7 @@ static void make_checkpoints(Run *run, guint n)
 
 static void try_seed(guint32 seed)
 {
+    RamStats sent, come;
     Run run;
 
     run_new(&run, regions, G_N_ELEMENTS(regions), seed);
@@ -227,6 +228,10 @@ static void try_seed(guint32 seed)
     assert_false(run.pair.source.client->gone_over);
     assert_false(run.pair.source.client->paused);
     assert_true(run.pair.destination.client->running);
+    mapped_outgoing_get_stats(run.pair.outgoing, g_get_monotonic_time(), &sent);
+    mapped_incoming_get_stats(run.pair.incoming, g_get_monotonic_time(), &come);
+    assert_true(sent.checkpoints >= 6 && come.checkpoints >= sent.checkpoints);
+    assert_true(come.diverged_pages > 0 && sent.downtime_us > 0);
     run_clear(&run);
 }
 
