@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A process that follows another one on the other host by checkpoints: its memory is the source's of the last checkpoint
-when the source is lost, and it goes on with that."""
+"""A process that follows another one on the other host by checkpoints: its memory is that of the last of them when the
+source is lost, and it goes on with that."""
 import os
+import random
 import signal
+import time
 
 from harness import deadline, note
 from wait import wait_for
@@ -93,6 +95,22 @@ def test_checkpoints_at_intervals_until_the_link_is_lost(rig):
             rig.drop(False)
         move.source.verify()
         note(f"{len(move.source.find('resumed'))} checkpoints, {verdict['pages']} pages right: {ended['error']}")
+
+
+@deadline(120)
+def test_the_source_is_killed_at_any_time(rig):
+    """In the midst of a checkpoint as often as not."""
+    for kind, seed in (("anon", 1), ("shmem", 2), ("anon", 3), ("shmem", 4)):
+        chance = random.Random(seed)
+        with follow(rig, f"ram:{kind}:24", settings=("checkpoint-interval=20",), pattern="random", seed=seed) as move:
+            move.connect()
+            complete(move, 2)
+            time.sleep(chance.uniform(0, 0.3))
+            move.source.kill()
+            _, verdict = goes_on_alone(move)
+            states = [e["name"] for e in move.destination.find("state")]
+            note(f"{kind}: {len(move.destination.find('running'))} checkpoints, killed in {states[-1]}, "
+                 f"{verdict['unwritten']} of {verdict['pages']} pages right by hash")
 
 
 @deadline(120)
