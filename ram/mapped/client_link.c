@@ -96,6 +96,14 @@ gboolean client_link_is_drained(const ClientLink *link)
     return link->fd < 0 || g_queue_is_empty((GQueue *)&link->output);
 }
 
+gboolean client_link_is_read(const ClientLink *link)
+{
+    guint8 byte;
+
+    return link->fd < 0 ||
+           (recv(link->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN);
+}
+
 /* ---- out ---- */
 
 /* FALSE: nobody is there any more; the reason is kept for the next run. */

@@ -30,6 +30,9 @@ short client_link_poll_events(const ClientLink *link);
  * others get their turn. Nothing comes after MEMORY_EV_GONE. */
 void client_link_run(ClientLink *link, ClientLinkFunc func, gpointer data);
 
+/* What the client said before now has been read: nothing waits in the socket. */
+gboolean client_link_is_read(const ClientLink *link);
+
 /* NULL until all is handed over. The link's, but its descriptors can be taken. Before it is
  * there, the only event is MEMORY_EV_GONE. */
 MemoryLayout *client_link_layout(const ClientLink *link);

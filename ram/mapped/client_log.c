@@ -59,7 +59,7 @@ static void client_free(DirtyLog *log)
     g_free(self);
 }
 
-static const DirtyLogOps client_ops = { client_collect, NULL, client_free };
+static const DirtyLogOps client_ops = { .collect = client_collect, .free = client_free };
 
 static gboolean refuse(GError **error, const char *what)
 {

@@ -22,6 +22,10 @@ typedef struct {
      * noted yet, is noted now. NULL: collect() has cleared what it noted. */
     gboolean (*clear)(DirtyLog *log, guint block, guint64 first, guint64 n, DirtyLogNote note,
                       gpointer data, GError **error);
+    /* Notes what of these pages was written, as collect() does, and leaves the log as it is. NULL
+     * if clear is. */
+    gboolean (*look)(DirtyLog *log, guint block, guint64 first, guint64 n, DirtyLogNote note,
+                     gpointer data, GError **error);
     void (*free)(DirtyLog *log);
 } DirtyLogOps;
 

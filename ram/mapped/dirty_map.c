@@ -7,6 +7,8 @@ typedef struct {
     Bitmap *dirty;
     Bitmap *dropped;   /* NULL: none */
     Bitmap *uncleared; /* by chunk: the log has to be cleared before a page of it is read */
+    Bitmap *noted;     /* taken out of the log since dirty_map_forget_noted(); NULL: never any */
+    guint64 noted_begin, noted_end; /* all of them are in between; 0: none */
     guint shift;       /* pages in a chunk, as a power of two */
     gboolean ignored;
 } MapBlock;
@@ -16,6 +18,7 @@ struct DirtyMap {
     MapBlock *blocks;
     guint n_blocks;
     guint64 count;
+    gboolean has_noted; /* in any block */
 };
 
 static guint64 chunks_of(guint64 pages, guint shift)
@@ -64,6 +67,7 @@ void dirty_map_free(DirtyMap *map)
         bitmap_free(map->blocks[i].dirty);
         bitmap_free(map->blocks[i].uncleared);
         bitmap_free(map->blocks[i].dropped);
+        bitmap_free(map->blocks[i].noted);
     }
     g_free(map->blocks);
     g_free(map);
@@ -177,6 +181,25 @@ static void note_written(guint block, guint64 first, guint64 n, gpointer data)
                      ((first + n - 1) >> b->shift) - (first >> b->shift) + 1);
 }
 
+/* Noted by clear(): the log has it no more. */
+static void note_taken(guint block, guint64 first, guint64 n, gpointer data)
+{
+    DirtyMap *map = data;
+    MapBlock *b = &map->blocks[block];
+    guint64 pages = bitmap_pages(b->dirty);
+
+    if (n == 0 || first >= pages)
+        return;
+    n = MIN(n, pages - first);
+    note_dirty(block, first, n, map);
+    if (!b->noted)
+        b->noted = bitmap_new(pages);
+    bitmap_set_range(b->noted, first, n);
+    b->noted_begin = b->noted_end ? MIN(b->noted_begin, first) : first;
+    b->noted_end = MAX(b->noted_end, first + n);
+    map->has_noted = TRUE;
+}
+
 gboolean dirty_map_sync(DirtyMap *map, guint64 *ret_dirtied, GError **error)
 {
     guint64 before = map->count;
@@ -193,23 +216,34 @@ gboolean dirty_map_sync(DirtyMap *map, guint64 *ret_dirtied, GError **error)
 /* ---- what is not used ---- */
 
 typedef struct {
-    DirtyMap *map;
+    Bitmap *keep; /* from first on */
     guint64 first;
-    Bitmap *written; /* from first on */
 } Drop;
 
-static void note_written_again(guint block, guint64 first, guint64 n, gpointer data)
+static void keep_pages(guint block, guint64 first, guint64 n, gpointer data)
 {
     Drop *drop = data;
     guint64 begin = MAX(first, drop->first);
-    guint64 end = MIN(first + n, drop->first + bitmap_pages(drop->written));
+    guint64 end = MIN(first + n, drop->first + bitmap_pages(drop->keep));
 
-    note_dirty(block, first, n, drop->map);
     if (begin < end)
-        bitmap_set_range(drop->written, begin - drop->first, end - begin);
+        bitmap_set_range(drop->keep, begin - drop->first, end - begin);
 }
 
-static void drop_dirty(MapBlock *b, guint64 first, guint64 n, const Bitmap *written)
+/* The log had them as written, but prepare() has taken them out of it since: that may have been
+ * between what whoever drops has protected, and what he says. */
+static void keep_noted(const MapBlock *b, Drop *drop)
+{
+    guint64 page = drop->first;
+
+    if (b->noted_end <= b->noted_begin)
+        return;
+    for (page = bitmap_next(b->noted, page); page < drop->first + bitmap_pages(drop->keep);
+         page = bitmap_next(b->noted, page + 1))
+        bitmap_set(drop->keep, page - drop->first);
+}
+
+static void drop_dirty(MapBlock *b, guint64 first, guint64 n, const Bitmap *keep)
 {
     guint64 page;
 
@@ -217,7 +251,7 @@ static void drop_dirty(MapBlock *b, guint64 first, guint64 n, const Bitmap *writ
         b->dropped = bitmap_new(bitmap_pages(b->dirty));
     for (page = bitmap_next(b->dirty, first); page < first + n;
          page = bitmap_next(b->dirty, page + 1)) {
-        if (bitmap_get(written, page - first))
+        if (bitmap_get(keep, page - first))
             continue;
         bitmap_clear(b->dirty, page);
         bitmap_set(b->dropped, page);
@@ -227,17 +261,32 @@ static void drop_dirty(MapBlock *b, guint64 first, guint64 n, const Bitmap *writ
 gboolean dirty_map_drop(DirtyMap *map, guint block, guint64 first, guint64 n, GError **error)
 {
     MapBlock *b = &map->blocks[block];
-    g_autoptr(Bitmap) written = bitmap_new(n);
-    Drop drop = { map, first, written };
+    g_autoptr(Bitmap) keep = bitmap_new(n);
+    Drop drop = { keep, first };
     guint64 before;
 
-    if (map->log && map->log->ops->clear &&
-        !map->log->ops->clear(map->log, block, first, n, note_written_again, &drop, error))
+    /* What is written stays in the log: should it be dropped a second time, it still is, and
+     * until a sync, before which all is acknowledged, no page is dirty for the second time. */
+    if (map->log && map->log->ops->look &&
+        !map->log->ops->look(map->log, block, first, n, keep_pages, &drop, error))
         return FALSE;
+    keep_noted(b, &drop);
     before = bitmap_count(b->dirty);
-    drop_dirty(b, first, n, written);
+    drop_dirty(b, first, n, keep);
     map->count -= before - bitmap_count(b->dirty);
     return TRUE;
+}
+
+void dirty_map_forget_noted(DirtyMap *map)
+{
+    for (guint i = 0; map->has_noted && i < map->n_blocks; i++) {
+        MapBlock *b = &map->blocks[i];
+
+        if (b->noted_begin < b->noted_end)
+            bitmap_clear_range(b->noted, b->noted_begin, b->noted_end - b->noted_begin);
+        b->noted_begin = b->noted_end = 0;
+    }
+    map->has_noted = FALSE;
 }
 
 void dirty_map_detach_log(DirtyMap *map)
@@ -261,7 +310,7 @@ gboolean dirty_map_prepare(DirtyMap *map, guint block, guint64 first, guint64 n,
         guint64 begin = chunk << b->shift;
         guint64 len = MIN(G_GUINT64_CONSTANT(1) << b->shift, pages - begin);
 
-        if (!map->log->ops->clear(map->log, block, begin, len, note_dirty, map, error))
+        if (!map->log->ops->clear(map->log, block, begin, len, note_taken, map, error))
             return FALSE;
         bitmap_clear(b->uncleared, chunk);
         *ret_cleared = TRUE;

@@ -42,10 +42,13 @@ gboolean dirty_map_prepare(DirtyMap *map, guint block, guint64 first, guint64 n,
 /* They are not dirty any more. */
 void dirty_map_clear(DirtyMap *map, guint block, guint64 first, guint64 n);
 /* The guest has said that it does not use these until it writes there. They are not dirty any
- * more, except for what the log has as written: whoever said that they are not used has
- * protected them before, or it may be in use again. In whole host pages. What was read of the
- * block is out of date. */
+ * more, except for what the log has as written, or had when prepare() cleared it: whoever said
+ * that they are not used has protected them before, or it may be in use again. In whole host
+ * pages. What was read of the block is out of date. */
 gboolean dirty_map_drop(DirtyMap *map, guint block, guint64 first, guint64 n, GError **error);
+/* Everything that was said before now has been dropped: what prepare() has found so far stands
+ * in the way of dropping no longer. */
+void dirty_map_forget_noted(DirtyMap *map);
 gboolean dirty_map_is_dropped(const DirtyMap *map, guint block, guint64 page);
 /* What was dropped is dirty all the same: the destination waits for every page. */
 void dirty_map_restore_dropped(DirtyMap *map);

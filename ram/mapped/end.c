@@ -11,6 +11,7 @@
 #include "ram/mapped/incoming.h"
 #include "ram/mapped/outgoing.h"
 #include "ram/mapped/pagemap_log.h"
+#include "ram/uffd/clients.h"
 
 struct MappedEnd {
     Session *session;
@@ -164,7 +165,7 @@ void mapped_end_drop(MappedEnd *end)
 guint mapped_end_poll(const MappedEnd *end, struct pollfd *fds, guint max)
 {
     guint n = 1;
-    int faults[64];
+    int faults[1 + UFFD_CLIENTS_MAX];
 
     fds[0] = (struct pollfd){ .fd = -1 };
     if (end->link && client_link_fd(end->link) >= 0) {
@@ -214,10 +215,14 @@ void mapped_end_polled(MappedEnd *end, const struct pollfd *fds, guint n, gint64
         if (fds[i].revents)
             mapped_incoming_on_readable(end->incoming, fds[i].fd, now_us);
     }
-    if (!end->link || !fds[0].revents)
+    if (!end->link)
         return;
-    client_link_run(end->link, on_event, end);
-    look_at_layout(end);
+    if (fds[0].revents) {
+        client_link_run(end->link, on_event, end);
+        look_at_layout(end);
+    }
+    if (end->outgoing && client_link_is_read(end->link))
+        mapped_outgoing_on_client_read(end->outgoing);
 }
 
 gint64 mapped_end_due_us(const MappedEnd *end)

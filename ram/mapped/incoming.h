@@ -97,8 +97,8 @@ void mapped_incoming_add_bulk(MappedIncoming *in, Lane *lane);
  * here. Run the machine afterwards. */
 void mapped_incoming_on_client(MappedIncoming *in, MemoryEvent *event, gint64 now_us);
 
-/* Descriptors to poll for POLLIN: userfaultfds. Returns how many there are; at most max are
- * stored. They change with client events and mapped_incoming_run(). */
+/* Descriptors to poll for POLLIN: userfaultfds, at most 1 + UFFD_CLIENTS_MAX of them. Returns how
+ * many were stored: no more than max. They change with client events and mapped_incoming_run(). */
 guint mapped_incoming_poll_fds(const MappedIncoming *in, int *fds, guint max);
 /* One of them is readable, or has an error: what was asked for goes out at once, on the preempt
  * channel. */

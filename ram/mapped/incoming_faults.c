@@ -351,12 +351,10 @@ guint mapped_incoming_poll_fds(const MappedIncoming *in, int *fds, guint max)
 
     if (in->over || in->deaf || !in->map)
         return 0;
-    if (n++ < max)
-        fds[0] = in->uffd;
-    for (guint i = 0; i < uffd_clients_count(in->clients); i++) {
-        if (n++ < max)
-            fds[n - 1] = uffd_clients_fd(in->clients, i, &id);
-    }
+    if (n < max)
+        fds[n++] = in->uffd;
+    for (guint i = 0; i < uffd_clients_count(in->clients) && n < max; i++)
+        fds[n++] = uffd_clients_fd(in->clients, i, &id);
     return n;
 }
 

@@ -228,6 +228,11 @@ static MappedOutEvent event_of(MemoryEventType type)
 
 static void tell_failure(MappedOutgoing *o);
 
+void mapped_outgoing_on_client_read(MappedOutgoing *o)
+{
+    dirty_map_forget_noted(o->map);
+}
+
 void mapped_outgoing_on_client(MappedOutgoing *o, MemoryEvent *event, gint64 now_us)
 {
     MappedOutEvent what = event_of(event->type);

@@ -78,6 +78,10 @@ void mapped_outgoing_add_bulk(MappedOutgoing *outgoing, Lane *lane);
 /* What the client says. What it must not say now fails the migration, as its going away does. */
 void mapped_outgoing_on_client(MappedOutgoing *outgoing, MemoryEvent *event, gint64 now_us);
 
+/* All that the client had said by now has been told. Call it whenever nothing waits to be read:
+ * until then hints are not taken for pages that were written while they were on their way. */
+void mapped_outgoing_on_client_read(MappedOutgoing *outgoing);
+
 /* Moves on what can be: call it after events, acknowledgements and at mapped_outgoing_wake_us().
  * FALSE: the peer broke a rule (RAM_ERROR_PROTOCOL). */
 gboolean mapped_outgoing_run(MappedOutgoing *outgoing, gint64 now_us, GError **error);

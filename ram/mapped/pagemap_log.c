@@ -97,16 +97,30 @@ static gboolean pagemap_collect(DirtyLog *log, guint block, DirtyLogNote note, g
     return scan_range(&scan, region->address, region->address + region->length, error);
 }
 
+static gboolean scan_pages(const Scan *scan, guint64 first, guint64 n, GError **error)
+{
+    guint64 target = scan->log->layout->target_page;
+    guint64 start = scan->log->layout->regions[scan->block].address + first * target;
+
+    return scan_range(scan, start, start + n * target, error);
+}
+
 /* What was written is noted and protected in one step: nothing falls in between. */
 static gboolean pagemap_clear(DirtyLog *log, guint block, guint64 first, guint64 n,
                               DirtyLogNote note, gpointer data, GError **error)
 {
-    PagemapLog *self = (PagemapLog *)log;
-    guint64 target = self->layout->target_page;
-    guint64 start = self->layout->regions[block].address + first * target;
-    Scan scan = { self, block, PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC, note, data };
+    Scan scan = { (PagemapLog *)log, block, PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC, note,
+                  data };
 
-    return scan_range(&scan, start, start + n * target, error);
+    return scan_pages(&scan, first, n, error);
+}
+
+static gboolean pagemap_look(DirtyLog *log, guint block, guint64 first, guint64 n,
+                             DirtyLogNote note, gpointer data, GError **error)
+{
+    Scan scan = { (PagemapLog *)log, block, PM_SCAN_CHECK_WPASYNC, note, data };
+
+    return scan_pages(&scan, first, n, error);
 }
 
 static void pagemap_free(DirtyLog *log)
@@ -114,7 +128,12 @@ static void pagemap_free(DirtyLog *log)
     g_free(log);
 }
 
-static const DirtyLogOps pagemap_ops = { pagemap_collect, pagemap_clear, pagemap_free };
+static const DirtyLogOps pagemap_ops = {
+    .collect = pagemap_collect,
+    .clear = pagemap_clear,
+    .look = pagemap_look,
+    .free = pagemap_free,
+};
 
 static void note_nothing(guint block, guint64 first, guint64 n, gpointer data)
 {

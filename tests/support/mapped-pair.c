@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ram/mapped/client_log.h"
+#include "ram/uffd/clients.h"
 
 /* Nothing moves for so long: then nothing will. */
 #define IDLE_MS 15000
@@ -436,8 +437,8 @@ static gboolean deliver(MappedPair *pair, MappedEnd *end)
 
 static gboolean read_faults(MappedPair *pair)
 {
-    int fds[8];
-    guint n = MIN(mapped_incoming_poll_fds(pair->incoming, fds, 8), 8);
+    int fds[1 + UFFD_CLIENTS_MAX];
+    guint n = mapped_incoming_poll_fds(pair->incoming, fds, G_N_ELEMENTS(fds));
     gboolean any = FALSE;
 
     for (guint i = 0; i < n; i++) {

@@ -64,7 +64,11 @@ static void log_free(DirtyLog *base)
     g_free(log);
 }
 
-static const DirtyLogOps log_ops = { log_collect, log_clear, log_free };
+static const DirtyLogOps log_ops = {
+    .collect = log_collect,
+    .clear = log_clear,
+    .free = log_free,
+};
 
 static WriteLog *write_log_new(void)
 {

@@ -265,6 +265,121 @@ static void nothing_that_a_running_guest_writes_is_lost(void **state)
     }
 }
 
+/* ---- free pages, whose guest takes them into use again ---- */
+
+typedef struct {
+    MappedMemory *memory;
+    DirtyLog *log;
+    GuestMemory *guest;
+    DirtyMap *map;
+} Hinted;
+
+static void hinted_init(Hinted *h, MappedKind kind)
+{
+    h->memory = mapped_memory_new(kind, LENGTH, MAPPED_WRITE_LOG);
+    memset(h->memory->at, 1, LENGTH);
+    h->log = pagemap_log_new(h->memory->layout, NULL);
+    h->guest = guest_memory_new(h->memory->layout, NULL);
+    h->map = dirty_map_new(guest_memory_blocks(h->guest), 6, h->log);
+}
+
+static void hinted_clear(Hinted *h)
+{
+    dirty_map_free(h->map);
+    guest_memory_free(h->guest);
+    dirty_log_free(h->log);
+    mapped_memory_free(h->memory);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Hinted, hinted_clear)
+
+/* A page whose guest has written it last is sent, now or after the next sync. */
+static void expect_sent_in_the_end(Hinted *h, guint64 page)
+{
+    guint64 dirtied;
+
+    if (bitmap_get(dirty_map_bitmap(h->map, 0), page))
+        return;
+    assert_true(dirty_map_sync(h->map, &dirtied, NULL));
+    assert_true(bitmap_get(dirty_map_bitmap(h->map, 0), page));
+}
+
+/* The client has said that it is free, and its guest has written it; before the one is read,
+ * another page of the chunk is sent, which takes the other out of the log. */
+static void a_write_after_a_hint_that_waits_to_be_read_is_not_lost(void **state)
+{
+    for (guint kind = MAPPED_PRIVATE; kind <= MAPPED_MEMFD; kind++) {
+        g_auto(Hinted) h = { 0 };
+        gboolean cleared;
+
+        hinted_init(&h, kind);
+        mapped_memory_protect(h.memory, 10 * PAGE, 4 * PAGE);
+        h.memory->at[11 * PAGE] = 2;
+        assert_true(dirty_map_prepare(h.map, 0, 3, 1, &cleared, NULL));
+        assert_true(cleared);
+        dirty_map_clear(h.map, 0, 3, 1);
+        assert_true(dirty_map_drop(h.map, 0, 10, 4, NULL));
+        expect_sent_in_the_end(&h, 11);
+        /* The others were dropped, for nobody has written them. */
+        assert_true(dirty_map_is_dropped(h.map, 0, 10));
+        assert_true(dirty_map_is_dropped(h.map, 0, 12));
+        assert_false(dirty_map_is_dropped(h.map, 0, 11));
+    }
+}
+
+/* The same page free, written, free, written, before the first is read. */
+static void a_write_after_the_second_of_two_hints_is_not_lost(void **state)
+{
+    for (guint kind = MAPPED_PRIVATE; kind <= MAPPED_MEMFD; kind++) {
+        g_auto(Hinted) h = { 0 };
+
+        hinted_init(&h, kind);
+        for (guint i = 0; i < 2; i++) {
+            mapped_memory_protect(h.memory, 10 * PAGE, PAGE);
+            h.memory->at[10 * PAGE] = (guint8)(2 + i);
+        }
+        assert_true(dirty_map_drop(h.map, 0, 10, 1, NULL));
+        assert_true(dirty_map_drop(h.map, 0, 10, 1, NULL));
+        expect_sent_in_the_end(&h, 10);
+    }
+}
+
+/* It was written after it was sent, and is found by the next sync, before which everything is
+ * acknowledged: not while the first of it may be on its way. */
+static void a_hint_makes_no_page_dirty(void **state)
+{
+    g_auto(Hinted) h = { 0 };
+    gboolean cleared;
+    guint64 before;
+
+    hinted_init(&h, MAPPED_PRIVATE);
+    assert_true(dirty_map_prepare(h.map, 0, 10, 1, &cleared, NULL));
+    dirty_map_clear(h.map, 0, 10, 1);
+    dirty_map_forget_noted(h.map);
+    before = dirty_map_count(h.map);
+    h.memory->at[10 * PAGE] = 2;
+    assert_true(dirty_map_drop(h.map, 0, 10, 1, NULL));
+    assert_false(bitmap_get(dirty_map_bitmap(h.map, 0), 10));
+    assert_int_equal(dirty_map_count(h.map), before);
+    expect_sent_in_the_end(&h, 10);
+}
+
+/* What was said before the log was cleared has all been heard: hints count again. */
+static void pages_can_be_dropped_again_once_the_client_was_heard(void **state)
+{
+    g_auto(Hinted) h = { 0 };
+    gboolean cleared;
+
+    hinted_init(&h, MAPPED_PRIVATE);
+    assert_true(dirty_map_prepare(h.map, 0, 3, 1, &cleared, NULL));
+    mapped_memory_protect(h.memory, 10 * PAGE, PAGE);
+    assert_true(dirty_map_drop(h.map, 0, 10, 1, NULL));
+    assert_false(dirty_map_is_dropped(h.map, 0, 10));
+    dirty_map_forget_noted(h.map);
+    assert_true(dirty_map_drop(h.map, 0, 10, 1, NULL));
+    assert_true(dirty_map_is_dropped(h.map, 0, 10));
+    assert_false(bitmap_get(dirty_map_bitmap(h.map, 0), 10));
+}
+
 /* ---- the client's own log ---- */
 
 static void the_clients_bits_are_taken_once(void **state)
@@ -491,6 +606,10 @@ int main(void)
         cmocka_unit_test(huge_pages_are_noted_whole),
         cmocka_unit_test(memory_that_is_not_registered_is_refused_by_name),
         cmocka_unit_test(nothing_that_a_running_guest_writes_is_lost),
+        cmocka_unit_test(a_write_after_a_hint_that_waits_to_be_read_is_not_lost),
+        cmocka_unit_test(a_write_after_the_second_of_two_hints_is_not_lost),
+        cmocka_unit_test(a_hint_makes_no_page_dirty),
+        cmocka_unit_test(pages_can_be_dropped_again_once_the_client_was_heard),
         cmocka_unit_test(the_clients_bits_are_taken_once),
         cmocka_unit_test(a_log_that_could_shrink_is_refused),
         cmocka_unit_test(a_log_that_is_too_short_is_refused),

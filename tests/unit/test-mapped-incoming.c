@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "ram/mapped/frames.h"
+#include "ram/uffd/clients.h"
 #include "ram/uffd/uffd.h"
 #include "ram/xbzrle.h"
 #include "tests/support/mapped-pair.h"
@@ -892,6 +893,48 @@ static void others_that_share_the_memory_wait_and_are_woken(void **test)
     }
 }
 
+/* The last as well as the first: and no more descriptors are stored than there is room for. */
+static void as_many_as_can_share_the_memory_are_all_served(void **test)
+{
+    g_auto(Bench) bench = { 0 };
+    guint8 *aliases[UFFD_CLIENTS_MAX];
+    int fds[UFFD_CLIENTS_MAX + 2];
+    GThread *thread;
+    Reader last;
+
+    bench_init(&bench);
+    go_to_running(&bench);
+    for (guint i = 0; i < UFFD_CLIENTS_MAX; i++) {
+        int uffd = uffd_open(0, FALSE, NULL, NULL);
+
+        assert_true(uffd >= 0);
+        aliases[i] = mmap(NULL, PAGES * PAGE, PROT_READ, MAP_SHARED, bench.memory->maps[RAM].fd, 0);
+        assert_true(aliases[i] != MAP_FAILED);
+        test_client_share(bench.pair.destination.client, i, RAM, aliases[i], uffd);
+        close(uffd);
+    }
+    settle(&bench);
+    assert_fine(&bench);
+    fds[UFFD_CLIENTS_MAX] = -7;
+    assert_int_equal(mapped_incoming_poll_fds(bench.pair.incoming, fds, UFFD_CLIENTS_MAX),
+                     UFFD_CLIENTS_MAX);
+    assert_int_equal(fds[UFFD_CLIENTS_MAX], -7);
+    assert_int_equal(mapped_incoming_poll_fds(bench.pair.incoming, fds, G_N_ELEMENTS(fds)),
+                     UFFD_CLIENTS_MAX + 1);
+    last = (Reader){ aliases[UFFD_CLIENTS_MAX - 1] + 3 * PAGE, 0, 1, 0, 0 };
+    thread = g_thread_new("other", read_pages, &last);
+    wait_requests(&bench, 1);
+    assert_int_equal(serve_requests(&bench), 1);
+    wait_done(&bench, &last);
+    g_thread_join(thread);
+    for (guint i = 0; i < UFFD_CLIENTS_MAX; i++) {
+        test_client_unshare(bench.pair.destination.client, i);
+        munmap(aliases[i], PAGES * PAGE);
+    }
+    settle(&bench);
+    assert_fine(&bench);
+}
+
 /* A guest that gives pages back while they are missing reads zeros from them, and what comes is
  * dropped. */
 static void pages_that_the_guest_drops_meanwhile_stay_dropped(void **test)
@@ -1218,6 +1261,7 @@ int main(void)
         cmocka_unit_test(many_threads_wait_for_pages_and_each_page_is_asked_for_once),
         cmocka_unit_test(a_page_that_comes_meanwhile_wakes_who_waits),
         cmocka_unit_test(others_that_share_the_memory_wait_and_are_woken),
+        cmocka_unit_test(as_many_as_can_share_the_memory_are_all_served),
         cmocka_unit_test(pages_that_the_guest_drops_meanwhile_stay_dropped),
         cmocka_unit_test(zeros_from_before_the_switch_are_not_asked_for),
         cmocka_unit_test(what_is_discarded_is_missing_in_memory_of_every_kind),

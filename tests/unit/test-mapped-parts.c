@@ -90,11 +90,24 @@ static gboolean test_clear(DirtyLog *base, guint block, guint64 first, guint64 n
     return TRUE;
 }
 
+static gboolean test_look(DirtyLog *base, guint block, guint64 first, guint64 n, DirtyLogNote note,
+                          gpointer data, GError **error)
+{
+    if (block == 0)
+        note_range((TestLog *)base, first, n, note, data);
+    return TRUE;
+}
+
 static void log_free(DirtyLog *base)
 {
 }
 
-static const DirtyLogOps test_ops = { test_collect, test_clear, log_free };
+static const DirtyLogOps test_ops = {
+    .collect = test_collect,
+    .clear = test_clear,
+    .look = test_look,
+    .free = log_free,
+};
 
 static void test_log_init(TestLog *log, guint64 pages)
 {
