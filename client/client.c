@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int client_fail(PostcopyClient *client, int err, const char *format, ...)
@@ -100,7 +101,7 @@ EXPORT void postcopy_client_free(PostcopyClient *client)
     client_drop_deferred(client);
     for (unsigned i = 0; i < client->n_regions; i++) {
         free(client->regions[i].name);
-        if (client->regions[i].fd >= 0)
+        if (client->regions[i].fd >= 0 && !client->regions[i].borrows_fd)
             close(client->regions[i].fd);
     }
     free(client->regions);
@@ -144,6 +145,30 @@ static int check_region(PostcopyClient *client, const PostcopyRegion *r)
     return 0;
 }
 
+static bool is_same_file(int a, int b)
+{
+    struct stat x, y;
+
+    return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino &&
+           (fcntl(a, F_GETFL) & O_ACCMODE) == (fcntl(b, F_GETFL) & O_ACCMODE);
+}
+
+/* One descriptor for all regions of a memfd. */
+static void keep_fd(PostcopyClient *client, Region *r, int fd)
+{
+    for (unsigned i = 0; i < client->n_regions && !r->borrows_fd; i++) {
+        const Region *other = &client->regions[i];
+
+        if (other->fd < 0 || other->borrows_fd || !is_same_file(other->fd, fd))
+            continue;
+        r->fd = other->fd;
+        r->borrows_fd = true;
+    }
+    if (!r->borrows_fd)
+        r->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+}
+
 EXPORT int postcopy_client_add_region(PostcopyClient *client, const PostcopyRegion *region)
 {
     Region *more, *r;
@@ -166,11 +191,11 @@ EXPORT int postcopy_client_add_region(PostcopyClient *client, const PostcopyRegi
                    .fd = -1,
                    .fd_offset = region->fd >= 0 ? region->fd_offset : 0 };
     if (region->fd >= 0)
-        r->fd = fcntl(region->fd, F_DUPFD_CLOEXEC, 0);
+        keep_fd(client, r, region->fd);
     if (!r->name || (region->fd >= 0 && r->fd < 0)) {
         ret = client_fail(client, r->name ? errno : ENOMEM, "Region %s cannot be kept",
                           region->name);
-        if (r->fd >= 0)
+        if (r->fd >= 0 && !r->borrows_fd)
             close(r->fd);
         free(r->name);
         return ret;

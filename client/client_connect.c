@@ -70,6 +70,18 @@ static uint32_t flags_of(const Region *region)
     return region->page_size == 4096 ? flags | 1 << 3 : flags;
 }
 
+/* Which of the message's descriptors it is, from 1: several regions may lie in one memfd. */
+static uint8_t nth_fd(int fd, int *fds, uint8_t *n_fds)
+{
+    if (fd < 0)
+        return 0;
+    for (uint8_t i = 0; i < *n_fds; i++)
+        if (fds[i] == fd)
+            return (uint8_t)(i + 1);
+    fds[*n_fds] = fd;
+    return ++*n_fds;
+}
+
 static int send_regions(PostcopyClient *client, unsigned first)
 {
     HandoverMessage message = { .type = HANDOVER_REGIONS };
@@ -82,15 +94,13 @@ static int send_regions(PostcopyClient *client, unsigned first)
     for (unsigned i = 0; i < message.regions.n; i++) {
         const Region *region = &client->regions[first + i];
 
-        if (region->fd >= 0)
-            fds[n_fds++] = region->fd;
         message.regions.regions[i] = (HandoverRegion){
             .name = handover_text(region->name, strlen(region->name)),
             .length = region->length,
             .page_size = region->page_size,
             .flags = flags_of(region),
             .address = (uintptr_t)region->address,
-            .fd = region->fd >= 0 ? n_fds : 0,
+            .fd = nth_fd(region->fd, fds, &n_fds),
             .fd_offset = region->fd_offset,
         };
     }

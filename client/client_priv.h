@@ -30,7 +30,8 @@ typedef struct {
     uint32_t flags;
     int fd;
     uint64_t fd_offset;
-    bool is_registered; /* with the userfaultfd */
+    bool borrows_fd;    /* fd is a region's before it, which lies in the same memfd */
+    bool is_registered; /* with the userfaultfd; lock */
 } Region;
 
 struct PostcopyClient {

@@ -10,9 +10,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* Two QEMU sockets, a main channel, the candidates, credentials, D-Bus and its descriptors under
- * way: three times as many as ever counted. */
-#define DESCRIPTORS_MAX 128
+#include "ram/blocks.h"
+
+/* A memory client may have a memfd for each region. Beside them two QEMU sockets, the channels,
+ * candidates, credentials, other processes' userfaultfds, D-Bus, a message's descriptors under
+ * way: twice as many as ever counted. */
+#define DESCRIPTORS_MAX (RAM_BLOCKS_MAX + 256)
 
 static gboolean failed(GError **error, const char *what)
 {
@@ -72,6 +75,7 @@ gboolean privileges_drop(const PrivilegesUser *user, GError **error)
     return TRUE;
 }
 
+/* To that many, which may be more than were usual for whoever started this. */
 static gboolean limit(int resource, const char *name, rlim_t most, GError **error)
 {
     struct rlimit now;
@@ -79,7 +83,7 @@ static gboolean limit(int resource, const char *name, rlim_t most, GError **erro
     if (getrlimit(resource, &now) < 0)
         return failed(error, name);
     now.rlim_max = MIN(now.rlim_max, most);
-    now.rlim_cur = MIN(now.rlim_cur, now.rlim_max);
+    now.rlim_cur = now.rlim_max;
     return setrlimit(resource, &now) == 0 || failed(error, name);
 }
 

@@ -36,6 +36,7 @@ ClientLink *client_link_new(int fd, gboolean source, GError **error)
     link->message = g_new0(HandoverMessage, 1);
     link->request_bytes = g_malloc(HANDOVER_MESSAGE_MAX);
     link->request = g_new0(HandoverMessage, 1);
+    link->files = g_array_new(FALSE, FALSE, sizeof(RegionFile));
     g_queue_init(&link->output);
     g_queue_init(&link->expected);
     return link;
@@ -47,7 +48,8 @@ static void free_regions(ClientLink *link)
         MemoryRegion *r = &g_array_index(link->regions, MemoryRegion, i);
 
         g_free(r->name);
-        autofd_clear(&r->fd);
+        if (!r->borrows_fd)
+            autofd_clear(&r->fd);
     }
     g_clear_pointer(&link->regions, g_array_unref);
 }
@@ -58,6 +60,7 @@ void client_link_free(ClientLink *link)
         return;
     autofd_clear(&link->fd);
     free_regions(link);
+    g_array_unref(link->files);
     memory_layout_free(link->layout);
     g_queue_clear_full(&link->output, (GDestroyNotify)g_bytes_unref);
     g_queue_clear(&link->expected);

@@ -2,8 +2,10 @@
 /* The hand-over: regions, then the rest, then it is judged. */
 #include "config.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <glib/gi18n.h>
+#include <sys/stat.h>
 
 #include "ram/mapped/client_link_priv.h"
 #include "ram/mapped/layout_check.h"
@@ -27,6 +29,44 @@ void client_link_take_params(const HandoverParams *from, MemoryParams *ret_param
     };
 }
 
+/* The descriptor of a region before it that lies in the same memfd, or -1. */
+static int find_file(const ClientLink *link, const RegionFile *file)
+{
+    for (guint i = 0; i < link->files->len; i++) {
+        const RegionFile *f = &g_array_index(link->files, RegionFile, i);
+
+        if (f->device == file->device && f->inode == file->inode && f->mode == file->mode)
+            return f->fd;
+    }
+    return -1;
+}
+
+/* Many regions may lie in one memfd, whether it came along with each or once: one descriptor of
+ * it is kept. What else it has to be is judged once all is there. */
+static gboolean take_fd(ClientLink *link, int fd, MemoryRegion *region, GError **error)
+{
+    RegionFile file = { .mode = fcntl(fd, F_GETFL) & O_ACCMODE };
+    struct stat st;
+
+    if (fstat(fd, &st) == 0) {
+        file.device = st.st_dev;
+        file.inode = st.st_ino;
+        region->fd = find_file(link, &file);
+        region->borrows_fd = region->fd >= 0;
+    }
+    if (!region->borrows_fd)
+        region->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (region->fd < 0) {
+        g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID,
+                    _("the descriptor of a region cannot be kept: %s"), g_strerror(errno));
+        return FALSE;
+    }
+    file.fd = region->fd;
+    if (!region->borrows_fd)
+        g_array_append_val(link->files, file);
+    return TRUE;
+}
+
 static gboolean take_region(ClientLink *link, const HandoverRegion *from, const int *fds,
                             GError **error)
 {
@@ -39,15 +79,8 @@ static gboolean take_region(ClientLink *link, const HandoverRegion *from, const 
         .fd_offset = from->fd_offset,
     };
 
-    /* Several regions may lie in one memfd: each has a descriptor of its own. */
-    if (from->fd > 0) {
-        region.fd = fcntl(fds[from->fd - 1], F_DUPFD_CLOEXEC, 0);
-        if (region.fd < 0) {
-            g_set_error_literal(error, RAM_ERROR, RAM_ERROR_INVALID,
-                                _("there are too many descriptors"));
-            return FALSE;
-        }
-    }
+    if (from->fd > 0 && !take_fd(link, fds[from->fd - 1], &region, error))
+        return FALSE;
     region.name = g_strndup(from->name.bytes, from->name.len);
     g_array_append_val(link->regions, region);
     return TRUE;

@@ -7,6 +7,13 @@
 #include "ram/mapped/client_link.h"
 #include "util/autofd.h"
 
+/* A memfd that one region has the descriptor of, and others may lie in. */
+typedef struct {
+    guint64 device, inode;
+    int mode; /* O_ACCMODE */
+    int fd;
+} RegionFile;
+
 struct ClientLink {
     MemoryClient client; /* first: its ops get it */
     int fd;              /* -1: closed */
@@ -15,6 +22,7 @@ struct ClientLink {
     char *broken;        /* why the next run ends it */
 
     GArray *regions;      /* of MemoryRegion, while they come; NULL after that */
+    GArray *files;        /* of RegionFile */
     MemoryLayout *layout; /* when they are all there */
     MemoryParams params;
 

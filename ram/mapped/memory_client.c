@@ -52,7 +52,8 @@ void memory_layout_free(MemoryLayout *layout)
         return;
     for (guint i = 0; i < layout->n_regions; i++) {
         g_free(layout->regions[i].name);
-        autofd_clear(&layout->regions[i].fd);
+        if (!layout->regions[i].borrows_fd)
+            autofd_clear(&layout->regions[i].fd);
     }
     g_free(layout->regions);
     autofd_clear(&layout->mem_fd);

@@ -42,6 +42,7 @@ typedef struct {
     guint64 address;   /* in the client: what its userfaultfd and pagemap speak of */
     int fd;            /* memfd, or -1: private memory, reached by MemoryLayout.mem_fd */
     guint64 fd_offset; /* where it begins in fd */
+    gboolean borrows_fd; /* fd is a region's before it, which lies in the same memfd */
 } MemoryRegion;
 
 /* What the client wants of a source; it may change them at any time (MEMORY_EV_PARAMS). */

@@ -261,6 +261,61 @@ static void regions_may_come_in_many_messages(void **state)
     assert_string_equal(client_link_layout(pair->link)->regions[199].name, "r199");
 }
 
+static guint count_descriptors(void)
+{
+    g_autoptr(GDir) dir = g_dir_open("/proc/self/fd", 0, NULL);
+    guint n = 0;
+
+    while (g_dir_read_name(dir))
+        n++;
+    return n;
+}
+
+/* However it came along, a memfd costs the helper one descriptor. */
+static void regions_of_one_memfd_share_a_descriptor(void **state)
+{
+    g_autoptr(Pair) pair = pair_new(FALSE);
+    autofd fd = memfd_of(200 * MIB, F_SEAL_SHRINK);
+    autofd read_only = -1;
+    g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+    const MemoryRegion *regions;
+    guint before = count_descriptors();
+
+    for (guint i = 0; i < 200; i++) {
+        g_autofree char *name = g_strdup_printf("r%u", i);
+        HandoverRegion region = good_region();
+
+        region.name = handover_text(name, strlen(name));
+        region.address += i * MIB;
+        region.fd_offset = i * MIB;
+        say_region(pair, region, fd);
+    }
+    assert_int_equal(count_descriptors(), before + 1);
+    say_memory(pair, FALSE, 200);
+    assert_non_null(client_link_layout(pair->link));
+    regions = client_link_layout(pair->link)->regions;
+    assert_false(regions[0].borrows_fd);
+    assert_true(regions[199].borrows_fd);
+    assert_int_equal(regions[199].fd, regions[0].fd);
+    g_clear_pointer(&pair, pair_free);
+
+    /* One that may be read only is not the same; another memfd even less. */
+    pair = pair_new(TRUE);
+    read_only = open(path, O_RDONLY | O_CLOEXEC);
+    before = count_descriptors();
+    for (guint i = 0; i < 3; i++) {
+        autofd other = memfd_of(MIB, F_SEAL_SHRINK);
+        const int fds[] = { fd, read_only, other };
+        const char *const names[] = { "a", "b", "c" };
+        HandoverRegion region = good_region();
+
+        region.name = handover_text(names[i], 1);
+        region.address += i * MIB;
+        say_region(pair, region, fds[i]);
+    }
+    assert_int_equal(count_descriptors(), before + 3);
+}
+
 static void there_are_only_so_many_regions(void **state)
 {
     g_autoptr(Pair) pair = pair_new(FALSE);
@@ -855,6 +910,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_layout_is_what_was_handed_over),
         cmocka_unit_test(regions_may_come_in_many_messages),
+        cmocka_unit_test(regions_of_one_memfd_share_a_descriptor),
         cmocka_unit_test(there_are_only_so_many_regions),
         cmocka_unit_test(a_region_that_cannot_be_is_refused_by_name),
         cmocka_unit_test(a_descriptor_that_is_no_memfd_is_refused),
