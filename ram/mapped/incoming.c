@@ -47,12 +47,13 @@ static const struct {
     { IN(ADVISE) | IN(DEVICE), MAPPED_INCOMING_EV_RUNNING, MAPPED_INCOMING_RUNNING },
     { IN(RUNNING), MAPPED_INCOMING_EV_RAM_END, MAPPED_INCOMING_END },
     /* one that follows the source's by checkpoints */
-    { IN(ADVISE) | IN(COLO), MAPPED_INCOMING_EV_PHASE_CHECKPOINT, MAPPED_INCOMING_CHECKPOINT },
+    { IN(ADVISE), MAPPED_INCOMING_EV_FIRST_CHECKPOINT, MAPPED_INCOMING_FILL },
+    { IN(FILL), MAPPED_INCOMING_EV_FILLED, MAPPED_INCOMING_CHECKPOINT },
+    { IN(COLO), MAPPED_INCOMING_EV_PHASE_CHECKPOINT, MAPPED_INCOMING_CHECKPOINT },
     { IN(CHECKPOINT), MAPPED_INCOMING_EV_PAGES, SAME },
     { IN(CHECKPOINT), MAPPED_INCOMING_EV_BULK_PAGES, SAME },
     { COMING, MAPPED_INCOMING_EV_DATA, MAPPED_INCOMING_CHECKPOINT_DEVICE },
-    { COMING, MAPPED_INCOMING_EV_FIRST_COMMIT, MAPPED_INCOMING_FILL },
-    { IN(FILL), MAPPED_INCOMING_EV_FILLED, MAPPED_INCOMING_RESTART },
+    { COMING, MAPPED_INCOMING_EV_FIRST_COMMIT, MAPPED_INCOMING_FLUSH },
     { COMING, MAPPED_INCOMING_EV_COMMIT, MAPPED_INCOMING_STOP },
     { IN(STOP), MAPPED_INCOMING_EV_STOPPED, MAPPED_INCOMING_FLUSH },
     { IN(FLUSH), MAPPED_INCOMING_EV_FLUSHED, MAPPED_INCOMING_RESTART },
@@ -99,6 +100,7 @@ const char *mapped_incoming_event_name(MappedIncomingEvent event)
         "DATA",
         "PHASE running",
         "RAM_END",
+        "PHASE checkpoint of the first checkpoint",
         "PHASE checkpoint",
         "PHASE commit of the first checkpoint",
         "PHASE commit",
@@ -314,9 +316,10 @@ static gboolean take_checkpoint_phase(MappedIncoming *in, MappedPhase phase, gbo
     }
     if (phase == MAPPED_PHASE_COMMIT)
         return mapped_incoming_take_commit(in, error);
+    if (phase == MAPPED_PHASE_CHECKPOINT)
+        return mapped_incoming_begin_checkpoint(in, ret_done, error);
     *ret_done = TRUE;
-    return phase == MAPPED_PHASE_CHECKPOINT ? mapped_incoming_begin_checkpoint(in, error)
-                                            : mapped_incoming_take_failover(in, error);
+    return mapped_incoming_take_failover(in, error);
 }
 
 static gboolean take_phase(MappedIncoming *in, GBytes *body, gboolean *ret_done, GError **error)

@@ -33,7 +33,7 @@ typedef enum {
     /* checkpoints */
     MAPPED_INCOMING_CHECKPOINT,        /* its pages come */
     MAPPED_INCOMING_CHECKPOINT_DEVICE, /* and the device state */
-    MAPPED_INCOMING_FILL,    /* the first is here: a second copy of the memory is made */
+    MAPPED_INCOMING_FILL,    /* the first begins: a second copy of the memory is made */
     MAPPED_INCOMING_STOP,    /* it is here: the guest is to stop */
     MAPPED_INCOMING_FLUSH,   /* it is copied into the guest's memory */
     MAPPED_INCOMING_RESTART, /* the client loads the devices */
@@ -56,8 +56,9 @@ typedef enum {
     MAPPED_INCOMING_EV_DATA,     /* device state */
     MAPPED_INCOMING_EV_RUNNING,
     MAPPED_INCOMING_EV_RAM_END,
+    MAPPED_INCOMING_EV_FIRST_CHECKPOINT, /* PHASE checkpoint of the first */
     MAPPED_INCOMING_EV_PHASE_CHECKPOINT,
-    MAPPED_INCOMING_EV_FIRST_COMMIT, /* PHASE commit of the first checkpoint */
+    MAPPED_INCOMING_EV_FIRST_COMMIT, /* PHASE commit of the first: no guest runs yet */
     MAPPED_INCOMING_EV_COMMIT,
     MAPPED_INCOMING_EV_FILLED,  /* inside */
     MAPPED_INCOMING_EV_STOPPED, /* the client's guest */

@@ -42,7 +42,27 @@ static gboolean is_of_checkpoint(const MappedIncoming *in)
 
 /* ---- what comes ---- */
 
-gboolean mapped_incoming_begin_checkpoint(MappedIncoming *in, GError **error)
+/* The first: the guest has never run here, and the source's does not stand still for this. */
+static gboolean fill_some(MappedIncoming *in, GError **error)
+{
+    gboolean done = FALSE;
+
+    if (in->state != MAPPED_INCOMING_FILL) {
+        if (!mapped_incoming_enter(in, MAPPED_INCOMING_EV_FIRST_CHECKPOINT, error))
+            return FALSE;
+        in->cache = colo_cache_new(in->memory, in->log, error);
+        if (!in->cache)
+            return FALSE;
+    }
+    if (!colo_cache_fill(in->cache, STEP_MAX, &done, error))
+        return FALSE;
+    if (done)
+        return mapped_incoming_enter(in, MAPPED_INCOMING_EV_FILLED, error);
+    mapped_incoming_wake_at(in, in->now_us);
+    return TRUE;
+}
+
+gboolean mapped_incoming_begin_checkpoint(MappedIncoming *in, gboolean *ret_done, GError **error)
 {
     if (!in->log) {
         g_set_error_literal(error, RAM_ERROR, RAM_ERROR_STATE,
@@ -51,7 +71,14 @@ gboolean mapped_incoming_begin_checkpoint(MappedIncoming *in, GError **error)
         return FALSE;
     }
     g_byte_array_set_size(in->checkpoint, 0);
-    return mapped_incoming_enter(in, MAPPED_INCOMING_EV_PHASE_CHECKPOINT, error);
+    if (in->state != MAPPED_INCOMING_ADVISE && in->state != MAPPED_INCOMING_FILL) {
+        *ret_done = TRUE;
+        return mapped_incoming_enter(in, MAPPED_INCOMING_EV_PHASE_CHECKPOINT, error);
+    }
+    if (!fill_some(in, error))
+        return FALSE;
+    *ret_done = in->state == MAPPED_INCOMING_CHECKPOINT;
+    return TRUE;
 }
 
 gboolean mapped_incoming_keep_device(MappedIncoming *in, GBytes *body, gboolean *ret_done,
@@ -83,45 +110,8 @@ static void restart(MappedIncoming *in)
     in->client->ops->run(in->client);
 }
 
-/* The first: the guest has never run here, and its memory is the checkpoint already. */
-static gboolean begin_first(MappedIncoming *in, GError **error)
-{
-    if (!mapped_incoming_enter(in, MAPPED_INCOMING_EV_FIRST_COMMIT, error))
-        return FALSE;
-    in->cache = colo_cache_new(in->memory, in->log, error);
-    return in->cache != NULL;
-}
-
-static gboolean begin_commit(MappedIncoming *in, GError **error)
-{
-    if (!in->cache)
-        return begin_first(in, error);
-    if (!mapped_incoming_enter(in, MAPPED_INCOMING_EV_COMMIT, error))
-        return FALSE;
-    in->awaits = AWAITS_PAUSED;
-    in->client->ops->pause(in->client);
-    return TRUE;
-}
-
-/* One step of copying; event: what has happened when it is through. */
-static gboolean copy_some(MappedIncoming *in, MappedIncomingEvent event, GError **error)
-{
-    gboolean done = FALSE;
-
-    if (event == MAPPED_INCOMING_EV_FILLED
-            ? !colo_cache_fill(in->cache, STEP_MAX, &done, error)
-            : !colo_cache_flush(in->cache, STEP_MAX, &done, error))
-        return FALSE;
-    if (!done)
-        return TRUE;
-    if (!mapped_incoming_enter(in, event, error))
-        return FALSE;
-    restart(in);
-    return TRUE;
-}
-
 /* What either guest has written is known now. */
-static gboolean begin_flush(MappedIncoming *in, GError **error)
+static gboolean begin_flush(MappedIncoming *in, MappedIncomingEvent event, GError **error)
 {
     ColoCacheStats stats;
 
@@ -129,7 +119,35 @@ static gboolean begin_flush(MappedIncoming *in, GError **error)
         return FALSE;
     colo_cache_get_stats(in->cache, &stats);
     in->stats.diverged_pages = stats.pages_diverged;
-    return mapped_incoming_enter(in, MAPPED_INCOMING_EV_STOPPED, error);
+    return mapped_incoming_enter(in, event, error);
+}
+
+static gboolean begin_commit(MappedIncoming *in, GError **error)
+{
+    MappedIncomingEvent event =
+        in->run_asked ? MAPPED_INCOMING_EV_COMMIT : MAPPED_INCOMING_EV_FIRST_COMMIT;
+
+    if (!mapped_incoming_check(in, event, error))
+        return FALSE;
+    if (!in->run_asked)
+        return begin_flush(in, event, error);
+    in->awaits = AWAITS_PAUSED;
+    in->client->ops->pause(in->client);
+    return mapped_incoming_enter(in, event, error);
+}
+
+static gboolean flush_some(MappedIncoming *in, GError **error)
+{
+    gboolean done = FALSE;
+
+    if (!colo_cache_flush(in->cache, STEP_MAX, &done, error))
+        return FALSE;
+    if (!done)
+        return TRUE;
+    if (!mapped_incoming_enter(in, MAPPED_INCOMING_EV_FLUSHED, error))
+        return FALSE;
+    restart(in);
+    return TRUE;
 }
 
 gboolean mapped_incoming_take_commit(MappedIncoming *in, GError **error)
@@ -137,14 +155,11 @@ gboolean mapped_incoming_take_commit(MappedIncoming *in, GError **error)
     gboolean ok;
 
     switch (in->state) {
-    case MAPPED_INCOMING_FILL:
-        ok = copy_some(in, MAPPED_INCOMING_EV_FILLED, error);
-        break;
     case MAPPED_INCOMING_STOP:
-        ok = begin_flush(in, error);
+        ok = begin_flush(in, MAPPED_INCOMING_EV_STOPPED, error);
         break;
     case MAPPED_INCOMING_FLUSH:
-        ok = copy_some(in, MAPPED_INCOMING_EV_FLUSHED, error);
+        ok = flush_some(in, error);
         break;
     default:
         ok = begin_commit(in, error);
@@ -166,7 +181,7 @@ void mapped_incoming_on_stopped(MappedIncoming *in)
 
 gboolean mapped_incoming_take_failover(MappedIncoming *in, GError **error)
 {
-    if (is_of_checkpoint(in) && !in->cache) {
+    if (is_of_checkpoint(in) && !in->run_asked) {
         g_set_error_literal(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
                             _("PHASE failover before the first checkpoint is complete"));
         return FALSE;

@@ -95,7 +95,7 @@ struct MappedIncoming {
 
     /* checkpoints */
     DirtyLog *log;          /* of the client's guest; NULL: it has not asked for checkpoints */
-    ColoCache *cache;       /* from the first commit on */
+    ColoCache *cache;       /* from the first one on */
     GByteArray *checkpoint; /* the device state of the one that comes */
     gboolean failed_over;   /* the guest is to go on alone */
     gboolean client_failed;
@@ -167,7 +167,8 @@ void mapped_incoming_shared_free(gpointer shared);
 /* If the layout says that checkpoints are taken. */
 gboolean mapped_incoming_make_log(MappedIncoming *in, const MemoryLayout *layout, GError **error);
 void mapped_incoming_drop_cache(MappedIncoming *in);
-gboolean mapped_incoming_begin_checkpoint(MappedIncoming *in, GError **error);
+/* PHASE checkpoint, a step of it: the first is through when there is a second copy. */
+gboolean mapped_incoming_begin_checkpoint(MappedIncoming *in, gboolean *ret_done, GError **error);
 /* DATA; *ret_done FALSE: it is none of a checkpoint's. */
 gboolean mapped_incoming_keep_device(MappedIncoming *in, GBytes *body, gboolean *ret_done,
                                      GError **error);

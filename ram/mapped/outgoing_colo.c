@@ -46,16 +46,27 @@ gboolean mapped_out_act_failover(MappedOutgoing *o, const MappedOutInput *in, GE
 
 /* ---- a checkpoint ---- */
 
+static void stop_guest(MappedOutgoing *o)
+{
+    o->step = SWITCH_STOP;
+    o->switch_began_us = o->now_us;
+    o->client->ops->pause(o->client);
+    o->pause_sent = TRUE;
+}
+
+/* For the first the destination copies all of its memory, while the guest here goes on. */
 gboolean mapped_out_act_checkpoint(MappedOutgoing *o, const MappedOutInput *in, GError **error)
 {
     o->checkpoint_asked = FALSE;
-    o->step = SWITCH_STOP;
-    o->switch_began_us = in->now_us;
     o->paused = o->device_whole = FALSE;
     g_byte_array_set_size(o->device, 0);
     mapped_out_put_phase(o, MAPPED_PHASE_CHECKPOINT);
-    o->client->ops->pause(o->client);
-    o->pause_sent = TRUE;
+    if (o->stats.checkpoints > 0) {
+        stop_guest(o);
+        return TRUE;
+    }
+    o->run_mark = session_sent_bytes(o->session) + o->queue.bytes;
+    o->step = SWITCH_BEGIN;
     return TRUE;
 }
 
@@ -80,11 +91,22 @@ static void commit(MappedOutgoing *o)
     o->step = SWITCH_COMMIT;
 }
 
+/* What was queued up to run_mark. */
+static gboolean is_acked(const MappedOutgoing *o)
+{
+    return frame_queue_is_empty(&o->queue) && session_acked_bytes(o->session) >= o->run_mark;
+}
+
 static void step_once(MappedOutgoing *o)
 {
     MappedOutInput in = { .now_us = o->now_us };
 
     switch (o->step) {
+    case SWITCH_BEGIN:
+        page_sender_send(o->sender, o->now_us);
+        if (is_acked(o))
+            stop_guest(o);
+        break;
     case SWITCH_STOP:
         page_sender_send(o->sender, o->now_us);
         if (o->paused && o->sync != SYNC_ASKED) {
@@ -106,7 +128,7 @@ static void step_once(MappedOutgoing *o)
             commit(o);
         break;
     case SWITCH_COMMIT:
-        if (frame_queue_is_empty(&o->queue) && session_acked_bytes(o->session) >= o->run_mark)
+        if (is_acked(o))
             mapped_out_event(o, MAPPED_OUT_EV_COMMITTED, &in, NULL);
         break;
     default:

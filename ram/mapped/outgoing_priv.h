@@ -71,6 +71,7 @@ typedef enum {
 /* Where the switch-over is, once the guest is to stop. */
 typedef enum {
     SWITCH_NONE,
+    SWITCH_BEGIN,  /* the first checkpoint: the destination is getting ready for it */
     SWITCH_STOP,   /* the client is pausing, the link is drained; or CONTINUE is waited for */
     SWITCH_SYNC,   /* the final sync */
     SWITCH_PAGES,  /* pre-copy: the last pages */
