@@ -86,20 +86,41 @@ static gint compare_candidates(gconstpointer a, gconstpointer b)
     return x->address < y->address ? -1 : x->address > y->address;
 }
 
+/* In order, and no more than CANDIDATES_MAX: a process may have very many mappings. */
+static void keep_candidate(GArray *candidates, const Candidate *candidate)
+{
+    guint at = 0;
+
+    if (candidates->len == CANDIDATES_MAX &&
+        compare_candidates(&g_array_index(candidates, Candidate, CANDIDATES_MAX - 1), candidate) <= 0)
+        return;
+    for (guint i = 0; i < candidates->len; i++) {
+        const Candidate *other = &g_array_index(candidates, Candidate, i);
+
+        if (other->address != candidate->address)
+            continue;
+        if (other->surplus <= candidate->surplus)
+            return;
+        g_array_remove_index(candidates, i);
+        break;
+    }
+    while (at < candidates->len &&
+           compare_candidates(&g_array_index(candidates, Candidate, at), candidate) < 0)
+        at++;
+    g_array_insert_vals(candidates, at, candidate, 1);
+    if (candidates->len > CANDIDATES_MAX)
+        g_array_set_size(candidates, CANDIDATES_MAX);
+}
+
 /* run_end: of all mappings that follow one another without a hole. */
 static void add_candidate(GArray *candidates, const RamBlock *block, guint64 address,
                           guint64 run_start, guint64 run_end, guint64 surplus)
 {
     Candidate candidate = { .address = address, .surplus = surplus };
 
-    if (address < run_start || address > run_end || run_end - address < block->length ||
-        address % MAX(block->page_size, (guint64)PAGE_ALIGN))
-        return;
-    for (guint i = 0; i < candidates->len; i++) {
-        if (g_array_index(candidates, Candidate, i).address == address)
-            return;
-    }
-    g_array_append_val(candidates, candidate);
+    if (address >= run_start && address <= run_end && run_end - address >= block->length &&
+        address % MAX(block->page_size, (guint64)PAGE_ALIGN) == 0)
+        keep_candidate(candidates, &candidate);
 }
 
 static GArray *find_candidates(const RamBlock *block, const MemoryRange *ranges, gsize n)
@@ -124,9 +145,6 @@ static GArray *find_candidates(const RamBlock *block, const MemoryRange *ranges,
                               surplus);
         }
     }
-    g_array_sort(candidates, compare_candidates);
-    if (candidates->len > CANDIDATES_MAX)
-        g_array_set_size(candidates, CANDIDATES_MAX);
     return candidates;
 }
 

@@ -241,6 +241,27 @@ static void small_blocks_and_those_without_a_place_are_nowhere(void **state)
     assert_int_equal(memory_proof_verdict(b.proof, 2, &address), MEMORY_NOWHERE);
 }
 
+/* Far more places than are looked at: the mapping that fits is among those all the same. */
+static void the_mapping_that_fits_best_is_found_among_very_many(void **state)
+{
+    g_autofree MemoryRange *ranges = g_new(MemoryRange, MEMORY_RANGES_MAX);
+    g_auto(Bench) b;
+    guint64 start = 16 * MIB, address = 0;
+
+    bench_init(&b, 1);
+    fill(b.area + BLOCK, 2);
+    for (guint i = 0; i < MEMORY_RANGES_MAX - 1; i++, start += PAGE)
+        ranges[i] = (MemoryRange){ start, start + PAGE };
+    assert_true(start < (guintptr)b.area);
+    start = (guintptr)(b.area + BLOCK);
+    ranges[MEMORY_RANGES_MAX - 1] = (MemoryRange){ start, start + BLOCK };
+    b.proof = memory_proof_new(b.blocks, b.reader, ranges, MEMORY_RANGES_MAX, NULL);
+    assert_non_null(b.proof);
+    feed_all(&b, 0, b.area + BLOCK, 1);
+    assert_int_equal(memory_proof_verdict(b.proof, 0, &address), MEMORY_PROVED);
+    assert_true(address == start);
+}
+
 /* ---- reading ---- */
 
 static void what_follows_is_read_ahead(void **state)
@@ -341,6 +362,7 @@ int main(void)
         cmocka_unit_test(two_blocks_cannot_be_at_one_place),
         cmocka_unit_test(a_block_may_begin_within_a_mapping),
         cmocka_unit_test(small_blocks_and_those_without_a_place_are_nowhere),
+        cmocka_unit_test(the_mapping_that_fits_best_is_found_among_very_many),
         cmocka_unit_test(what_follows_is_read_ahead),
         cmocka_unit_test(what_is_held_stays_as_it_is),
         cmocka_unit_test(memory_that_is_not_there_is_an_error),
