@@ -20,6 +20,7 @@ struct Direct {
     guint64 *addresses;
     PageScan *scan; /* of what can be read */
     gboolean begun; /* the scan stands where the stream was */
+    gboolean asked_only; /* what is owed is more than there is: see direct_owe_rest() */
     guint look_at;  /* the next block that may be proved; n: none */
 
     MemoryReader *reader; /* NULL: not offered, or failed */
@@ -102,12 +103,18 @@ void direct_owe_rest(Direct *d, guint block, const Bitmap *sent)
 {
     Bitmap *owed = owed_of(d, block);
 
+    d->asked_only = TRUE;
     if (!owed)
         return;
     for (guint64 i = 0; i < bitmap_pages(owed); i++) {
         if (!bitmap_get(sent, i))
             bitmap_set(owed, i);
     }
+}
+
+gboolean direct_has_background(const Direct *d)
+{
+    return !d->asked_only;
 }
 
 void direct_settle(Direct *d, guint block, guint64 first, guint64 n)
@@ -194,17 +201,17 @@ gboolean direct_can_read(const Direct *d, guint block)
 
 guint64 direct_left(const Direct *d)
 {
-    return page_scan_count(d->scan);
+    return d->asked_only ? 0 : page_scan_count(d->scan);
 }
 
 gboolean direct_next(Direct *d, ScanPage *ret_page)
 {
-    return page_scan_next(d->scan, ret_page);
+    return !d->asked_only && page_scan_next(d->scan, ret_page);
 }
 
 gboolean direct_next_near(Direct *d, ScanPage *ret_page)
 {
-    return page_scan_next_near(d->scan, ret_page);
+    return !d->asked_only && page_scan_next_near(d->scan, ret_page);
 }
 
 void direct_go_near(Direct *d, guint block, guint64 page)

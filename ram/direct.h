@@ -32,8 +32,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Direct, direct_free)
 
 /* These are owed, in target pages: before the first is sent. More than once adds up. */
 void direct_owe(Direct *direct, guint block, guint64 first, guint64 n);
-/* The same of all that are not set. */
+/* In a recovery: the same of all that are not set. Among them is what no QEMU will send, the unplugged parts of a
+ * virtio-mem device and what a balloon has: to read it would give it memory at the source, to send it at the
+ * destination. So from then on only what somebody waits for is read, and direct_next() has nothing. */
 void direct_owe_rest(Direct *direct, guint block, const Bitmap *sent);
+/* FALSE: it was a recovery, so only what is asked for is read. */
+gboolean direct_has_background(const Direct *direct);
 /* They are on their way, wherever they came from. */
 void direct_settle(Direct *direct, guint block, guint64 first, guint64 n);
 
@@ -50,7 +54,7 @@ void direct_on_page(Direct *direct, const QemuPage *page);
 gboolean direct_next_proved(Direct *direct, guint *ret_block);
 
 gboolean direct_can_read(const Direct *direct, guint block);
-/* Target pages that are owed and could be read. */
+/* Target pages that direct_next() has still to come to. */
 guint64 direct_left(const Direct *direct);
 
 /* The next page, as page_scan_next() and, near the last direct_go_near(), page_scan_next_near(). */

@@ -269,7 +269,9 @@ static guint64 stage_limit_now(const Outgoing *o)
 
     if (o->config.paced && !o->source_rate.told)
         limit = MIN(limit, STAGE_BEFORE_PACE);
-    return outgoing_is_direct(o) ? MIN(limit, STAGE_WITH_MEMORY) : limit;
+    if (outgoing_is_direct(o) && direct_has_background(o->direct))
+        limit = MIN(limit, STAGE_WITH_MEMORY);
+    return limit;
 }
 
 gboolean outgoing_wants(const Outgoing *o)

@@ -13,10 +13,14 @@ gboolean outgoing_is_direct(const Outgoing *o)
 }
 
 /* After the end of RAM all that the source has to give is here. */
+static gboolean may_read(const Outgoing *o)
+{
+    return o->state == OUTGOING_POSTCOPY_ACTIVE && !o->ram_ended && !o->transparent;
+}
+
 gboolean outgoing_direct_has_more(const Outgoing *o)
 {
-    return o->state == OUTGOING_POSTCOPY_ACTIVE && !o->ram_ended && !o->transparent &&
-           direct_left(o->direct) > 0;
+    return may_read(o) && direct_left(o->direct) > 0;
 }
 
 guint outgoing_direct_pending(const Outgoing *o)
@@ -109,7 +113,7 @@ static void wish(Outgoing *o, guint block, guint64 offset)
 
 gboolean outgoing_direct_want(Outgoing *o, guint block, guint64 offset, gint64 now_us)
 {
-    if (!outgoing_direct_has_more(o) || !direct_can_read(o->direct, block))
+    if (!may_read(o) || !direct_can_read(o->direct, block))
         return FALSE;
     if (page_set_add(o->wanted, block, offset, now_us)) {
         o->stats.requests_read++;
@@ -134,7 +138,7 @@ static StagedPage *fulfil(Outgoing *o, const DirectWish *wish)
     ScanPage at = { wish->block, wish->offset / target, MIN(host, left) / target };
     StagedPage *page = NULL;
 
-    if (outgoing_direct_has_more(o) && direct_can_read(o->direct, wish->block))
+    if (may_read(o) && direct_can_read(o->direct, wish->block))
         page = read_page(o, &at, TRUE);
     if (page)
         outgoing_go_near(o, wish->block, wish->offset);

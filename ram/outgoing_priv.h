@@ -119,7 +119,7 @@ void outgoing_direct_record(Outgoing *o, const StagedPage *page, guint i, QemuPa
 void outgoing_direct_done(Outgoing *o, StagedPage *page);
 /* It came on the stream. */
 void outgoing_direct_on_page(Outgoing *o, const QemuPage *page);
-/* There is more to be read. */
+/* There is more to be read that nobody has asked for. */
 gboolean outgoing_direct_has_more(const Outgoing *o);
 gboolean outgoing_is_direct(const Outgoing *o);
 /* Its wishes that still have to be fulfilled. */
