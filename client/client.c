@@ -105,6 +105,7 @@ EXPORT void postcopy_client_free(PostcopyClient *client)
             close(client->regions[i].fd);
     }
     free(client->regions);
+    free(client->vcpus);
     free(client->state);
     free(client->uri);
     free(client->session);

@@ -259,7 +259,7 @@ EXPORT int postcopy_client_connect_fd(PostcopyClient *client, int fd, const char
     client->outcome = POSTCOPY_RUNNING;
     client->error[0] = '\0';
     client_set_may_tell(client, true);
-    return 0;
+    return client->n_vcpus > 0 ? client_tell_vcpus(client) : 0;
 }
 
 EXPORT int postcopy_client_connect(PostcopyClient *client, const char *socket, const char *uri)

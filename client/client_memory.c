@@ -140,6 +140,7 @@ static int open_with(PostcopyClient *client, bool user_faults_will_do, uint64_t 
     return client_fail(client, err, "userfaultfd's handshake: %s", strerror(err));
 }
 
+/* With the lock. */
 static int register_all(PostcopyClient *client, uint64_t mode)
 {
     for (unsigned i = 0; i < client->n_regions; i++) {
@@ -168,8 +169,10 @@ static int open_and_register(PostcopyClient *client, bool user_faults_will_do, u
     ret = open_with(client, user_faults_will_do, needed, wanted);
     if (ret < 0)
         return ret;
+    pthread_mutex_lock(&client->lock);
     client->uffd = ret;
     ret = register_all(client, mode);
+    pthread_mutex_unlock(&client->lock);
     if (ret < 0)
         client_unregister(client);
     return ret;
@@ -181,7 +184,7 @@ int client_register_write_protection(PostcopyClient *client)
     return open_and_register(client, true, WRITE_PROTECTION, 0, UFFDIO_REGISTER_MODE_WP);
 }
 
-void client_protect(const PostcopyClient *client, unsigned region, uint64_t start, uint64_t length)
+void client_protect(PostcopyClient *client, unsigned region, uint64_t start, uint64_t length)
 {
     const Region *r = &client->regions[region];
     struct uffdio_writeprotect protect = {
@@ -190,8 +193,10 @@ void client_protect(const PostcopyClient *client, unsigned region, uint64_t star
     };
 
     /* If it fails, or there is no log of the kernel's, the pages count as written. */
+    pthread_mutex_lock(&client->lock);
     if (r->is_registered)
         ioctl(client->uffd, UFFDIO_WRITEPROTECT, &protect);
+    pthread_mutex_unlock(&client->lock);
 }
 
 int client_register_missing(PostcopyClient *client)
@@ -221,6 +226,7 @@ void client_wake_all(PostcopyClient *client)
 
 void client_unregister(PostcopyClient *client)
 {
+    pthread_mutex_lock(&client->lock);
     for (unsigned i = 0; i < client->n_regions; i++) {
         struct uffdio_range range = { (uintptr_t)client->regions[i].address,
                                       client->regions[i].length };
@@ -233,6 +239,7 @@ void client_unregister(PostcopyClient *client)
     if (client->uffd >= 0)
         close(client->uffd);
     client->uffd = -1;
+    pthread_mutex_unlock(&client->lock);
 }
 
 /* ---- bitmaps ---- */

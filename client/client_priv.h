@@ -47,8 +47,8 @@ struct PostcopyClient {
     uint8_t compress;
     bool user_faults_only;
 
-    /* The connection. Other threads send: they hold the lock, so that it is not closed
-     * meanwhile. */
+    /* The connection. Other threads send, and hint: they hold the lock, so that it is not closed
+     * meanwhile, nor the userfaultfd. */
     pthread_mutex_t lock;
     int fd;
     bool may_tell;      /* the memory is handed over, and the end has not come */
@@ -72,8 +72,11 @@ struct PostcopyClient {
     size_t state_len;
     bool state_is_loaded; /* by run: what comes next is another */
 
+    uint32_t *vcpus; /* destination: the guest's threads */
+    unsigned n_vcpus;
+
     /* Its memory. */
-    int uffd;           /* source: write protection; destination: missing pages; -1 */
+    int uffd;           /* lock; source: write protection; destination: missing pages; -1 */
     int bitmaps_fd;     /* dirty (own log) or received; -1 */
     uint64_t *bitmaps;  /* the first, mapped; or NULL */
     size_t bitmaps_len;
@@ -112,6 +115,10 @@ void client_close(PostcopyClient *client);
 
 void client_drop_deferred(PostcopyClient *client);
 
+/* ---- client_tell.c ---- */
+
+int client_tell_vcpus(PostcopyClient *client);
+
 /* ---- client_memory.c ---- */
 
 /* Memory that is handed over without a descriptor is private and anonymous? */
@@ -120,7 +127,7 @@ int client_check_private(PostcopyClient *client, const PostcopyRegion *region);
 int client_register_write_protection(PostcopyClient *client);
 int client_register_missing(PostcopyClient *client);
 /* What is written there from here on is noted by the log. Source, registered or not. */
-void client_protect(const PostcopyClient *client, unsigned region, uint64_t start, uint64_t length);
+void client_protect(PostcopyClient *client, unsigned region, uint64_t start, uint64_t length);
 /* Everybody who waits for a page asks anew: who was to bring it may be gone. */
 void client_wake_all(PostcopyClient *client);
 void client_unregister(PostcopyClient *client);

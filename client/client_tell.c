@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 static int tell(PostcopyClient *client, PostcopySide side, HandoverMessage *message)
 {
@@ -58,7 +59,7 @@ EXPORT int postcopy_client_free_hint(PostcopyClient *client, unsigned region, ui
     HandoverMessage message = { .type = HANDOVER_FREE_HINTS };
     const Region *r;
 
-    if (region >= client->n_regions)
+    if (client->side != POSTCOPY_SOURCE || region >= client->n_regions)
         return -EINVAL;
     r = &client->regions[region];
     if (start % r->page_size != 0 || length % r->page_size != 0 || length == 0 ||
@@ -114,4 +115,48 @@ EXPORT int postcopy_client_unshare(PostcopyClient *client, uint32_t id)
 
     message.shared.id = id;
     return tell(client, POSTCOPY_DESTINATION, &message);
+}
+
+/* ---- vCPUs ---- */
+
+int client_tell_vcpus(PostcopyClient *client)
+{
+    HandoverMessage *message;
+    int ret;
+
+    /* Too large for anybody's stack. */
+    message = calloc(1, sizeof *message);
+    if (!message)
+        return client_fail(client, ENOMEM, "Out of memory");
+    message->type = HANDOVER_VCPUS;
+    message->vcpus.n = (uint16_t)client->n_vcpus;
+    if (client->n_vcpus > 0)
+        memcpy(message->vcpus.threads, client->vcpus, client->n_vcpus * sizeof *client->vcpus);
+    ret = client_tell(client, message, NULL);
+    free(message);
+    return ret < 0 ? client_fail(client, -ret, "VCPUS: %s", strerror(-ret)) : 0;
+}
+
+EXPORT int postcopy_client_set_vcpus(PostcopyClient *client, const uint32_t *threads,
+                                     unsigned n_threads)
+{
+    uint32_t *copy;
+
+    if (client->side != POSTCOPY_DESTINATION)
+        return client_fail(client, EINVAL, "Only a destination's threads are waited for");
+    if (n_threads > HANDOVER_VCPUS_MAX)
+        return client_fail(client, EINVAL, "%u threads: no more than %d can be", n_threads,
+                           HANDOVER_VCPUS_MAX);
+    for (unsigned i = 0; i < n_threads; i++)
+        if (threads[i] == 0)
+            return client_fail(client, EINVAL, "There is no thread 0");
+    copy = malloc((n_threads + 1) * sizeof *copy);
+    if (!copy)
+        return client_fail(client, ENOMEM, "Out of memory");
+    if (n_threads > 0)
+        memcpy(copy, threads, n_threads * sizeof *copy);
+    free(client->vcpus);
+    client->vcpus = copy;
+    client->n_vcpus = n_threads;
+    return client->may_tell ? client_tell_vcpus(client) : 0;
 }

@@ -52,6 +52,7 @@ static const char *const type_names[] = {
     [HANDOVER_UNSHARED] = "UNSHARED",
     [HANDOVER_CHECKPOINT] = "CHECKPOINT",
     [HANDOVER_FAILOVER] = "FAILOVER",
+    [HANDOVER_VCPUS] = "VCPUS",
 };
 
 #define N_TYPES (sizeof(type_names) / sizeof(type_names[0]))
@@ -295,6 +296,16 @@ static void shared(Codec *c, HandoverMessage *m)
     }
 }
 
+static void vcpus(Codec *c, HandoverMessage *m)
+{
+    LIMITED(c, "number of threads", m->vcpus.n, HANDOVER_VCPUS_MAX);
+    for (unsigned i = 0; i < m->vcpus.n && !c->wrong; i++) {
+        NUMBER(c, "thread", m->vcpus.threads[i]);
+        if (m->vcpus.threads[i] == 0)
+            fail(c, "thread", "is 0");
+    }
+}
+
 static void body(Codec *c, HandoverMessage *m)
 {
     m->n_fds = m->type == HANDOVER_LISTENING;
@@ -336,6 +347,9 @@ static void body(Codec *c, HandoverMessage *m)
         break;
     case HANDOVER_SHARED:
         shared(c, m);
+        break;
+    case HANDOVER_VCPUS:
+        vcpus(c, m);
         break;
     case HANDOVER_UNSHARED:
         NUMBER(c, "id", m->shared.id);

@@ -24,6 +24,7 @@
 #define HANDOVER_REGIONS_MAX 64 /* in one message, and as many descriptors */
 #define HANDOVER_RANGES_MAX 1024
 #define HANDOVER_MAPPINGS_MAX 256
+#define HANDOVER_VCPUS_MAX 4096
 #define HANDOVER_DEVICE_PIECE_MAX 61440
 #define HANDOVER_FDS_MAX HANDOVER_REGIONS_MAX
 #define HANDOVER_ERROR_MAX 160
@@ -72,6 +73,7 @@ typedef enum {
     HANDOVER_UNSHARED = 70,
     HANDOVER_CHECKPOINT = 71,
     HANDOVER_FAILOVER = 72,
+    HANDOVER_VCPUS = 73,
 } HandoverType;
 
 typedef enum { HANDOVER_SOURCE = 1, HANDOVER_DESTINATION = 2 } HandoverRole;
@@ -183,6 +185,10 @@ typedef struct {
             uint16_t n;
             HandoverMapping mappings[HANDOVER_MAPPINGS_MAX];
         } shared;
+        struct { /* VCPUS */
+            uint16_t n;
+            uint32_t threads[HANDOVER_VCPUS_MAX];
+        } vcpus;
     };
 } HandoverMessage;
 

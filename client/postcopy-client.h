@@ -226,6 +226,12 @@ int postcopy_client_share(PostcopyClient *client, uint32_t id, int uffd,
                           const PostcopyMapping *mappings, unsigned n_mappings);
 int postcopy_client_unshare(PostcopyClient *client, uint32_t id);
 
+/* Destination, before it connects or while it is connected (from run, too): the threads that run the guest,
+ * as gettid() has them; at most 4096, 0: forget them. "All of them wait" then means these, and not whoever
+ * has waited so far (blocked-all in the statistics). */
+int postcopy_client_set_vcpus(PostcopyClient *client, const uint32_t *threads,
+                              unsigned n_threads);
+
 /* ---- afterwards ---- */
 
 typedef enum {

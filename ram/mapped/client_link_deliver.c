@@ -50,6 +50,7 @@ static const Row rows[] = {
     { HANDOVER_UNSHARED, MEMORY_EV_UNSHARED, FALSE, FALSE, TRUE },
     { HANDOVER_CHECKPOINT, MEMORY_EV_CHECKPOINT, FALSE, TRUE, FALSE },
     { HANDOVER_FAILOVER, MEMORY_EV_FAILOVER, FALSE, TRUE, TRUE },
+    { HANDOVER_VCPUS, MEMORY_EV_VCPUS, FALSE, FALSE, TRUE },
 };
 
 static const Row *find_row(const ClientLink *link, HandoverType message)
@@ -166,6 +167,10 @@ static gboolean fill_event(ClientLink *link, MemoryEvent *event, GError **error)
         return TRUE;
     case MEMORY_EV_SHARED:
         return take_shared(link, event, error);
+    case MEMORY_EV_VCPUS:
+        event->threads = link->message->vcpus.threads;
+        event->n_threads = link->message->vcpus.n;
+        return TRUE;
     case MEMORY_EV_UNSHARED:
         event->id = link->message->shared.id;
         return TRUE;

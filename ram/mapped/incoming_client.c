@@ -143,6 +143,9 @@ void mapped_incoming_on_client(MappedIncoming *in, MemoryEvent *event, gint64 no
     case MEMORY_EV_UNSHARED:
         mapped_incoming_unshare(in, event->id);
         return;
+    case MEMORY_EV_VCPUS:
+        block_time_set_vcpus(in->times, event->threads, event->n_threads, now_us);
+        return;
     case MEMORY_EV_FAILED:
     case MEMORY_EV_CANCEL:
     case MEMORY_EV_GONE:

@@ -23,6 +23,7 @@ static const char *const event_names[] = {
     [MEMORY_EV_UNSHARED] = "unshared",
     [MEMORY_EV_CHECKPOINT] = "checkpoint",
     [MEMORY_EV_FAILOVER] = "failover",
+    [MEMORY_EV_VCPUS] = "vcpus",
     [MEMORY_EV_GONE] = "gone",
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(event_names) == MEMORY_EVENT_MAX);

@@ -186,6 +186,7 @@ typedef enum {
     MEMORY_EV_UNSHARED,       /* id */
     MEMORY_EV_CHECKPOINT,     /* source: now; as often as it likes */
     MEMORY_EV_FAILOVER,       /* either: the destination's guest goes on alone, the source's does not */
+    MEMORY_EV_VCPUS,          /* destination: threads, the guest's; again: these instead */
     MEMORY_EV_GONE,           /* it closed, broke the protocol (text) or died; the last event */
     MEMORY_EVENT_MAX,
 } MemoryEventType;
@@ -215,6 +216,8 @@ typedef struct {
     guint32 id;
     const MemoryMapping *mappings;
     guint n_mappings;
+    const guint32 *threads; /* ids as the client's gettid() has them; n_threads of them may be 0 */
+    guint n_threads;
     const MemoryParams *params;
     const char *text;
 } MemoryEvent;

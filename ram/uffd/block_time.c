@@ -82,12 +82,36 @@ static Thread *thread_of(BlockTime *times, guint32 id)
     return thread;
 }
 
-void block_time_set_vcpus(BlockTime *times, const guint32 *threads, guint n)
+static void count_again(BlockTime *times)
 {
-    g_return_if_fail(g_hash_table_size(times->threads) == 0);
+    GHashTableIter iter;
+    gpointer value;
+
+    times->n_counted = times->n_waiting = 0;
+    g_hash_table_iter_init(&iter, times->threads);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Thread *thread = value;
+
+        times->n_counted += counts(times, thread);
+        times->n_waiting += counts(times, thread) && thread->waits;
+    }
+}
+
+void block_time_set_vcpus(BlockTime *times, const guint32 *threads, guint n, gint64 now_us)
+{
+    GHashTableIter iter;
+    gpointer value;
+
+    if (all_wait(times))
+        times->all_us += span(times->all_since_us, now_us);
+    g_hash_table_iter_init(&iter, times->threads);
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        ((Thread *)value)->is_vcpu = FALSE;
     for (guint i = 0; i < n; i++)
         thread_of(times, threads[i])->is_vcpu = TRUE;
-    times->knows_vcpus = TRUE;
+    times->knows_vcpus = n > 0;
+    count_again(times);
+    times->all_since_us = now_us;
 }
 
 /* ---- waiting ---- */

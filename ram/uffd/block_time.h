@@ -13,9 +13,9 @@ BlockTime *block_time_new(void);
 void block_time_free(BlockTime *times);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BlockTime, block_time_free)
 
-/* The vCPUs' threads, if they are known: "all" means these. Without it, every thread that has waited so far.
- * Before the first wait. */
-void block_time_set_vcpus(BlockTime *times, const guint32 *threads, guint n);
+/* The vCPUs' threads, if they are known: from now on "all" means these. Without it, or of none, every thread
+ * that has waited so far. */
+void block_time_set_vcpus(BlockTime *times, const guint32 *threads, guint n, gint64 now_us);
 
 /* thread begins to wait for a host page. Again for the same one: no change; for another one: it was woken
  * without the page, and waits for this one from now on. thread 0 (not known) counts as one thread. */

@@ -261,6 +261,14 @@ void test_client_unshare(TestClient *client, guint32 id)
     put(client, MEMORY_EV_UNSHARED)->event.id = id;
 }
 
+void test_client_vcpus(TestClient *client, const guint32 *threads, guint n)
+{
+    TestEvent *said = put(client, MEMORY_EV_VCPUS);
+
+    said->event.threads = threads;
+    said->event.n_threads = n;
+}
+
 TestEvent *test_client_next(TestClient *client)
 {
     return g_queue_pop_head(&client->events);

@@ -97,6 +97,8 @@ void test_client_hint(TestClient *client, guint block, const MemoryRange *ranges
  * duplicated. And that one leaves. */
 void test_client_share(TestClient *client, guint32 id, guint block, const void *at, int uffd);
 void test_client_unshare(TestClient *client, guint32 id);
+/* These threads are the guest's; they stay the caller's until that was heard. */
+void test_client_vcpus(TestClient *client, const guint32 *threads, guint n);
 /* The next thing it says, or NULL; free with test_event_free(). */
 TestEvent *test_client_next(TestClient *client);
 void test_event_free(TestEvent *event);

@@ -45,6 +45,8 @@ typedef struct {
     GByteArray *device; /* that came from the client */
     char *text;         /* of the last event that had one */
     int uffd;
+    guint32 threads[8]; /* MEMORY_EV_VCPUS */
+    guint n_threads;
 
     GString *calls;     /* of callbacks, a word each */
     int prepare_ret, pause_ret, run_ret, stop_ret;
@@ -238,6 +240,12 @@ static void on_event(MemoryEvent *event, gpointer data)
         g_byte_array_append(vmm->device, event->bytes, (guint)event->len);
     if (event->type == MEMORY_EV_LISTENING)
         vmm->uffd = autofd_steal(&event->fd);
+    if (event->type == MEMORY_EV_VCPUS) {
+        assert_true(event->n_threads <= G_N_ELEMENTS(vmm->threads));
+        vmm->n_threads = event->n_threads;
+        for (guint i = 0; i < event->n_threads; i++)
+            vmm->threads[i] = event->threads[i];
+    }
     if (event->text) {
         g_free(vmm->text);
         vmm->text = g_strdup(event->text);
@@ -734,6 +742,57 @@ static void a_vmm_may_speak_first_in_any_thread(void **state)
     drop_link(vmm);
     postcopy_client_dispatch(vmm->client);
     assert_int_equal(postcopy_client_cancel(vmm->client), -ENOTCONN);
+}
+
+static gpointer hint_on(gpointer data)
+{
+    Vmm *vmm = data;
+    int ret;
+
+    do {
+        ret = postcopy_client_free_hint(vmm->client, 1, 0, LENGTH);
+        g_usleep(50); /* no more than is read */
+    } while (ret == 0);
+    return GINT_TO_POINTER(ret);
+}
+
+/* The userfaultfd is not closed below the hands of who hints. */
+static void a_hint_and_the_end_may_meet(void **state)
+{
+    for (guint i = 0; i < 20; i++) {
+        g_autoptr(Vmm) vmm = vmm_new_advised(POSTCOPY_SOURCE);
+        GThread *thread = g_thread_new("hinter", hint_on, vmm);
+
+        while (!came(vmm, MEMORY_EV_FREE_HINTS))
+            settle(vmm);
+        ask(vmm)->ops->end(ask(vmm), MEMORY_END_CANCELLED, "enough");
+        while (settle(vmm) == 1)
+            ;
+        assert_int_equal(GPOINTER_TO_INT(g_thread_join(thread)), -ENOTCONN);
+    }
+}
+
+/* Told before, told again, and told anew when it has connected again. */
+static void a_destination_tells_which_threads_are_the_guests(void **state)
+{
+    g_autoptr(Vmm) source = vmm_new(POSTCOPY_SOURCE);
+    g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_DESTINATION);
+    const guint32 threads[] = { 4711, 4712, 4713 };
+
+    assert_int_equal(postcopy_client_set_vcpus(source->client, threads, 1), -EINVAL);
+    assert_int_equal(postcopy_client_set_vcpus(vmm->client, (guint32[]){ 1, 0 }, 2), -EINVAL);
+    assert_int_equal(postcopy_client_set_vcpus(vmm->client, threads, 2), 0);
+    vmm_connect(vmm, FALSE);
+    settle(vmm);
+    assert_true(came(vmm, MEMORY_EV_VCPUS));
+    assert_int_equal(vmm->n_threads, 2);
+    assert_int_equal(vmm->threads[1], 4712);
+    assert_int_equal(postcopy_client_set_vcpus(vmm->client, threads, 3), 0);
+    settle(vmm);
+    assert_int_equal(vmm->n_threads, 3);
+    assert_int_equal(postcopy_client_set_vcpus(vmm->client, NULL, 0), 0);
+    settle(vmm);
+    assert_int_equal(vmm->n_threads, 0);
 }
 
 static void pages_are_dropped_when_asked(void **state)
@@ -1258,6 +1317,8 @@ int main(void)
         cmocka_unit_test(a_guest_that_cannot_be_paused_goes_on),
         cmocka_unit_test(an_answer_may_come_later_and_requests_wait_for_it),
         cmocka_unit_test(a_vmm_may_speak_first_in_any_thread),
+        cmocka_unit_test(a_hint_and_the_end_may_meet),
+        cmocka_unit_test(a_destination_tells_which_threads_are_the_guests),
         cmocka_unit_test(pages_are_dropped_when_asked),
         cmocka_unit_test(a_discard_beyond_the_end_is_a_failure),
         cmocka_unit_test(a_request_of_the_other_side_is_a_failure),

@@ -94,6 +94,11 @@ static void fill(HandoverMessage *m)
         m->shared.n = 1;
         m->shared.mappings[0] = (HandoverMapping){ 1, 4096, 8192, 0x1000 };
         break;
+    case HANDOVER_VCPUS:
+        m->vcpus.n = 2;
+        m->vcpus.threads[0] = 4711;
+        m->vcpus.threads[1] = 0xfffffffe;
+        break;
     case HANDOVER_UNSHARED:
         m->shared.id = 5;
         break;
@@ -142,7 +147,7 @@ static void every_message_is_read_as_it_was_written(void **state)
         assert_memory_equal(bytes, again, len);
         n++;
     }
-    assert_int_equal(n, 33);
+    assert_int_equal(n, 34);
 }
 
 static void fields_are_where_they_belong(void **state)

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "ram/mapped/frames.h"
@@ -849,6 +850,78 @@ static void a_page_that_comes_meanwhile_wakes_who_waits(void **test)
     assert_true(is_right(&bench, RAM, 9));
 }
 
+typedef struct {
+    const volatile guint8 *at; /* atomic: NULL: not yet */
+    gint tid;                  /* atomic */
+    gint done;
+} Vcpu;
+
+static gpointer run_vcpu(gpointer data)
+{
+    Vcpu *vcpu = data;
+    const volatile guint8 *at;
+    guint8 byte;
+
+    g_atomic_int_set(&vcpu->tid, (gint)syscall(SYS_gettid));
+    while (!(at = g_atomic_pointer_get(&vcpu->at)))
+        g_usleep(100);
+    byte = *at;
+    g_atomic_int_set(&vcpu->done, 1);
+    return GUINT_TO_POINTER((guint)byte);
+}
+
+static RamStats stats_now(Bench *bench)
+{
+    RamStats stats;
+
+    mapped_incoming_get_stats(bench->pair.incoming, g_get_monotonic_time(), &stats);
+    return stats;
+}
+
+/* Two vCPUs, and a thread that is none: while it waits, or one of them, the other runs. */
+static void the_time_in_which_all_vcpus_wait_is_counted(void **test)
+{
+    g_auto(Bench) bench = { 0 };
+    Vcpu vcpus[3] = { 0 };
+    GThread *threads[3];
+    guint32 ids[2];
+    guint64 waited;
+
+    bench_init(&bench);
+    for (guint i = 0; i < 3; i++) {
+        threads[i] = g_thread_new("vcpu", run_vcpu, &vcpus[i]);
+        while (!g_atomic_int_get(&vcpus[i].tid))
+            g_usleep(100);
+    }
+    for (guint i = 0; i < 2; i++)
+        ids[i] = (guint32)vcpus[i].tid;
+    test_client_vcpus(bench.pair.destination.client, ids, 2);
+    go_to_running(&bench);
+    assert_int_equal(stats_now(&bench).blocked_threads, 2);
+    g_atomic_pointer_set(&vcpus[0].at, bench.memory->maps[RAM].at + 3 * PAGE);
+    wait_requests(&bench, 1);
+    g_atomic_pointer_set(&vcpus[2].at, bench.memory->maps[RAM].at + 5 * PAGE);
+    wait_requests(&bench, 2);
+    g_usleep(2000);
+    assert_int_equal(stats_now(&bench).blocked_all_us, 0);
+    assert_true(stats_now(&bench).blocked_us >= 2000);
+    g_atomic_pointer_set(&vcpus[1].at, bench.memory->maps[RAM].at + 7 * PAGE);
+    wait_requests(&bench, 3);
+    g_usleep(2000);
+    waited = stats_now(&bench).blocked_all_us;
+    assert_true(waited >= 2000);
+    assert_true(waited < stats_now(&bench).blocked_us);
+    assert_int_equal(serve_requests(&bench), 3);
+    for (guint i = 0; i < 3; i++) {
+        while (!g_atomic_int_get(&vcpus[i].done)) {
+            mapped_pair_turn(&bench.pair);
+            assert_fine(&bench);
+        }
+        g_thread_join(threads[i]);
+    }
+    assert_int_equal(stats_now(&bench).blocked_threads, 3);
+}
+
 /* A mapping of its own of the same memory, with a userfaultfd of its own: as another process has
  * it. */
 static void others_that_share_the_memory_wait_and_are_woken(void **test)
@@ -1260,6 +1333,7 @@ int main(void)
         cmocka_unit_test(what_the_client_does_after_the_end_is_its_own_affair),
         cmocka_unit_test(many_threads_wait_for_pages_and_each_page_is_asked_for_once),
         cmocka_unit_test(a_page_that_comes_meanwhile_wakes_who_waits),
+        cmocka_unit_test(the_time_in_which_all_vcpus_wait_is_counted),
         cmocka_unit_test(others_that_share_the_memory_wait_and_are_woken),
         cmocka_unit_test(as_many_as_can_share_the_memory_are_all_served),
         cmocka_unit_test(pages_that_the_guest_drops_meanwhile_stay_dropped),

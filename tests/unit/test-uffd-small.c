@@ -160,7 +160,7 @@ static void the_time_of_each_thread_and_of_all_is_counted(void **state)
     g_autofree guint32 *ids = NULL;
     guint n;
 
-    block_time_set_vcpus(times, vcpus, 2);
+    block_time_set_vcpus(times, vcpus, 2, 50);
     block_time_begin(times, 11, 0, 0, 100);
     block_time_begin(times, 11, 0, 0, 110); /* the same again */
     block_time_begin(times, 99, 0, 0, 120); /* no vCPU */
@@ -198,6 +198,29 @@ static void without_vcpus_all_are_those_that_have_waited(void **state)
     assert_int_equal(stats_at(times, 60).waiting, 1);
     assert_int_equal(stats_at(times, 60).all_us, 30);
     assert_int_equal(block_time_of(times, 1, 60), 50);
+}
+
+/* They may be named while some of them wait. */
+static void which_threads_are_the_guests_may_be_told_later(void **state)
+{
+    static const guint32 vcpus[] = { 1, 2 };
+    g_autoptr(BlockTime) times = block_time_new();
+
+    block_time_begin(times, 1, 0, 0, 0);
+    block_time_begin(times, 9, 0, PAGE, 0);
+    block_time_set_vcpus(times, vcpus, 2, 10); /* so far all have waited: two */
+    assert_int_equal(stats_at(times, 30).all_us, 10);
+    block_time_begin(times, 2, 0, 2 * PAGE, 40);
+    assert_int_equal(stats_at(times, 45).all_us, 15);
+    block_time_end(times, 0, PAGE, 50);
+    assert_int_equal(stats_at(times, 60).all_us, 30);
+    block_time_set_vcpus(times, vcpus, 1, 60);
+    block_time_end(times, 0, 2 * PAGE, 70);
+    block_time_end(times, 0, 0, 80);
+    assert_int_equal(stats_at(times, 99).all_us, 50);
+    block_time_set_vcpus(times, NULL, 0, 100);
+    block_time_begin(times, 1, 0, 0, 100);
+    assert_int_equal(stats_at(times, 110).all_us, 50);
 }
 
 static void threads_without_end_are_one(void **state)
@@ -289,6 +312,7 @@ int main(void)
         cmocka_unit_test(a_range_takes_its_requests_and_no_others),
         cmocka_unit_test(the_time_of_each_thread_and_of_all_is_counted),
         cmocka_unit_test(without_vcpus_all_are_those_that_have_waited),
+        cmocka_unit_test(which_threads_are_the_guests_may_be_told_later),
         cmocka_unit_test(threads_without_end_are_one),
         cmocka_unit_test(a_host_that_can_is_told_so),
         cmocka_unit_test(each_reason_against_a_host_has_a_remedy),
