@@ -232,8 +232,12 @@ void client_unregister(PostcopyClient *client)
                                       client->regions[i].length };
 
         /* The process may have unmapped it: then it is registered no more. */
-        if (client->regions[i].is_registered)
+        if (client->regions[i].is_registered) {
             ioctl(client->uffd, UFFDIO_UNREGISTER, &range);
+            /* The kernel has woken who waited before it took the range out: a thread may have begun to
+             * wait in between, and the helper holds this userfaultfd as well. */
+            ioctl(client->uffd, UFFDIO_WAKE, &range);
+        }
         client->regions[i].is_registered = false;
     }
     if (client->uffd >= 0)

@@ -154,20 +154,23 @@ gboolean uffd_register(int uffd, guint64 address, guint64 length, gboolean *ret_
     return TRUE;
 }
 
-gboolean uffd_unregister(int uffd, guint64 address, guint64 length, GError **error)
-{
-    struct uffdio_range range = { address, length };
-
-    return ioctl(uffd, UFFDIO_UNREGISTER, &range) == 0 ||
-           failed("UFFDIO_UNREGISTER", address, length, errno, error);
-}
-
 gboolean uffd_wake(int uffd, guint64 address, guint64 length, GError **error)
 {
     struct uffdio_range range = { address, length };
 
     return ioctl(uffd, UFFDIO_WAKE, &range) == 0 ||
            failed("UFFDIO_WAKE", address, length, errno, error);
+}
+
+gboolean uffd_unregister(int uffd, guint64 address, guint64 length, GError **error)
+{
+    struct uffdio_range range = { address, length };
+
+    if (ioctl(uffd, UFFDIO_UNREGISTER, &range) < 0)
+        return failed("UFFDIO_UNREGISTER", address, length, errno, error);
+    /* The kernel wakes who waits before it takes the range out, and a fault that holds only its mapping's lock
+     * may begin to wait in between. */
+    return uffd_wake(uffd, address, length, error);
 }
 
 /* ---- placing ---- */

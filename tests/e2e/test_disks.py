@@ -49,7 +49,7 @@ def went_through_helpers(rig, guest):
     assert a["disk-channels"] == b["disk-channels"], (a, b)
     assert "disks" in a["features"].split(","), a
     sent = int(a["wire-disks-bytes-sent"])
-    assert sent <= int(b["wire-disks-bytes-received"]) + MIB
+    assert sent <= int(b["wire-disks-bytes-received"]) + MIB, (a, b)
     note(f"{a['disk-channels']} disk channels, {sent >> 20} MiB on them")
     return int(a["disk-channels"]), sent
 

@@ -144,7 +144,7 @@ def test_metrics_are_prometheus_own(rig):
         assert of_domain(side["libvirt_domain_job_info_type"], guest.name) == [2]
         assert of_domain(side["libvirt_domain_postcopy_link_up"], guest.name) == [1]
         assert of_domain(side["libvirt_domain_job_info_data_total_bytes"], guest.name)[0] > 192 << 20
-        assert len(of_domain(side["libvirt_domain_postcopy_sent_bytes_total"], guest.name)) == 2
+        assert len(of_domain(side["libvirt_domain_postcopy_sent_bytes_total"], guest.name)) == 3  # main, preempt, bulk
     latency = "libvirt_domain_postcopy_request_latency_seconds"
     buckets = of_domain(target[f"{latency}_bucket"], guest.name)
     assert buckets == sorted(buckets) and buckets[-1] == of_domain(target[f"{latency}_count"], guest.name)[0] > 0
