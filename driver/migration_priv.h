@@ -59,7 +59,7 @@ struct Migration {
     gboolean superseded;
     gboolean switching;       /* destination: the guest has stopped at the source */
     gboolean memory_offered;  /* source: QEMU's, to the helper */
-    guint placing_looks;      /* destination: how often QEMU's userfaultfd was looked for */
+    gboolean placing_begun;   /* destination: QEMU's userfaultfd is looked for, or was */
     gboolean postcopy_active; /* source: the QEMUs have agreed on what is missing */
     gboolean aborted;
     gboolean own_attempt;

@@ -16,6 +16,13 @@
 #include "util/log.h"
 
 #define PREFIX "placed-"
+/* See SetPlacing in ram/org.libvirt.Postcopy1.xml. */
+#define RECORD_HEAD 24
+#define RECORD_RANGE 304
+#define RECORD_PAGE 4096
+/* The helper takes no larger one (ram/placed_record.c), and no more ranges than a session has blocks. */
+#define RECORD_MAX (G_GUINT64_CONSTANT(1) << 30)
+#define RANGES_MAX 4096
 /* Of the fields of /proc/PID/stat behind the name of the program. */
 #define START_TIME_FIELD 19
 
@@ -85,6 +92,49 @@ int placed_file_open(const char *run_dir, const QemuProcess *qemu, GError **erro
     return path ? open_path(path, error) : -1;
 }
 
+gboolean placed_file_size(const GArray *ranges, guint64 *ret_size, GError **error)
+{
+    guint64 size = RECORD_HEAD;
+
+    for (guint i = 0; i < ranges->len && i < RANGES_MAX && size <= RECORD_MAX; i++) {
+        guint64 pages = g_array_index(ranges, QemuRegistered, i).length / RECORD_PAGE;
+
+        size += RECORD_RANGE + pages / 8 + 1;
+    }
+    if (ranges->len <= RANGES_MAX && size <= RECORD_MAX) {
+        *ret_size = size;
+        return TRUE;
+    }
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
+                _("QEMU has registered more memory than can be recorded (%u ranges)"), ranges->len);
+    return FALSE;
+}
+
+/* Nothing is in it before its head is (ram/placed_record.h). */
+static gboolean is_empty(int fd)
+{
+    guint8 head[RECORD_HEAD] = { 0 };
+    ssize_t n = pread(fd, head, sizeof head, 0);
+
+    for (ssize_t i = 0; i < n; i++) {
+        if (head[i] != 0)
+            return FALSE;
+    }
+    return n >= 0;
+}
+
+static gboolean grow(int fd, const char *path, guint64 size, GError **error)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0)
+        return failed(error, path);
+    if ((guint64)st.st_size >= size || !is_empty(fd))
+        return TRUE;
+    errno = posix_fallocate(fd, 0, (off_t)size);
+    return errno == 0 || failed(error, path);
+}
+
 static int make_path(const char *path, guint64 size, GError **error)
 {
     autofd fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -105,13 +155,15 @@ int placed_file_make(const char *run_dir, const QemuProcess *qemu, guint64 size,
 {
     g_autofree char *path = path_of(run_dir, qemu, error);
     g_autoptr(GError) missing = NULL;
-    int fd;
+    autofd fd = -1;
 
     if (!path)
         return -1;
     fd = open_path(path, &missing);
-    if (fd >= 0 || g_error_matches(missing, G_IO_ERROR, G_IO_ERROR_NOT_FOUND))
-        return fd >= 0 ? fd : make_path(path, size, error);
+    if (fd >= 0)
+        return grow(fd, path, size, error) ? autofd_steal(&fd) : -1;
+    if (g_error_matches(missing, G_IO_ERROR, G_IO_ERROR_NOT_FOUND))
+        return make_path(path, size, error);
     g_propagate_error(error, g_steal_pointer(&missing));
     return -1;
 }

@@ -8,11 +8,14 @@
  * is. It is worth as much as the process lives. */
 #pragma once
 
-#include "driver/qemu_process.h"
+#include "driver/qemu_uffd.h"
 
 /* One that is there already; -1 with G_IO_ERROR_NOT_FOUND: there is none. */
 int placed_file_open(const char *run_dir, const QemuProcess *qemu, GError **error);
-/* The same, or a new one that has all of its bytes on disk, zeros. */
+/* What it needs for these (of QemuRegistered). FALSE: more than any guest has, whatever a QEMU may have registered. */
+gboolean placed_file_size(const GArray *ranges, guint64 *ret_size, GError **error);
+/* The same, or a new one that has all of its bytes on disk, zeros. One that is there and has nothing in it yet gets
+ * that size, if it is smaller. */
 int placed_file_make(const char *run_dir, const QemuProcess *qemu, guint64 size, GError **error);
 void placed_file_remove(const char *run_dir, const QemuProcess *qemu);
 /* Removes those of processes that have ended. */

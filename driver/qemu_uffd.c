@@ -181,3 +181,18 @@ GArray *qemu_uffd_parse_smaps(const char *text, GError **error)
     }
     return g_steal_pointer(&all);
 }
+
+gboolean qemu_uffd_is_same(const GArray *a, const GArray *b)
+{
+    if (a->len != b->len)
+        return FALSE;
+    for (guint i = 0; i < a->len; i++) {
+        const QemuRegistered *x = &g_array_index(a, QemuRegistered, i);
+        const QemuRegistered *y = &g_array_index(b, QemuRegistered, i);
+
+        if (x->address != y->address || x->length != y->length || x->page_size != y->page_size ||
+            !g_str_equal(x->backing, y->backing))
+            return FALSE;
+    }
+    return TRUE;
+}

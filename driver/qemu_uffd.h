@@ -19,3 +19,5 @@ int qemu_uffd_dup(const QemuProcess *process, gboolean *ret_several, GError **er
 
 /* Of QemuRegistered, by address; from the text of its smaps. What cannot be understood is an error. Pure. */
 GArray *qemu_uffd_parse_smaps(const char *text, GError **error);
+/* Two of those say the same. */
+gboolean qemu_uffd_is_same(const GArray *a, const GArray *b);

@@ -196,7 +196,81 @@ static void what_cannot_be_understood_is_said(void **state)
     assert_null(qemu_uffd_parse_smaps("7f01-7f00 rw-p 0 0:0 0\n", NULL));
 }
 
+static void readings_are_compared(void **state)
+{
+    g_autoptr(GArray) one = qemu_uffd_parse_smaps(HUGE_ENTRY, NULL);
+    g_autoptr(GArray) same = qemu_uffd_parse_smaps(PLAIN_ENTRY HUGE_ENTRY, NULL);
+    g_autoptr(GArray) none = qemu_uffd_parse_smaps(PLAIN_ENTRY, NULL);
+
+    assert_true(qemu_uffd_is_same(one, same));
+    assert_false(qemu_uffd_is_same(one, none));
+    assert_false(qemu_uffd_is_same(none, one));
+    assert_true(qemu_uffd_is_same(none, none));
+    g_array_index(same, QemuRegistered, 0).length -= 2 << 20;
+    assert_false(qemu_uffd_is_same(one, same));
+}
+
 /* ---- files ---- */
+
+static void add_range(GArray *ranges, guint64 length)
+{
+    QemuRegistered range = { 4096, length, 4096, "anonymous" };
+
+    g_array_append_val(ranges, range);
+}
+
+static void more_than_a_guest_has_is_refused(void **state)
+{
+    g_autoptr(GArray) ranges = g_array_new(FALSE, FALSE, sizeof(QemuRegistered));
+    g_autoptr(GError) error = NULL;
+    guint64 size;
+
+    add_range(ranges, 16 * 4096);
+    assert_true(placed_file_size(ranges, &size, NULL));
+    assert_int_equal(size, 24 + 304 + 2 + 1);
+    for (guint i = 1; i < 4096; i++)
+        add_range(ranges, 4096);
+    assert_true(placed_file_size(ranges, &size, NULL));
+    add_range(ranges, 4096);
+    assert_false(placed_file_size(ranges, &size, &error));
+    assert_true(g_error_matches(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED));
+    /* All of the addresses that there are, several times. */
+    for (guint i = 1; i <= 4; i++) {
+        g_clear_error(&error);
+        g_array_set_size(ranges, 0);
+        for (guint k = 0; k < i; k++)
+            add_range(ranges, G_MAXUINT64 - 4095);
+        assert_false(placed_file_size(ranges, &size, &error));
+        assert_non_null(error);
+    }
+}
+
+static off_t size_of(int fd)
+{
+    struct stat st;
+
+    assert_int_equal(fstat(fd, &st), 0);
+    return st.st_size;
+}
+
+static void a_file_with_nothing_in_it_grows(void **state)
+{
+    pid_t pid = start("0");
+    g_autoptr(QemuProcess) qemu = open_qemu();
+    int fd = placed_file_make(dir, qemu, 100, NULL);
+
+    assert_int_equal(size_of(fd), 100);
+    close(fd);
+    fd = placed_file_make(dir, qemu, 20000, NULL);
+    assert_int_equal(size_of(fd), 20000);
+    assert_int_equal(pwrite(fd, "x", 1, 3), 1);
+    close(fd);
+    fd = placed_file_make(dir, qemu, 40000, NULL);
+    assert_int_equal(size_of(fd), 20000);
+    close(fd);
+    placed_file_remove(dir, qemu);
+    stop(pid);
+}
 
 static void a_file_is_the_processs_and_goes_with_it(void **state)
 {
@@ -279,6 +353,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(none_or_several_are_none),
         cmocka_unit_test(only_what_is_registered_counts),
         cmocka_unit_test(what_cannot_be_understood_is_said),
+        cmocka_unit_test(readings_are_compared),
+        cmocka_unit_test(more_than_a_guest_has_is_refused),
+        cmocka_unit_test(a_file_with_nothing_in_it_grows),
         cmocka_unit_test(a_file_is_the_processs_and_goes_with_it),
         cmocka_unit_test(files_of_processes_that_are_gone_are_swept),
         cmocka_unit_test(a_file_that_others_may_write_is_not_believed),
