@@ -226,15 +226,18 @@ static void forget_last_time(PostcopyClient *client, bool recovers)
 {
     free(client->uri);
     free(client->session);
-    free(client->state);
     client->uri = client->session = NULL;
-    client->state = NULL;
-    client->state_len = 0;
+    /* run may still be loading it. */
+    if (!client->owes_run_still) {
+        free(client->state);
+        client->state = NULL;
+        client->state_len = 0;
+    }
     client->failure = 0;
     client->owes = 0;
     client_drop_deferred(client);
     if (!recovers)
-        client->is_paused = client->may_not_run = client->runs = false;
+        client->is_paused = client->may_not_run = client->runs = client->owes_run_still = false;
 }
 
 EXPORT int postcopy_client_connect_fd(PostcopyClient *client, int fd, const char *uri)

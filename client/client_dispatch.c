@@ -97,6 +97,8 @@ static int prepare(PostcopyClient *client)
         client_set_thp(client, false);
         if (follows(client))
             ret = client_register_write_protection(client);
+        else if (client->params.postcopy)
+            ret = client_check_missing(client);
     } else if (!client_has_own_log(client)) {
         ret = client_register_write_protection(client);
     } else {
@@ -149,6 +151,21 @@ static void resume_spare(PostcopyClient *client, const char *reason)
         return;
     client->runs = true;
     client->callbacks.resume(client->data, reason);
+}
+
+/* Whoever is not answered has not let it run there: then it is still ours. */
+static int give_up_guest(PostcopyClient *client)
+{
+    HandoverMessage message = { .type = HANDOVER_GIVEN_UP };
+    int ret;
+
+    client->may_not_run = true;
+    ret = client_tell(client, &message, NULL);
+    if (ret < 0)
+        client->may_not_run = false;
+    if (ret == 0 || ret == -EPIPE || ret == -ECONNRESET)
+        return 0;
+    return client_fail(client, -ret, "GIVEN_UP: %s", strerror(-ret));
 }
 
 static void resume_guest(PostcopyClient *client, const char *reason)
@@ -271,6 +288,9 @@ static void end(PostcopyClient *client, PostcopyOutcome outcome, const char *tex
      * one has given the guest up. */
     if (outcome != POSTCOPY_COMPLETED && has_moved(client) && !follows(client))
         outcome = client->params.checkpoints ? POSTCOPY_COMPLETED : POSTCOPY_PAUSED;
+    else if (outcome == POSTCOPY_PAUSED && !was_source && !follows(client))
+        outcome = POSTCOPY_FAILED; /* RUN has not come, or run has failed: nothing to recover */
+    client->owes_run_still = client->owes == HANDOVER_RUN;
     client_close(client);
     client->outcome = outcome;
     if (outcome != POSTCOPY_COMPLETED && client->failure == 0)
@@ -286,6 +306,16 @@ static void end(PostcopyClient *client, PostcopyOutcome outcome, const char *tex
     }
     if (was_source && (outcome == POSTCOPY_FAILED || outcome == POSTCOPY_CANCELLED))
         resume_guest(client, text);
+}
+
+EXPORT int postcopy_client_take_back(PostcopyClient *client)
+{
+    if (client->fd >= 0 || client->side != POSTCOPY_SOURCE || client->outcome != POSTCOPY_PAUSED)
+        return client_fail(client, EINVAL, "Only a source that is paused takes its guest back");
+    client->may_not_run = false;
+    client->outcome = POSTCOPY_FAILED;
+    resume_guest(client, "The destination has no guest");
+    return 0;
 }
 
 static void end_as_told(PostcopyClient *client)
@@ -316,9 +346,11 @@ static void carry_out_resume(PostcopyClient *client)
 
     memcpy(reason, client->message->text.bytes, client->message->text.len);
     reason[client->message->text.len] = '\0';
-    if (client->side == POSTCOPY_SOURCE)
+    if (client->side == POSTCOPY_SOURCE) {
+        /* The helper knows: the other host was not told to run it. */
+        client->may_not_run = false;
         resume_guest(client, reason);
-    else
+    } else
         resume_spare(client, reason);
 }
 
@@ -336,8 +368,7 @@ static int carry_out_as_source(PostcopyClient *client)
     case HANDOVER_LOG_SYNC:
         return sync_log(client);
     case HANDOVER_NO_RETURN:
-        client->may_not_run = true;
-        return 0;
+        return give_up_guest(client);
     default:
         return client_fail(client, EPROTO, "%s is not for a source",
                            handover_type_name(client->message->type));
@@ -383,13 +414,14 @@ static int carry_out(PostcopyClient *client)
     }
 }
 
-/* After a failure only the end is of interest: and what keeps the guest from running twice. */
+/* After a failure only the end is of interest, and that the guest goes on; that it is given up is not
+ * answered any more. */
 static void carry_out_or_fail(PostcopyClient *client)
 {
     int ret;
 
     if (client->failure < 0 && client->message->type != HANDOVER_END &&
-        client->message->type != HANDOVER_NO_RETURN)
+        (client->message->type != HANDOVER_RESUME || client->side != POSTCOPY_SOURCE))
         return;
     ret = carry_out(client);
     if (ret < 0 && client->fd >= 0)
@@ -457,12 +489,33 @@ EXPORT int postcopy_client_run(PostcopyClient *client)
     return ret;
 }
 
+/* The connection ended while the guest was being made to run; there may be another one, for a
+ * recovery, that has an end now as well. */
+static int run_failed_late(PostcopyClient *client, int result)
+{
+    int ret = callback_failed(client, "run", result);
+
+    client->runs = false;
+    if (client->fd >= 0) {
+        tell_failure(client, ret);
+        return ret;
+    }
+    client->outcome = POSTCOPY_FAILED;
+    client_unregister(client);
+    client_set_thp(client, true);
+    return -ENOTCONN;
+}
+
 EXPORT int postcopy_client_answer(PostcopyClient *client, int result, const void *state,
                                   size_t len)
 {
     uint16_t owed = client->owes;
     int ret;
 
+    if (client->owes_run_still && !owed) {
+        client->owes_run_still = false;
+        return result < 0 ? run_failed_late(client, result) : client->fd < 0 ? -ENOTCONN : 0;
+    }
     if (client->fd < 0)
         return -ENOTCONN;
     if (!owed)

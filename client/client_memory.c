@@ -22,6 +22,9 @@
 #ifndef UFFD_USER_MODE_ONLY
 #define UFFD_USER_MODE_ONLY 1
 #endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
 #ifndef UFFD_FEATURE_WP_HUGETLBFS_SHMEM
 #define UFFD_FEATURE_WP_HUGETLBFS_SHMEM (1 << 12)
 #endif
@@ -213,6 +216,19 @@ int client_register_missing(PostcopyClient *client)
                              UFFDIO_REGISTER_MODE_MISSING);
 }
 
+int client_check_missing(PostcopyClient *client)
+{
+    char text[sizeof client->error];
+    int ret = client_register_missing(client);
+
+    client_unregister(client);
+    if (ret == 0)
+        return 0;
+    memcpy(text, client->error, sizeof text);
+    return client_fail(client, -ret, "Post-copy would not work here: %.*s",
+                       (int)sizeof text - 32, text);
+}
+
 void client_wake_all(PostcopyClient *client)
 {
     for (unsigned i = 0; i < client->n_regions; i++) {
@@ -308,6 +324,14 @@ void client_set_thp(PostcopyClient *client, bool on)
     }
 }
 
+/* Locked memory (mlock(), mlockall()) is dropped by kernels that can: 5.18. */
+static int drop_private(uint8_t *at, uint64_t length)
+{
+    if (madvise(at, length, MADV_DONTNEED) == 0)
+        return 0;
+    return errno == EINVAL ? madvise(at, length, MADV_DONTNEED_LOCKED) : -1;
+}
+
 int client_discard(PostcopyClient *client, unsigned region, uint64_t start, uint64_t length)
 {
     const Region *r = &client->regions[region];
@@ -319,7 +343,7 @@ int client_discard(PostcopyClient *client, unsigned region, uint64_t start, uint
         ret = fallocate(r->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                         (off_t)(r->fd_offset + start), (off_t)length);
     else
-        ret = madvise(r->address + start, length, MADV_DONTNEED);
+        ret = drop_private(r->address + start, length);
     if (ret == 0)
         return 0;
     return client_fail(client, errno, "Region %s: pages cannot be dropped: %s", r->name,

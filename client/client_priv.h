@@ -66,6 +66,7 @@ struct PostcopyClient {
 
     /* What the process owes: the request's type, or 0; and what came since. */
     uint16_t owes;
+    bool owes_run_still; /* since a connection that has ended */
     Deferred *deferred, **deferred_tail;
 
     uint8_t *state; /* destination: the device state so far */
@@ -126,6 +127,8 @@ int client_check_private(PostcopyClient *client, const PostcopyRegion *region);
 /* Source: write protection of everything; destination: missing pages of everything. */
 int client_register_write_protection(PostcopyClient *client);
 int client_register_missing(PostcopyClient *client);
+/* Whether that can be done later on; nothing is registered. */
+int client_check_missing(PostcopyClient *client);
 /* What is written there from here on is noted by the log. Source, registered or not. */
 void client_protect(PostcopyClient *client, unsigned region, uint64_t start, uint64_t length);
 /* Everybody who waits for a page asks anew: who was to bring it may be gone. */

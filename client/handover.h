@@ -40,7 +40,8 @@ typedef enum {
     HANDOVER_REGIONS = 16,
     HANDOVER_MEMORY = 17,
 
-    /* helper → client: requests; the answer's name is the request's in its past */
+    /* helper → client: requests; the answer's name is the request's in its past; that
+     * of NO_RETURN is GIVEN_UP */
     HANDOVER_ADVISE = 32,
     HANDOVER_PAUSE = 33,
     HANDOVER_THROTTLE = 34,
@@ -62,6 +63,7 @@ typedef enum {
     HANDOVER_DISCARDED = 52,
     HANDOVER_RUNNING = 53,
     HANDOVER_FAILED = 54,
+    HANDOVER_GIVEN_UP = 55,
 
     /* client → helper, at any time after MEMORY */
     HANDOVER_FREE_HINTS = 64,

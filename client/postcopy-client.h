@@ -67,8 +67,8 @@ typedef struct {
 
 /* Called from postcopy_client_dispatch() and postcopy_client_answer(), in their thread, with the
  * data of postcopy_client_new(). Those that return an int return 0, or a negative errno value,
- * which ends the migration: the guest then runs on at the source, as long as it has not begun to
- * run on the destination. NULL: not needed, unless it says otherwise. */
+ * which ends the migration: the guest then runs on at the source, as long as the destination was not
+ * told to run it. NULL: not needed, unless it says otherwise. */
 typedef struct {
     size_t size; /* sizeof(PostcopyCallbacks) */
 
@@ -100,7 +100,10 @@ typedef struct {
     void (*log_stop)(void *data);
 
     /* Destination, required: load what pause gave, and let the guest run. In post-copy most of
-     * the memory is not there yet: whoever touches it waits for it. */
+     * the memory is not there yet: whoever touches it waits for it. The source has given its guest
+     * up by now. An error ends it as POSTCOPY_FAILED here: no guest runs here, none must later, and
+     * the source, which is left POSTCOPY_PAUSED, still has all of its own: see
+     * postcopy_client_take_back(). state: valid until this has been answered. */
     int (*run)(void *data, const void *state, size_t len);
 
     /* Destination, required with POSTCOPY_CHECKPOINTS: stop the guest, which writes no memory
@@ -129,7 +132,10 @@ typedef enum {
     POSTCOPY_MAX_BANDWIDTH = 1,      /* bytes a second; 0, as it is: no limit */
     POSTCOPY_MAX_POSTCOPY_BANDWIDTH, /* the same, once the guest runs on the destination */
     POSTCOPY_DOWNTIME_LIMIT,         /* milliseconds the guest may stand still; 300 */
-    POSTCOPY_ALLOWED,                /* 0 or 1: post-copy may be switched to; 1 */
+    /* 0 or 1: post-copy may be switched to; 1. Destination, before: whether it will be can only
+     * be known at the source; with 1 the migration is refused at once, before anything moves, where
+     * userfaultfd cannot do it for this memory. */
+    POSTCOPY_ALLOWED,
     POSTCOPY_PAUSE_BEFORE_SWITCHOVER, /* 0 or 1: wait for postcopy_client_continue() */
     POSTCOPY_AUTO_CONVERGE,          /* 0 or 1: throttle a guest that writes too fast */
     POSTCOPY_THROTTLE_INITIAL,       /* percent: 20 */
@@ -237,12 +243,20 @@ int postcopy_client_set_vcpus(PostcopyClient *client, const uint32_t *threads,
 typedef enum {
     POSTCOPY_RUNNING,   /* not ended, or not begun */
     POSTCOPY_COMPLETED, /* source: the guest is gone; destination: all of it is here */
-    POSTCOPY_FAILED,    /* the guest is at the source, and the destination has none */
+    POSTCOPY_FAILED,    /* the guest is at the source, and the destination has none. Destination: should
+                         * the source be POSTCOPY_PAUSED, it can take its guest back */
     POSTCOPY_CANCELLED, /* the same, on purpose */
-    POSTCOPY_PAUSED,    /* the guest has moved, not all of its memory: connect both again */
+    POSTCOPY_PAUSED,    /* the guest has moved, not all of its memory: connect both again. Source: it
+                         * may have moved; see postcopy_client_take_back() */
     POSTCOPY_FAILED_OVER, /* destination, checkpoints: the source is lost, or has said so; the guest
                            * runs here, from the last one. Is the source's not running any more? */
 } PostcopyOutcome;
+
+/* Source, after POSTCOPY_PAUSED, when the destination's outcome is POSTCOPY_FAILED or _CANCELLED: no guest
+ * has run there. The guest goes on here (resume), and the outcome is POSTCOPY_FAILED. Whoever calls
+ * this has seen that outcome at the destination: nothing here knows it. A destination that is gone
+ * without one may have run the guest. -EINVAL: it is not paused. */
+int postcopy_client_take_back(PostcopyClient *client);
 
 PostcopyOutcome postcopy_client_outcome(const PostcopyClient *client);
 /* Why it has failed, or what was wrong with the last call; one line, "" if nothing was. Valid

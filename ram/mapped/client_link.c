@@ -120,7 +120,9 @@ static gboolean send_one(ClientLink *link)
         if (errno == EAGAIN || errno == EINTR)
             return FALSE;
         /* Whoever closes his end has closed both: reading finds the same, after what he said
-         * last. */
+         * last. Anything else would leave out what was to be said. */
+        if (errno != EPIPE && errno != ECONNRESET && !link->broken)
+            link->broken = g_strdup_printf(_("it cannot be told: %s"), g_strerror(errno));
         g_queue_clear_full(&link->output, (GDestroyNotify)g_bytes_unref);
         link->output_bytes = 0;
         return FALSE;

@@ -76,7 +76,7 @@ static void ask_resume(MemoryClient *client, const char *reason)
 
 static void ask_no_return(MemoryClient *client)
 {
-    ask(client, HANDOVER_NO_RETURN, 0);
+    ask(client, HANDOVER_NO_RETURN, HANDOVER_GIVEN_UP);
 }
 
 static void ask_log_sync(MemoryClient *client)

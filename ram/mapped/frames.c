@@ -61,6 +61,7 @@ const char *mapped_phase_name(MappedPhase phase)
         [MAPPED_PHASE_ADVISE] = "advise",         [MAPPED_PHASE_DISCARD] = "discard",
         [MAPPED_PHASE_RUNNING] = "running",       [MAPPED_PHASE_CHECKPOINT] = "checkpoint",
         [MAPPED_PHASE_COMMIT] = "commit",         [MAPPED_PHASE_FAILOVER] = "failover",
+        [MAPPED_PHASE_LISTEN] = "listen",
     };
 
     return phase < MAPPED_PHASE_MAX && names[phase] ? names[phase] : "invalid";

@@ -37,6 +37,8 @@ typedef enum {
     MAPPED_PHASE_CHECKPOINT = 4, /* what follows is of the next checkpoint */
     MAPPED_PHASE_COMMIT = 5,     /* it is complete: it is the guest now */
     MAPPED_PHASE_FAILOVER = 6,   /* the destination's guest goes on alone, from the last commit */
+    /* post-copy: handed on once the destination's client listens for faults */
+    MAPPED_PHASE_LISTEN = 7,
     MAPPED_PHASE_MAX,
 } MappedPhase;
 

@@ -40,6 +40,7 @@ static const struct {
     { IN(ADVISE), MAPPED_INCOMING_EV_PHASE_DISCARD, MAPPED_INCOMING_DISCARD },
     { IN(DISCARD), MAPPED_INCOMING_EV_DISCARD, SAME },
     { IN(DISCARD), MAPPED_INCOMING_EV_LISTENING, MAPPED_INCOMING_LISTENING },
+    { IN(LISTENING), MAPPED_INCOMING_EV_PHASE_LISTEN, SAME },
     { IN(LISTENING), MAPPED_INCOMING_EV_DATA, SAME },
     { IN(LISTENING), MAPPED_INCOMING_EV_RUNNING, MAPPED_INCOMING_RUNNING },
     /* one that has it all */
@@ -97,6 +98,7 @@ const char *mapped_incoming_event_name(MappedIncomingEvent event)
         "PHASE discard",
         "DISCARD",
         "listening",
+        "PHASE listen",
         "DATA",
         "PHASE running",
         "RAM_END",
@@ -287,6 +289,17 @@ static gboolean get_ready_to_listen(MappedIncoming *in, GError **error)
     return TRUE;
 }
 
+/* Through when it does: the source waits for that before it gives its guest up. */
+static gboolean take_listen(MappedIncoming *in, gboolean *ret_done, GError **error)
+{
+    if (!get_ready_to_listen(in, error))
+        return FALSE;
+    if (in->state == MAPPED_INCOMING_DISCARD)
+        return TRUE;
+    *ret_done = TRUE;
+    return mapped_incoming_enter(in, MAPPED_INCOMING_EV_PHASE_LISTEN, error);
+}
+
 static gboolean take_running(MappedIncoming *in, gboolean *ret_done, GError **error)
 {
     if (!get_ready_to_listen(in, error))
@@ -334,6 +347,8 @@ static gboolean take_phase(MappedIncoming *in, GBytes *body, gboolean *ret_done,
     case MAPPED_PHASE_DISCARD:
         *ret_done = TRUE;
         return mapped_incoming_enter(in, MAPPED_INCOMING_EV_PHASE_DISCARD, error);
+    case MAPPED_PHASE_LISTEN:
+        return take_listen(in, ret_done, error);
     case MAPPED_PHASE_RUNNING:
         return take_running(in, ret_done, error);
     default:

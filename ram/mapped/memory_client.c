@@ -10,6 +10,7 @@ static const char *const event_names[] = {
     [MEMORY_EV_PAUSED] = "paused",
     [MEMORY_EV_DEVICE] = "device",
     [MEMORY_EV_SYNCED] = "synced",
+    [MEMORY_EV_GIVEN_UP] = "given-up",
     [MEMORY_EV_LISTENING] = "listening",
     [MEMORY_EV_DISCARDED] = "discarded",
     [MEMORY_EV_RUNNING] = "running",

@@ -127,11 +127,12 @@ typedef struct {
     void (*pause)(MemoryClient *client);
     /* Let vCPUs run that much less, 0 to 99 %; no answer. */
     void (*throttle)(MemoryClient *client, guint percent);
-    /* The guest goes on here, reason tells why; no answer. Never after the point of no return.
-     * After each checkpoint. Destination, checkpoints: it goes on as it was stopped. */
+    /* The guest goes on here, reason tells why; no answer. Never once PHASE running is queued; it
+     * takes no_return() back. After each checkpoint. Destination, checkpoints: it goes on as it was stopped. */
     void (*resume)(MemoryClient *client, const char *reason);
-    /* From here on the guest may run on the other host, and must not run here any more, whatever
-     * becomes of this helper: said before PHASE running is queued. No answer. */
+    /* The guest may run on the other host soon, and must not run here any more, whatever becomes
+     * of this helper, unless it says resume(). PHASE running is queued when the client has
+     * answered, not before. → GIVEN_UP */
     void (*no_return)(MemoryClient *client);
     /* Or what was written since the last time into dirty_fd, and begin anew; MEMORY_LOG_CLIENT
      * only. → SYNCED */
@@ -172,6 +173,7 @@ typedef enum {
     MEMORY_EV_PAUSED,
     MEMORY_EV_DEVICE,    /* bytes, len, last */
     MEMORY_EV_SYNCED,
+    MEMORY_EV_GIVEN_UP,
     MEMORY_EV_LISTENING, /* fd: the userfaultfd, O_NONBLOCK, with UFFD_FEATURE_THREAD_ID if known */
     MEMORY_EV_DISCARDED,
     MEMORY_EV_RUNNING,

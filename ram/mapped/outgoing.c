@@ -53,6 +53,7 @@ static const MappedOutRow rows[] = {
     { IN(ACTIVE), MAPPED_OUT_EV_SWITCH, MAPPED_OUT_PRE_SWITCHOVER, mapped_out_act_switch },
     { STOPPED | IN(CHECKPOINT), MAPPED_OUT_EV_PAUSED, SAME, mapped_out_act_paused },
     { STOPPED | IN(CHECKPOINT), MAPPED_OUT_EV_DEVICE, SAME, mapped_out_act_device },
+    { IN(DEVICE) | IN(FAILOVER), MAPPED_OUT_EV_GIVEN_UP, SAME, mapped_out_act_given_up },
     { IN(PRE_SWITCHOVER), MAPPED_OUT_EV_CONTINUE, MAPPED_OUT_DEVICE, mapped_out_act_nothing },
     { IN(DEVICE) | IN(POSTCOPY_ACTIVE), MAPPED_OUT_EV_CONTINUE, SAME, mapped_out_act_nothing },
     { IN(DEVICE), MAPPED_OUT_EV_RUN, MAPPED_OUT_POSTCOPY_ACTIVE, mapped_out_act_nothing },
@@ -93,6 +94,7 @@ static const MappedOutRow rows[] = {
     { SETTLED, MAPPED_OUT_EV_PAUSED, SAME, mapped_out_act_nothing },
     { SETTLED, MAPPED_OUT_EV_DEVICE, SAME, mapped_out_act_nothing },
     { SETTLED, MAPPED_OUT_EV_SYNCED, SAME, mapped_out_act_nothing },
+    { ENDED | IN(CANCELLING), MAPPED_OUT_EV_GIVEN_UP, SAME, mapped_out_act_nothing },
     { SETTLED, MAPPED_OUT_EV_DISCARDED, SAME, mapped_out_act_nothing },
     { SETTLED, MAPPED_OUT_EV_FREE_HINTS, SAME, mapped_out_act_nothing },
     { SETTLED, MAPPED_OUT_EV_START_POSTCOPY, SAME, mapped_out_act_nothing },
@@ -144,7 +146,7 @@ const char *mapped_out_event_name(MappedOutEvent event)
     static const char *const names[] = {
         "the session's beginning", "both sides' being ready", "the switch-over",
         "the point of no return", "the received bitmaps", "\"advised\"", "\"paused\"",
-        "\"device\"", "\"synced\"", "\"discarded\"", "\"free-hints\"", "\"start-postcopy\"",
+        "\"device\"", "\"synced\"", "\"given-up\"", "\"discarded\"", "\"free-hints\"", "\"start-postcopy\"",
         "\"continue\"", "\"cancel\"", "\"params\"", "\"failed\"", "REQUEST", "RECEIVED",
         "the session's end", "the session's failure", "the session's cancellation",
         "the session's loss", "the time for a checkpoint", "the checkpoint's commit",
@@ -202,6 +204,8 @@ static MappedOutEvent event_of(MemoryEventType type)
         return MAPPED_OUT_EV_DEVICE;
     case MEMORY_EV_SYNCED:
         return MAPPED_OUT_EV_SYNCED;
+    case MEMORY_EV_GIVEN_UP:
+        return MAPPED_OUT_EV_GIVEN_UP;
     case MEMORY_EV_DISCARDED:
         return MAPPED_OUT_EV_DISCARDED;
     case MEMORY_EV_FREE_HINTS:

@@ -179,6 +179,14 @@ gboolean mapped_out_act_device(MappedOutgoing *o, const MappedOutInput *in, GErr
     return TRUE;
 }
 
+gboolean mapped_out_act_given_up(MappedOutgoing *o, const MappedOutInput *in, GError **error)
+{
+    if (!o->no_return_asked || o->given_up)
+        return refuse_answer("given-up", error);
+    o->given_up = TRUE;
+    return TRUE;
+}
+
 gboolean mapped_out_act_discarded(MappedOutgoing *o, const MappedOutInput *in, GError **error)
 {
     if (o->discards_asked == 0)

@@ -40,7 +40,7 @@ gboolean mapped_out_act_failover(MappedOutgoing *o, const MappedOutInput *in, GE
         return FALSE;
     }
     o->step = SWITCH_NONE;
-    o->client->ops->no_return(o->client);
+    mapped_out_ask_no_return(o);
     return TRUE;
 }
 
@@ -151,7 +151,7 @@ static void fail_over(MappedOutgoing *o)
 {
     if (!o->failover_sent) {
         page_sender_send(o->sender, o->now_us);
-        if (!mapped_out_is_drained(o))
+        if (!mapped_out_is_drained(o) || !o->given_up)
             return;
         mapped_out_put_phase(o, MAPPED_PHASE_FAILOVER);
         o->failover_sent = TRUE;

@@ -122,6 +122,7 @@ gboolean mapped_out_act_recovered(MappedOutgoing *o, const MappedOutInput *in, G
     page_scan_go_to(o->scan, 0, 0);
     o->listened = notifier_list_tell(o->notifiers, NOTIFY_LISTEN, NULL);
     mapped_out_put_phase(o, MAPPED_PHASE_RUNNING);
+    o->run_mark = session_sent_bytes(o->session) + o->queue.bytes;
     o->postcopy = TRUE;
     o->step = SWITCH_DONE;
     rate_limit_set(&o->limit, o->params.max_postcopy_bandwidth);

@@ -25,6 +25,7 @@ typedef enum {
     MAPPED_OUT_EV_PAUSED,
     MAPPED_OUT_EV_DEVICE,
     MAPPED_OUT_EV_SYNCED,
+    MAPPED_OUT_EV_GIVEN_UP,
     MAPPED_OUT_EV_DISCARDED,
     MAPPED_OUT_EV_FREE_HINTS,
     MAPPED_OUT_EV_START_POSTCOPY,
@@ -76,6 +77,8 @@ typedef enum {
     SWITCH_SYNC,   /* the final sync */
     SWITCH_PAGES,  /* pre-copy: the last pages */
     SWITCH_DEVICE, /* the device state is waited for */
+    SWITCH_LISTEN, /* post-copy: the destination's client must listen, with the device state */
+    SWITCH_NO_RETURN, /* our client's answer is waited for: it has given the guest up */
     SWITCH_COMMIT, /* a checkpoint: its acknowledgement is waited for */
     SWITCH_DONE,   /* PHASE running is queued: the point of no return */
 } SwitchStep;
@@ -154,6 +157,9 @@ struct MappedOutgoing {
     gboolean device_whole;
     GByteArray *device;
     guint64 discard_mark; /* bytes sent with the last DISCARD */
+    guint64 listen_mark;  /* bytes sent with PHASE listen and the device state */
+    gboolean no_return_asked;
+    gboolean given_up;      /* the client's answer to it */
     gboolean ram_end_sent;
     gboolean eof_sent;
 
@@ -190,6 +196,7 @@ gboolean mapped_out_act_switch(MappedOutgoing *o, const MappedOutInput *in, GErr
 gboolean mapped_out_act_paused(MappedOutgoing *o, const MappedOutInput *in, GError **error);
 gboolean mapped_out_act_device(MappedOutgoing *o, const MappedOutInput *in, GError **error);
 gboolean mapped_out_act_synced(MappedOutgoing *o, const MappedOutInput *in, GError **error);
+gboolean mapped_out_act_given_up(MappedOutgoing *o, const MappedOutInput *in, GError **error);
 gboolean mapped_out_act_discarded(MappedOutgoing *o, const MappedOutInput *in, GError **error);
 gboolean mapped_out_act_free_hints(MappedOutgoing *o, const MappedOutInput *in, GError **error);
 gboolean mapped_out_act_start_postcopy(MappedOutgoing *o, const MappedOutInput *in, GError **error);
@@ -227,6 +234,8 @@ guint64 mapped_out_remaining(const MappedOutgoing *o); /* bytes */
 void mapped_out_switch_over(MappedOutgoing *o);
 void mapped_out_end_ram(MappedOutgoing *o);
 gboolean mapped_out_put_blocks(MappedOutgoing *o, guint beginning, GError **error);
+/* The client's guest is given up; o->given_up when it has answered. */
+void mapped_out_ask_no_return(MappedOutgoing *o);
 void mapped_out_put_phase(MappedOutgoing *o, guint phase);
 
 /* ram/mapped/outgoing_release.c */

@@ -95,14 +95,35 @@ static void decide_rest(MappedOutgoing *o)
     o->step = o->postcopy ? SWITCH_DEVICE : SWITCH_PAGES;
 }
 
+/* Before it can be known over there: should this process die, it must not run in two places. */
+void mapped_out_ask_no_return(MappedOutgoing *o)
+{
+    o->no_return_asked = TRUE;
+    o->client->ops->no_return(o->client);
+}
+
+/* In post-copy the destination has to listen first, which not every one can: until it has, the guest
+ * is ours. */
+static void put_device(MappedOutgoing *o)
+{
+    if (o->postcopy)
+        mapped_out_put_phase(o, MAPPED_PHASE_LISTEN);
+    frame_queue_put_data(&o->queue, o->device->data, o->device->len);
+    o->listen_mark = o->postcopy ? session_sent_bytes(o->session) + o->queue.bytes : 0;
+    o->step = SWITCH_LISTEN;
+}
+
+static void give_up_guest(MappedOutgoing *o)
+{
+    mapped_out_ask_no_return(o);
+    o->step = SWITCH_NO_RETURN;
+}
+
 /* From here on the guest is the destination's. */
 static void release_guest(MappedOutgoing *o)
 {
     MappedOutInput in = { .now_us = o->now_us };
 
-    /* Before it can be known over there: should this process die, it must not run in two places. */
-    o->client->ops->no_return(o->client);
-    frame_queue_put_data(&o->queue, o->device->data, o->device->len);
     mapped_out_put_phase(o, MAPPED_PHASE_RUNNING);
     o->run_mark = session_sent_bytes(o->session) + o->queue.bytes;
     o->step = SWITCH_DONE;
@@ -132,6 +153,14 @@ static void step_once(MappedOutgoing *o)
         break;
     case SWITCH_DEVICE:
         if (o->device_whole)
+            put_device(o);
+        break;
+    case SWITCH_LISTEN:
+        if (session_acked_bytes(o->session) >= o->listen_mark)
+            give_up_guest(o);
+        break;
+    case SWITCH_NO_RETURN:
+        if (o->given_up)
             release_guest(o);
         break;
     default:

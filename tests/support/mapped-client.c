@@ -336,6 +336,7 @@ static void on_no_return(MemoryClient *base)
     TestClient *client = (TestClient *)base;
 
     client->gone_over = TRUE;
+    answer(base, MEMORY_EV_GIVEN_UP);
 }
 
 static void on_log_sync(MemoryClient *base)

@@ -97,7 +97,8 @@ static void client_state(MemoryClient *client, const char *name)
 static void client_no_return(MemoryClient *client)
 {
     asked(client, "no-return");
-    client_of(client)->no_return = TRUE;
+    if (!client_of(client)->keeps_guest)
+        answer(client, MEMORY_EV_GIVEN_UP);
 }
 
 static void client_end(MemoryClient *client, MemoryEndOutcome outcome, const char *text)
@@ -143,9 +144,11 @@ void world_say(World *w, MemoryEventType type)
 
     if (type == MEMORY_EV_PAUSED)
         w->client.paused = TRUE;
+    if (type == MEMORY_EV_GIVEN_UP)
+        w->client.no_return = TRUE;
     if (type == MEMORY_EV_DEVICE) {
         event.bytes = (const guint8 *)"the devices";
-        event.len = strlen("the devices");
+        event.len = w->client.has_no_devices ? 0 : strlen("the devices");
         event.last = TRUE;
     }
     mapped_outgoing_on_client(w->machine, &event, w->now_us);
@@ -441,6 +444,9 @@ static gboolean destination_runs(World *w)
         }
     }
     while ((body = session_received(w->destination.session, &type))) {
+        if (w->stuck_at && type == FRAME_PHASE &&
+            *(const guint8 *)g_bytes_get_data(body, NULL) == w->stuck_at)
+            break;
         take_main(w, type, body);
         session_consume(w->destination.session);
         any = TRUE;

@@ -39,6 +39,8 @@ typedef struct {
     gboolean mute;        /* it does not answer */
     gboolean paused;
     gboolean no_return;
+    gboolean has_no_devices;
+    gboolean keeps_guest; /* it does not answer no-return */
     guint throttle;
     GString *states;
     MemoryEndOutcome outcome;
@@ -68,6 +70,7 @@ typedef struct {
     PagesReader *reader;
     guint8 *copy;
     Bitmap *present;
+    guint stuck_at;       /* a PHASE that it does not get through with; 0: none */
     gboolean holds;       /* takes nothing off the channels, so that nothing is acknowledged */
     GString *seen;        /* "blocks advise pages discard …", repetitions once */
     gboolean discarding;

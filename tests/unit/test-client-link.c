@@ -609,8 +609,10 @@ static void requests_are_answered_in_their_order(void **state)
     assert_true(pair->last.last);
 
     client->ops->no_return(client);
-    client->ops->end(client, MEMORY_END_COMPLETED, "two\nlines");
     assert_int_equal(asked(pair), HANDOVER_NO_RETURN);
+    say(pair, HANDOVER_GIVEN_UP);
+    assert_int_equal(last_event(pair), MEMORY_EV_GIVEN_UP);
+    client->ops->end(client, MEMORY_END_COMPLETED, "two\nlines");
     assert_int_equal(asked(pair), HANDOVER_END);
     assert_int_equal(pair->m->end.outcome, MEMORY_END_COMPLETED);
     assert_memory_equal(pair->m->end.text.bytes, "two?lines", 9);
@@ -627,7 +629,7 @@ static void an_answer_that_was_not_asked_for_ends_it(void **state)
     } rows[] = {
         { TRUE, HANDOVER_ADVISED },   { TRUE, HANDOVER_PAUSED },     { TRUE, HANDOVER_DEVICE },
         { TRUE, HANDOVER_SYNCED },    { FALSE, HANDOVER_DISCARDED }, { FALSE, HANDOVER_RUNNING },
-        { FALSE, HANDOVER_ADVISED },
+        { FALSE, HANDOVER_ADVISED },  { TRUE, HANDOVER_GIVEN_UP },
     };
 
     for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {

@@ -147,7 +147,7 @@ static void every_message_is_read_as_it_was_written(void **state)
         assert_memory_equal(bytes, again, len);
         n++;
     }
-    assert_int_equal(n, 34);
+    assert_int_equal(n, 35);
 }
 
 static void fields_are_where_they_belong(void **state)

@@ -334,6 +334,9 @@ static void send_event(Bench *bench, MappedIncomingEvent event)
     case MAPPED_INCOMING_EV_DISCARD:
         send_discard(bench, RAM, 0, PAGE);
         return;
+    case MAPPED_INCOMING_EV_PHASE_LISTEN:
+        send_phase(bench, MAPPED_PHASE_LISTEN);
+        return;
     case MAPPED_INCOMING_EV_DATA:
         send_text(bench, FRAME_DATA, "x");
         return;
@@ -354,13 +357,14 @@ static gboolean waits(MappedIncomingState state, MappedIncomingEvent event)
            (state < MAPPED_INCOMING_ADVISE || state == MAPPED_INCOMING_DISCARD);
 }
 
-/* DATA and PHASE running in discard: the client listens first, then there is a row. */
+/* PHASE listen, DATA and PHASE running in discard: the client listens first, then there is a row. */
 static gboolean has_row(MappedIncomingState state, MappedIncomingEvent event)
 {
     MappedIncomingState next;
 
     if (state == MAPPED_INCOMING_DISCARD &&
-        (event == MAPPED_INCOMING_EV_DATA || event == MAPPED_INCOMING_EV_RUNNING))
+        (event == MAPPED_INCOMING_EV_PHASE_LISTEN || event == MAPPED_INCOMING_EV_DATA ||
+         event == MAPPED_INCOMING_EV_RUNNING))
         state = MAPPED_INCOMING_LISTENING;
     return mapped_incoming_has_row(state, event, &next);
 }
@@ -402,7 +406,7 @@ static void frames_that_a_memory_client_has_no_use_for_are_refused(void **test)
     } rows[] = {
         { FRAME_QEMU_CHANNEL, "\1", "QEMU_CHANNEL is not for a memory client" },
         { FRAME_PHASE, "\4", "PHASE checkpoint was not agreed on" },
-        { FRAME_PHASE, "\7", "PHASE: value 7 is out of range" },
+        { FRAME_PHASE, "\10", "PHASE: value 8 is out of range" },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {

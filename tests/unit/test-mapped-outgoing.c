@@ -258,7 +258,7 @@ static void what_was_sent_and_written_again_is_discarded_and_nothing_else(void *
     world_expect_moved(w);
     g_rand_free(guest.rand);
     assert_in_range(w->discarded, 1, 100);
-    assert_non_null(strstr(w->seen->str, "discard discards data running pages ram-end "));
+    assert_non_null(strstr(w->seen->str, "discard discards listen data running pages ram-end "));
 }
 
 static void a_huge_page_of_which_a_part_was_written_is_discarded_whole(void **state)
@@ -543,7 +543,93 @@ static void private_memory_is_given_back_by_the_client(void **state)
     assert_true(w->client.n_discards > 0);
 }
 
+/* Should PHASE running never get there, the guest goes on here, with all of its memory. */
+static void nothing_is_given_back_before_the_guest_runs_there(void **state)
+{
+    WorldSetup setup = plain_setup();
+    g_autoptr(World) w = NULL;
+    g_autofree guint8 *before = NULL;
+
+    setup.params.release_ram = TRUE;
+    setup.window = 128 * 1024;
+    w = filled_world(&setup);
+    before = g_malloc(setup.length);
+    memcpy(before, w->memory->at, setup.length);
+    start_postcopy(w);
+    w->stuck_at = MAPPED_PHASE_RUNNING;
+    /* Nothing goes but what is asked for, which is acknowledged. */
+    world_run_until(w, MAPPED_OUT_DEVICE);
+    for (guint64 i = 0; i < PAGES; i += 2)
+        world_ask(w, i * PAGE, PAGE);
+    world_run_until(w, MAPPED_OUT_POSTCOPY_ACTIVE);
+    for (guint i = 0; i < 100; i++)
+        world_turn(w);
+    assert_true(w->urgent_pages > 0);
+    assert_false(w->runs);
+    assert_memory_equal(before, w->memory->at, setup.length);
+    w->stuck_at = 0;
+    world_expect_moved(w);
+    assert_memory_equal(before, w->copy, setup.length);
+}
+
 /* ---- switch-over ---- */
+
+static void the_guest_is_kept_until_the_destination_listens(void **state)
+{
+    for (guint i = 0; i < 4; i++) {
+        WorldSetup setup = plain_setup();
+        g_autoptr(World) w = filled_world(&setup);
+
+        w->client.has_no_devices = i / 2;
+        w->stuck_at = MAPPED_PHASE_LISTEN;
+        start_postcopy(w);
+        world_run_until(w, MAPPED_OUT_DEVICE);
+        world_run(w, 50);
+        assert_int_equal(mapped_outgoing_state(w->machine), MAPPED_OUT_DEVICE);
+        assert_true(w->client.paused);
+        assert_null(strstr(w->client.asked->str, "no-return"));
+        if (i % 2) {
+            w->stuck_at = 0;
+            world_expect_moved(w);
+            continue;
+        }
+        session_on_qemu_broken(w->destination.session, "no userfaultfd here", NULL);
+        world_run_until(w, MAPPED_OUT_FAILED);
+        assert_int_equal(w->client.outcome, MEMORY_END_FAILED);
+        assert_non_null(w->client.resumed);
+        assert_non_null(strstr(w->client.end_text, "no userfaultfd here"));
+        assert_false(w->runs);
+    }
+}
+
+static void the_destination_is_not_told_to_run_before_the_client_has_given_its_guest_up(void **state)
+{
+    for (guint i = 0; i < 6; i++) {
+        WorldSetup setup = plain_setup();
+        g_autoptr(World) w = filled_world(&setup);
+
+        if (i % 2)
+            start_postcopy(w);
+        w->client.keeps_guest = TRUE;
+        world_run_until(w, MAPPED_OUT_DEVICE);
+        world_run(w, 50);
+        assert_non_null(strstr(w->client.asked->str, "no-return"));
+        assert_null(strstr(w->seen->str, "running"));
+        assert_int_equal(mapped_outgoing_state(w->machine), MAPPED_OUT_DEVICE);
+        if (i / 2 == 0) {
+            world_say(w, MEMORY_EV_GIVEN_UP);
+            world_expect_moved(w);
+            continue;
+        }
+        if (i / 2 == 1)
+            world_lose(w, "the network is gone");
+        else
+            world_say(w, MEMORY_EV_CANCEL);
+        world_run_until(w, i / 2 == 1 ? MAPPED_OUT_FAILED : MAPPED_OUT_CANCELLED);
+        assert_non_null(w->client.resumed);
+        assert_false(w->runs);
+    }
+}
 
 static void it_waits_to_be_told_to_go_on(void **state)
 {
@@ -705,7 +791,8 @@ static void what_fails_after_the_switch_stays_paused(void **state)
 static void an_answer_to_nothing_is_refused(void **state)
 {
     const MemoryEventType types[] = { MEMORY_EV_SYNCED, MEMORY_EV_PAUSED, MEMORY_EV_DEVICE,
-                                      MEMORY_EV_DISCARDED, MEMORY_EV_LISTENING, MEMORY_EV_RUNNING };
+                                      MEMORY_EV_DISCARDED, MEMORY_EV_LISTENING, MEMORY_EV_RUNNING,
+                                      MEMORY_EV_GIVEN_UP };
 
     for (guint i = 0; i < G_N_ELEMENTS(types); i++) {
         WorldSetup setup = plain_setup();
@@ -893,6 +980,10 @@ int main(void)
         cmocka_unit_test(free_pages_come_as_zeros_after_the_switch),
         cmocka_unit_test(what_is_acknowledged_is_given_back_and_not_before),
         cmocka_unit_test(private_memory_is_given_back_by_the_client),
+        cmocka_unit_test(nothing_is_given_back_before_the_guest_runs_there),
+        cmocka_unit_test(the_guest_is_kept_until_the_destination_listens),
+        cmocka_unit_test(
+            the_destination_is_not_told_to_run_before_the_client_has_given_its_guest_up),
         cmocka_unit_test(it_waits_to_be_told_to_go_on),
         cmocka_unit_test(pages_wait_until_the_destination_is_ready),
         cmocka_unit_test(post_copy_has_to_be_allowed),

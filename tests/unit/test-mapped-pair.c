@@ -343,7 +343,51 @@ static void try_seeds(const TestRegion *regions, guint n, gboolean postcopy, gui
     }
 }
 
+/* ---- a destination that cannot ---- */
+
+static gboolean refuse_to_listen(MappedPair *pair, gpointer data)
+{
+    Run *run = data;
+
+    if (mapped_incoming_state(pair->incoming) == MAPPED_INCOMING_ADVISE && run->switch_us) {
+        run->switch_us = 0;
+        pair->destination.client->refuses = TRUE;
+        test_client_say(pair->source.client, MEMORY_EV_START_POSTCOPY);
+    }
+    return pair->source.client->ended && pair->destination.client->ended;
+}
+
 /* ---- tests ---- */
+
+static void a_guest_stays_where_it_is_when_the_destination_cannot_listen(void **test)
+{
+    for (guint i = 0; i < 2; i++) {
+        MappedSetup setup = { .window = 1024 * 1024, .most = 65536, .n_bulk = i };
+        MemoryParams params = { .postcopy = TRUE, .max_bandwidth = 1 };
+        Run run;
+
+        setup.features = i ? SESSION_FEATURE_BULK : 0;
+        setup.params = &params;
+        run_begin(&run, small_regions, G_N_ELEMENTS(small_regions), i + 1);
+        take_snapshot(&run);
+        run.switch_us = 1;
+        mapped_pair_init(&run.pair, &setup, run.source, run.destination, i + 1);
+        mapped_pair_run(&run.pair, refuse_to_listen, &run);
+        for (guint turn = 0; turn < 100 && !refuse_to_listen(&run.pair, &run); turn++)
+            mapped_pair_turn(&run.pair);
+        assert_int_equal(run.pair.source.client->outcome, MEMORY_END_FAILED);
+        assert_int_equal(run.pair.source.client->resumes, 1);
+        assert_false(run.pair.source.client->paused);
+        assert_false(run.pair.source.client->gone_over);
+        assert_int_equal(run.pair.destination.client->outcome, MEMORY_END_FAILED);
+        assert_int_equal(run.pair.destination.client->runs, 0);
+        assert_non_null(strstr(run.pair.source.client->text, "not today"));
+        for (guint k = 0; k < run.source->n; k++)
+            assert_memory_equal(run.source->maps[k].at, run.snapshot[k],
+                                run.source->maps[k].length);
+        run_end(&run);
+    }
+}
 
 static void a_guest_arrives_whole_before_the_switch(void **test)
 {
@@ -380,6 +424,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_guest_arrives_whole_before_the_switch),
         cmocka_unit_test(a_guest_arrives_whole_by_post_copy),
+        cmocka_unit_test(a_guest_stays_where_it_is_when_the_destination_cannot_listen),
         cmocka_unit_test(a_guest_arrives_whole_when_sessions_are_lost_and_recovered),
         cmocka_unit_test_teardown(a_guest_with_huge_pages_arrives_whole, restore_huge_pages),
     };
