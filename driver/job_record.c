@@ -203,6 +203,7 @@ static GKeyFile *to_key_file(const JobRecord *record)
     g_key_file_set_boolean(file, GROUP, "speed-again", record->speed_limit.again);
     g_key_file_set_boolean(file, GROUP, "recovers", record->recovers);
     g_key_file_set_boolean(file, GROUP, "memory", record->memory);
+    g_key_file_set_uint64(file, GROUP, "memory-uid", record->memory_uid);
     g_key_file_set_int64(file, GROUP, "perform-procedure", record->perform_procedure);
     set_args(file, record->perform_args);
     g_key_file_set_int64(file, GROUP, "begun-us", record->begun);
@@ -337,6 +338,7 @@ static void read_rest(Reader *reader, JobRecord *record)
     record->speed_limit.again = read_flag(reader, "speed-again");
     record->recovers = read_flag(reader, "recovers");
     record->memory = read_flag(reader, "memory");
+    record->memory_uid = (uid_t)read_number(reader, "memory-uid", G_MAXUINT32);
     record->perform_procedure = (gint32)read_number(reader, "perform-procedure", G_MAXINT32);
     record->perform_args = read_args(reader);
     record->begun = (gint64)read_number(reader, "begun-us", G_MAXINT64);

@@ -31,6 +31,7 @@ struct JobRecord {
     gboolean on_purpose; /* somebody has cancelled or paused it */
     gboolean recovers; /* resumes one that is paused */
     gboolean memory;   /* of a memory client (driver/memory_job.h), not of libvirt's */
+    uid_t memory_uid;  /* that client's */
     SpeedLimit speed_limit;
     gint32 perform_procedure; /* source: the call that began it, 0: none */
     GBytes *perform_args;     /* its arguments in XDR, without TLS flags; or NULL */

@@ -11,6 +11,7 @@
 
 #include "util/autofd.h"
 #include "util/log.h"
+#include "util/one_line.h"
 
 typedef struct {
     Migration *migration;
@@ -30,25 +31,18 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(MemoryJob, memory_job_free)
 
 /* ---- what it is told ---- */
 
-static HandoverText text_of(const char *text, gsize max)
-{
-    gsize len = strlen(text);
-    const char *end;
-
-    if (len > max) {
-        g_utf8_validate(text, (gssize)max, &end);
-        len = (gsize)(end - text);
-    }
-    return handover_text(text, len);
-}
-
 /* Its socket is empty, so that it takes a message at once, or it is gone. */
 static gboolean send_message(int fd, HandoverMessage *message, GError **error)
 {
     g_autofree guint8 *buf = g_malloc(HANDOVER_MESSAGE_MAX);
     gsize len = handover_encode(message, buf);
 
-    g_assert(len > 0);
+    if (len == 0) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+                    _("the memory client cannot be told: %s breaks a limit"),
+                    handover_type_name(message->type));
+        return FALSE;
+    }
     if (send(fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL) == (gssize)len)
         return TRUE;
     g_set_error(error, G_IO_ERROR, (gint)g_io_error_from_errno(errno),
@@ -59,11 +53,10 @@ static gboolean send_message(int fd, HandoverMessage *message, GError **error)
 void memory_job_refuse(int fd, const char *text)
 {
     g_autofree HandoverMessage *message = g_new0(HandoverMessage, 1);
-    g_autofree char *line = g_utf8_make_valid(text, -1);
+    g_autofree char *line = one_line(text, HANDOVER_TEXT_MAX);
 
-    g_strdelimit(line, "\r\n\t", ' ');
     message->type = HANDOVER_REFUSED;
-    message->text = text_of(line, HANDOVER_TEXT_MAX);
+    message->text = handover_text(line, strlen(line));
     (void)send_message(fd, message, NULL); /* one that has left need not hear it */
 }
 
@@ -136,8 +129,9 @@ static void set_wishes(Migration *migration, const HandoverMessage *hello)
     migration_set_wishes(migration, &wishes);
 }
 
-/* NULL: its URI is of no use. */
-static Migration *make_migration(MigrationSet *set, const HandoverMessage *hello, GError **error)
+/* NULL: its URI is of no use, or there are too many. */
+static Migration *make_migration(MigrationSet *set, uid_t uid, const HandoverMessage *hello,
+                                 GError **error)
 {
     g_autofree char *name = g_strndup(hello->hello.name.bytes, hello->hello.name.len);
     g_autofree char *text = g_strndup(hello->hello.uri.bytes, hello->hello.uri.len);
@@ -145,22 +139,25 @@ static Migration *make_migration(MigrationSet *set, const HandoverMessage *hello
     gboolean recovers = hello->hello.recovers != 0;
     Migration *migration;
 
+    if (!migration_set_has_memory_room(set, uid, error))
+        return NULL;
     if (hello->hello.role == HANDOVER_DESTINATION)
-        return migration_new_memory(set, MIGRATION_SIDE_DESTINATION, name, NULL, recovers);
+        return migration_new_memory(set, MIGRATION_SIDE_DESTINATION, name, NULL, uid, recovers);
     if (!migration_uri_parse(text, &uri, error))
         return NULL;
-    migration = migration_new_memory(set, MIGRATION_SIDE_SOURCE, name, &uri, recovers);
+    migration = migration_new_memory(set, MIGRATION_SIDE_SOURCE, name, &uri, uid, recovers);
     set_wishes(migration, hello);
     return migration;
 }
 
-void memory_job_begin(MigrationSet *set, int fd, const char *who, const HandoverMessage *hello)
+void memory_job_begin(MigrationSet *set, int fd, uid_t uid, const char *who,
+                      const HandoverMessage *hello)
 {
     g_autoptr(GError) error = NULL;
     MemoryJob *job = g_new0(MemoryJob, 1);
 
     job->fd = fd;
-    job->migration = make_migration(set, hello, &error);
+    job->migration = make_migration(set, uid, hello, &error);
     if (!job->migration) {
         log_warning(NULL, "memory client (%s): %s", who, error->message);
         memory_job_refuse(fd, error->message);

@@ -11,8 +11,9 @@
 #include "client/handover.h"
 #include "driver/migration.h"
 
-/* Takes fd; hello: the message, lent. who: for log lines. */
-void memory_job_begin(MigrationSet *set, int fd, const char *who, const HandoverMessage *hello);
+/* Takes fd; hello: the message, lent. uid: the client's; who: for log lines. */
+void memory_job_begin(MigrationSet *set, int fd, uid_t uid, const char *who,
+                      const HandoverMessage *hello);
 
 /* Sends REFUSED, if it can be sent; fd stays the caller's. */
 void memory_job_refuse(int fd, const char *text);

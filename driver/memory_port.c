@@ -33,6 +33,7 @@ struct MemoryPort {
 typedef struct {
     MemoryPort *port;
     int fd;
+    uid_t uid;
     char *name; /* for log lines */
     guint watch;
     guint timer;
@@ -49,13 +50,15 @@ static void caller_free(gpointer data)
     g_free(caller);
 }
 
-static char *describe(int fd)
+static char *describe(int fd, uid_t *ret_uid)
 {
     struct ucred who = { 0 };
     socklen_t len = sizeof who;
 
+    *ret_uid = (uid_t)-1;
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0)
         return g_strdup("?");
+    *ret_uid = who.uid;
     return g_strdup_printf("process %d, uid %u", (int)who.pid, (guint)who.uid);
 }
 
@@ -121,7 +124,8 @@ static gboolean listen_to(Caller *caller, gboolean *ret_begun, GError **error)
     }
     if (!check_hello(message, error))
         return FALSE;
-    memory_job_begin(caller->port->set, autofd_steal(&caller->fd), caller->name, message);
+    memory_job_begin(caller->port->set, autofd_steal(&caller->fd), caller->uid, caller->name,
+                     message);
     return TRUE;
 }
 
@@ -161,7 +165,7 @@ static void take_caller(MemoryPort *port, int fd)
 
     caller->port = port;
     caller->fd = fd;
-    caller->name = describe(fd);
+    caller->name = describe(fd, &caller->uid);
     g_ptr_array_add(port->callers, caller);
     if (port->callers->len > CALLERS_MAX) {
         memory_job_refuse(fd, _("too many memory clients are connecting; try again"));

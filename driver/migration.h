@@ -51,9 +51,11 @@ Migration *migration_new_source(MigrationSet *set, const char *domain, const Mig
                                 const SpeedLimit *limit);
 
 /* One of a memory client's on either side, which its name is of; no libvirt and no QEMU takes part in it, and
- * a domain of that name is something else. uri: the source's; NULL for a destination. */
+ * a domain of that name is something else. uri: the source's; NULL for a destination. uid: the client's. */
 Migration *migration_new_memory(MigrationSet *set, MigrationSide side, const char *name,
-                                const MigrationUri *uri, gboolean recovers);
+                                const MigrationUri *uri, uid_t uid, gboolean recovers);
+/* One more of a client of that user's: memory_max_migrations and memory_max_migrations_per_user. */
+gboolean migration_set_has_memory_room(const MigrationSet *set, uid_t uid, GError **error);
 /* Its session id, 32 hexadecimal digits; g_free(). */
 char *migration_session_text(const Migration *migration);
 gboolean migration_is_memory(const Migration *migration);

@@ -2,6 +2,7 @@
 /* A migration between memory clients: what is different from one of libvirt's. */
 #include "config.h"
 
+#include <glib/gi18n.h>
 #include <gnutls/crypto.h>
 
 #include "driver/migration.h"
@@ -21,13 +22,14 @@ static void make_uri(MigrationSet *set, JobRecord *record)
 }
 
 Migration *migration_new_memory(MigrationSet *set, MigrationSide side, const char *name,
-                                const MigrationUri *uri, gboolean recovers)
+                                const MigrationUri *uri, uid_t uid, gboolean recovers)
 {
     JobRecord *record = job_record_new();
 
     record->side = side;
     record->domain = g_strconcat(NAME_PREFIX, name, NULL);
     record->memory = TRUE;
+    record->memory_uid = uid;
     record->recovers = recovers;
     if (uri) {
         record->uri = *uri;
@@ -36,6 +38,32 @@ Migration *migration_new_memory(MigrationSet *set, MigrationSide side, const cha
         make_uri(set, record);
     }
     return migration_alloc(set, record);
+}
+
+gboolean migration_set_has_memory_room(const MigrationSet *set, uid_t uid, GError **error)
+{
+    const Settings *s = set->settings;
+    guint all = 0, own = 0;
+
+    for (guint i = 0; i < set->migrations->len; i++) {
+        const JobRecord *record = ((const Migration *)set->migrations->pdata[i])->record;
+
+        all += record->memory;
+        own += record->memory && record->memory_uid == uid;
+    }
+    if (all >= s->memory_max_migrations)
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_BUSY,
+                    _("%u migrations of memory clients are under way on this host, and "
+                      "memory_max_migrations allows no more: try again later"),
+                    all);
+    else if (own >= s->memory_max_migrations_per_user)
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_BUSY,
+                    _("%u migrations of memory clients of user %u are under way on this host, and "
+                      "memory_max_migrations_per_user allows no more: try again later"),
+                    own, (guint)uid);
+    else
+        return TRUE;
+    return FALSE;
 }
 
 char *migration_session_text(const Migration *migration)

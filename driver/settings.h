@@ -37,6 +37,8 @@ typedef struct {
     guint max_clients;
     char *memory_sock_group;   /* as unix_sock_*, of memory clients' socket */
     guint memory_sock_perms;
+    guint memory_max_migrations;
+    guint memory_max_migrations_per_user;
 
     /* Remote clients. */
     gboolean listen_tls;

@@ -26,6 +26,10 @@ const SettingRow setting_rows[] = {
       N_("group of the memory clients' socket") },
     { "memory_sock_perms", SETTING_MODE, "0700", AT(memory_sock_perms),
       N_("permissions of the memory clients' socket") },
+    { "memory_max_migrations", SETTING_UINT, "256", AT(memory_max_migrations),
+      N_("migrations of memory clients at once"), 1, 10000 },
+    { "memory_max_migrations_per_user", SETTING_UINT, "128", AT(memory_max_migrations_per_user),
+      N_("migrations of one user's memory clients at once"), 1, 10000 },
     { "max_clients", SETTING_UINT, "5000", AT(max_clients), N_("clients connected at once"), 1,
       100000 },
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ram/mapped/client_link_priv.h"
+#include "util/one_line.h"
 
 G_STATIC_ASSERT(HANDOVER_RANGES_MAX == MEMORY_RANGES_MAX);
 
@@ -20,18 +21,10 @@ static void ask(MemoryClient *client, HandoverType request, HandoverType answer)
     client_link_ask(link, answer);
 }
 
-/* One line of UTF-8 that fits, whatever it was. */
 static HandoverText line_of(const char *text, char **ret_owned)
 {
-    char *line = g_utf8_make_valid(text ? text : "", -1);
-
-    for (char *c = line; *c; c = g_utf8_next_char(c))
-        if (g_unichar_iscntrl(g_utf8_get_char(c)))
-            memset(c, '?', (gsize)(g_utf8_next_char(c) - c));
-    if (strlen(line) > HANDOVER_TEXT_MAX)
-        *g_utf8_find_prev_char(line, line + HANDOVER_TEXT_MAX + 1) = '\0';
-    *ret_owned = line;
-    return handover_text(line, strlen(line));
+    *ret_owned = one_line(text, HANDOVER_TEXT_MAX);
+    return handover_text(*ret_owned, strlen(*ret_owned));
 }
 
 static void ask_with_text(MemoryClient *client, HandoverType request, const char *text)

@@ -56,6 +56,8 @@ static JobRecord *make_record(const char *dir)
     record->on_purpose = TRUE;
     record->speed_limit = (SpeedLimit){ .user = 77, .again = TRUE };
     record->recovers = TRUE;
+    record->memory = TRUE;
+    record->memory_uid = 4000000000;
     record->perform_procedure = 305;
     record->perform_args = g_bytes_new("\0args\xff", 6);
     record->begun = 1700000000123456;
@@ -88,6 +90,8 @@ static void assert_same(const JobRecord *a, const JobRecord *b)
     assert_int_equal(a->speed_limit.user, b->speed_limit.user);
     assert_int_equal(a->speed_limit.again, b->speed_limit.again);
     assert_int_equal(a->recovers, b->recovers);
+    assert_int_equal(a->memory, b->memory);
+    assert_int_equal(a->memory_uid, b->memory_uid);
     assert_int_equal(a->perform_procedure, b->perform_procedure);
     assert_int_equal(a->perform_args != NULL, b->perform_args != NULL);
     if (a->perform_args)

@@ -21,6 +21,8 @@
 #include <unistd.h>
 
 #include "client/handover.h"
+#include "driver/memory_job.h"
+#include "driver/migration_priv.h"
 #include "driver/run_dir.h"
 #include "util/autofd.h"
 
@@ -280,6 +282,69 @@ static void a_second_daemon_does_not_get_the_socket(void **state)
     client_connect(f);
 }
 
+/* As if its helper ran. */
+static Migration *add_running(Fixture *f, uid_t uid)
+{
+    Migration *migration =
+        migration_new_memory(f->set, MIGRATION_SIDE_DESTINATION, "guest", NULL, uid, FALSE);
+
+    g_ptr_array_add(f->set->migrations, migration);
+    return migration;
+}
+
+static void only_so_many_are_under_way_at_once(void **state)
+{
+    Fixture *f = *state;
+
+    f->settings->memory_max_migrations = 3;
+    f->settings->memory_max_migrations_per_user = 2;
+    add_running(f, geteuid() + 1);
+    add_running(f, geteuid());
+    client_connect(f);
+    client_hello(f, HANDOVER_DESTINATION, "");
+    assert_refused(f, "psk"); /* there is room: it fails later, for its credentials */
+    autofd_clear(&f->fd);
+
+    add_running(f, geteuid());
+    f->settings->memory_max_migrations = 4;
+    client_connect(f);
+    client_hello(f, HANDOVER_DESTINATION, "");
+    assert_refused(f, "memory_max_migrations_per_user");
+    autofd_clear(&f->fd);
+
+    f->settings->memory_max_migrations = 3;
+    client_connect(f);
+    client_hello(f, HANDOVER_SOURCE, URI);
+    assert_refused(f, "3 migrations of memory clients are under way");
+    autofd_clear(&f->fd);
+
+    /* One has ended. */
+    g_ptr_array_remove_index(f->set->migrations, 2);
+    client_connect(f);
+    client_hello(f, HANDOVER_DESTINATION, "");
+    assert_refused(f, "psk");
+    g_ptr_array_set_size(f->set->migrations, 0);
+}
+
+/* What the daemon says may have come from anywhere. */
+static void a_reason_is_made_one_line(void **state)
+{
+    Fixture *f = *state;
+    g_autofree char *text = g_strnfill(2000, 'x');
+    int pair[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    f->fd = pair[1];
+    memory_job_refuse(pair[0], "\x1b[31mred\x7f \xc2\x85 \xff\n");
+    assert_int_equal(client_hear(f), HANDOVER_REFUSED);
+    assert_int_equal(f->message.text.bytes[0], '?');
+    assert_int_equal(f->message.text.bytes[f->message.text.len - 1], '?');
+    memory_job_refuse(pair[0], text);
+    assert_int_equal(client_hear(f), HANDOVER_REFUSED);
+    assert_int_equal(f->message.text.len, HANDOVER_TEXT_MAX);
+    close(pair[0]);
+}
+
 int main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -294,6 +359,8 @@ int main(void)
         T(missing_credentials_are_told),
         T(one_that_leaves_without_a_word_is_forgotten),
         T(a_second_daemon_does_not_get_the_socket),
+        T(only_so_many_are_under_way_at_once),
+        T(a_reason_is_made_one_line),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

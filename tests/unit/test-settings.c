@@ -33,6 +33,8 @@ static void an_empty_file_gives_the_defaults(void **state)
     assert_int_equal(s->unix_sock_ro_perms, 0777);
     assert_int_equal(s->unix_sock_rw_perms, 0700);
     assert_int_equal(s->max_clients, 5000);
+    assert_int_equal(s->memory_max_migrations, 256);
+    assert_int_equal(s->memory_max_migrations_per_user, 128);
     assert_false(s->listen_tls);
     assert_false(s->listen_tcp);
     assert_null(s->listen_addr);
@@ -175,6 +177,8 @@ static const struct {
     { "max_clients = 0", SETTINGS_ERROR_VALUE, "0 is not from 1 to 100000" },
     { "max_clients = 100001", SETTINGS_ERROR_VALUE, "100001 is not from" },
     { "max_clients = 4294967297", SETTINGS_ERROR_VALUE, "4294967297 is not from" },
+    { "memory_max_migrations = 0", SETTINGS_ERROR_VALUE, "0 is not from 1 to 10000" },
+    { "memory_max_migrations_per_user = 10001", SETTINGS_ERROR_VALUE, "10001 is not from" },
     { "migration_window = 65535", SETTINGS_ERROR_VALUE, "65535 is not from 65536 to 1073741824" },
     { "migration_window = 1073741825", SETTINGS_ERROR_VALUE, "1073741825 is not from" },
     { "migration_stage = 16777215", SETTINGS_ERROR_VALUE,
