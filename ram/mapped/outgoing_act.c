@@ -45,6 +45,11 @@ gboolean mapped_out_act_advised(MappedOutgoing *o, const MappedOutInput *in, GEr
 
 static gboolean make_encoder(MappedOutgoing *o, GError **error)
 {
+    /* Whoever asks for it again begins anew: the other side has all the pages. */
+    if (o->params.xbzrle_cache == 0 && o->xbzrle) {
+        xbzrle_encoder_stats(o->xbzrle, &o->stats.xbzrle);
+        g_clear_pointer(&o->xbzrle, xbzrle_encoder_free);
+    }
     if (o->params.xbzrle_cache == 0 || !(session_features(o->session) & SESSION_FEATURE_XBZRLE))
         return TRUE;
     if (o->xbzrle)
