@@ -414,8 +414,8 @@ static int carry_out(PostcopyClient *client)
     }
 }
 
-/* After a failure only the end is of interest, and that the guest goes on; that it is given up is not
- * answered any more. */
+/* After a failure only the end is of interest, and that the guest goes on; that it is given up is
+ * not answered any more. */
 static void carry_out_or_fail(PostcopyClient *client)
 {
     int ret;

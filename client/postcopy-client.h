@@ -67,8 +67,8 @@ typedef struct {
 
 /* Called from postcopy_client_dispatch() and postcopy_client_answer(), in their thread, with the
  * data of postcopy_client_new(). Those that return an int return 0, or a negative errno value,
- * which ends the migration: the guest then runs on at the source, as long as the destination was not
- * told to run it. NULL: not needed, unless it says otherwise. */
+ * which ends the migration: the guest then runs on at the source, as long as the destination was
+ * not told to run it. NULL: not needed, unless it says otherwise. */
 typedef struct {
     size_t size; /* sizeof(PostcopyCallbacks) */
 
@@ -243,17 +243,17 @@ int postcopy_client_set_vcpus(PostcopyClient *client, const uint32_t *threads,
 typedef enum {
     POSTCOPY_RUNNING,   /* not ended, or not begun */
     POSTCOPY_COMPLETED, /* source: the guest is gone; destination: all of it is here */
-    POSTCOPY_FAILED,    /* the guest is at the source, and the destination has none. Destination: should
-                         * the source be POSTCOPY_PAUSED, it can take its guest back */
+    POSTCOPY_FAILED,    /* the guest is at the source, and the destination has none. Destination:
+                         * should the source be POSTCOPY_PAUSED, it can take its guest back */
     POSTCOPY_CANCELLED, /* the same, on purpose */
-    POSTCOPY_PAUSED,    /* the guest has moved, not all of its memory: connect both again. Source: it
-                         * may have moved; see postcopy_client_take_back() */
+    POSTCOPY_PAUSED,    /* the guest has moved, not all of its memory: connect both again. Source:
+                         * it may have moved; see postcopy_client_take_back() */
     POSTCOPY_FAILED_OVER, /* destination, checkpoints: the source is lost, or has said so; the guest
                            * runs here, from the last one. Is the source's not running any more? */
 } PostcopyOutcome;
 
-/* Source, after POSTCOPY_PAUSED, when the destination's outcome is POSTCOPY_FAILED or _CANCELLED: no guest
- * has run there. The guest goes on here (resume), and the outcome is POSTCOPY_FAILED. Whoever calls
+/* Source, after POSTCOPY_PAUSED, when the destination's outcome is POSTCOPY_FAILED or _CANCELLED: no
+ * guest has run there. The guest goes on here (resume), and the outcome is POSTCOPY_FAILED. Whoever calls
  * this has seen that outcome at the destination: nothing here knows it. A destination that is gone
  * without one may have run the guest. -EINVAL: it is not paused. */
 int postcopy_client_take_back(PostcopyClient *client);

@@ -310,8 +310,8 @@ static gboolean ask_client(MappedIncoming *in, MemoryRange first, GError **error
     return TRUE;
 }
 
-/* Always: what looks like a hole may have pages that were preallocated (fallocate()), and one that is
- * there brings no fault. *ret_cost: in bytes of SWEEP_MAX; of a hole, most often nothing has to be
+/* Always: what looks like a hole may have pages that were preallocated (fallocate()), and one that
+ * is there brings no fault. *ret_cost: in bytes of SWEEP_MAX; of a hole, most often nothing has to be
  * freed. */
 static gboolean drop(MappedIncoming *in, const MemoryRange *range, guint64 *ret_cost,
                      GError **error)

@@ -146,8 +146,8 @@ const char *mapped_out_event_name(MappedOutEvent event)
     static const char *const names[] = {
         "the session's beginning", "both sides' being ready", "the switch-over",
         "the point of no return", "the received bitmaps", "\"advised\"", "\"paused\"",
-        "\"device\"", "\"synced\"", "\"given-up\"", "\"discarded\"", "\"free-hints\"", "\"start-postcopy\"",
-        "\"continue\"", "\"cancel\"", "\"params\"", "\"failed\"", "REQUEST", "RECEIVED",
+        "\"device\"", "\"synced\"", "\"given-up\"", "\"discarded\"", "\"free-hints\"",
+        "\"start-postcopy\"", "\"continue\"", "\"cancel\"", "\"params\"", "\"failed\"", "REQUEST", "RECEIVED",
         "the session's end", "the session's failure", "the session's cancellation",
         "the session's loss", "the time for a checkpoint", "the checkpoint's commit",
         "\"checkpoint\"", "\"failover\"",

@@ -102,8 +102,8 @@ void mapped_out_ask_no_return(MappedOutgoing *o)
     o->client->ops->no_return(o->client);
 }
 
-/* In post-copy the destination has to listen first, which not every one can: until it has, the guest
- * is ours. */
+/* In post-copy the destination has to listen first, which not every one can: until it has, the
+ * guest is ours. */
 static void put_device(MappedOutgoing *o)
 {
     if (o->postcopy)

@@ -357,7 +357,7 @@ static gboolean waits(MappedIncomingState state, MappedIncomingEvent event)
            (state < MAPPED_INCOMING_ADVISE || state == MAPPED_INCOMING_DISCARD);
 }
 
-/* PHASE listen, DATA and PHASE running in discard: the client listens first, then there is a row. */
+/* PHASE listen, DATA, PHASE running in discard: the client listens first, then there is a row. */
 static gboolean has_row(MappedIncomingState state, MappedIncomingEvent event)
 {
     MappedIncomingState next;

@@ -602,7 +602,7 @@ static void the_guest_is_kept_until_the_destination_listens(void **state)
     }
 }
 
-static void the_destination_is_not_told_to_run_before_the_client_has_given_its_guest_up(void **state)
+static void nothing_runs_there_before_the_client_has_given_its_guest_up(void **state)
 {
     for (guint i = 0; i < 6; i++) {
         WorldSetup setup = plain_setup();
@@ -982,8 +982,7 @@ int main(void)
         cmocka_unit_test(private_memory_is_given_back_by_the_client),
         cmocka_unit_test(nothing_is_given_back_before_the_guest_runs_there),
         cmocka_unit_test(the_guest_is_kept_until_the_destination_listens),
-        cmocka_unit_test(
-            the_destination_is_not_told_to_run_before_the_client_has_given_its_guest_up),
+        cmocka_unit_test(nothing_runs_there_before_the_client_has_given_its_guest_up),
         cmocka_unit_test(it_waits_to_be_told_to_go_on),
         cmocka_unit_test(pages_wait_until_the_destination_is_ready),
         cmocka_unit_test(post_copy_has_to_be_allowed),
