@@ -204,6 +204,39 @@ static void differences_go_out_where_both_can_and_are_wanted(void **state)
     assert_true(w->differences > 0);
 }
 
+/* A cache of 0 while it runs: from there on pages are whole again. */
+static void differences_end_when_they_are_not_wanted_any_more(void **state)
+{
+    WorldSetup setup = plain_setup();
+    g_autoptr(World) w = NULL;
+    Guest guest = { NULL, g_rand_new_with_seed(5), 2, 16 };
+    MemoryEvent event = { .type = MEMORY_EV_PARAMS, .params = &setup.params, .fd = -1 };
+    guint64 differences;
+
+    setup.features = SESSION_FEATURE_XBZRLE;
+    setup.params.xbzrle_cache = 512 * PAGE;
+    setup.params.downtime_limit_ms = 0;
+    w = filled_world(&setup);
+    guest.world = w;
+    w->guest_runs = write_at_random;
+    w->guest_data = &guest;
+    world_run_until(w, MAPPED_OUT_ACTIVE);
+    for (guint i = 0; i < 100; i++)
+        world_turn(w);
+    assert_true(w->differences > 0);
+    setup.params.xbzrle_cache = 0;
+    mapped_outgoing_on_client(w->machine, &event, w->now_us);
+    for (guint i = 0; i < 20; i++)
+        world_turn(w); /* what was handed out before */
+    differences = w->differences;
+    for (guint i = 0; i < 100; i++)
+        world_turn(w);
+    assert_int_equal(w->differences, differences);
+    w->guest_runs = NULL;
+    world_expect_moved(w);
+    g_rand_free(guest.rand);
+}
+
 /* ---- post-copy ---- */
 
 static void start_postcopy(World *w)
@@ -966,6 +999,7 @@ int main(void)
         cmocka_unit_test(of_a_huge_page_only_what_was_written_goes_before_the_switch),
         cmocka_unit_test(a_hole_is_sent_as_zeros_and_stays_a_hole),
         cmocka_unit_test(differences_go_out_where_both_can_and_are_wanted),
+        cmocka_unit_test(differences_end_when_they_are_not_wanted_any_more),
         cmocka_unit_test(each_page_comes_once_after_the_switch),
         cmocka_unit_test(what_was_sent_and_written_again_is_discarded_and_nothing_else),
         cmocka_unit_test(a_huge_page_of_which_a_part_was_written_is_discarded_whole),
