@@ -5,6 +5,8 @@
 
 #include "ram/page_cache.h"
 
+#include <glib/gi18n.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "ram/blocks.h"
@@ -75,8 +77,7 @@ PageCache *page_cache_new(guint64 bytes, gsize page_size, GError **error)
 
     if (pages == 0 || bytes > PAGE_CACHE_BYTES_MAX) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID,
-                    "a page cache of %" G_GUINT64_FORMAT " bytes: it has from one page of %"
-                    G_GSIZE_FORMAT " to %" G_GUINT64_FORMAT,
+                    _("a page cache of %" PRIu64 " bytes: it has from one page of %zu to %" PRIu64),
                     bytes, page_size, PAGE_CACHE_BYTES_MAX);
         return NULL;
     }
@@ -88,7 +89,7 @@ PageCache *page_cache_new(guint64 bytes, gsize page_size, GError **error)
     cache->data = g_try_malloc_n(cache->capacity, page_size);
     if (!cache->slots || !cache->data) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID,
-                    "no memory for a page cache of %" G_GUINT64_FORMAT " bytes", bytes);
+                    _("no memory for a page cache of %" PRIu64 " bytes"), bytes);
         return NULL;
     }
     return g_steal_pointer(&cache);

@@ -5,6 +5,8 @@
 
 #include "ram/xbzrle.h"
 
+#include <glib/gi18n.h>
+#include <inttypes.h>
 #include <gio/gio.h>
 #include <string.h>
 
@@ -110,8 +112,7 @@ typedef struct {
 static gboolean broken(const Walk *walk, const char *what, GError **error)
 {
     g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
-                "difference of a page (XBZRLE), byte %" G_GSIZE_FORMAT " of %" G_GSIZE_FORMAT
-                ": %s",
+                _("difference of a page (XBZRLE), byte %zu of %zu: %s"),
                 walk->at, walk->delta_len, what);
     return FALSE;
 }

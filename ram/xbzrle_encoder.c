@@ -3,6 +3,8 @@
 
 #include "ram/xbzrle_encoder.h"
 
+#include <glib/gi18n.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "ram/blocks.h"
@@ -32,8 +34,8 @@ XbzrleEncoder *xbzrle_encoder_new(guint64 cache_bytes, gsize page_size, GError *
 
     if (page_size > XBZRLE_PAGE_MAX) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID,
-                    "XBZRLE has no differences of pages of %" G_GSIZE_FORMAT
-                    " bytes; the largest are of 8192", page_size);
+                    _("XBZRLE has no differences of pages of %zu bytes; the largest are of 8192"),
+                    page_size);
         return NULL;
     }
     cache = page_cache_new(cache_bytes, page_size, error);

@@ -5,6 +5,8 @@
 
 #include "ram/mapped/colo_cache.h"
 
+#include <glib/gi18n.h>
+#include <inttypes.h>
 #include <errno.h>
 #include <gio/gio.h>
 #include <string.h>
@@ -45,8 +47,8 @@ static gboolean make_copy(ColoCache *cache, guint block, GError **error)
               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED) {
         g_set_error(error, G_IO_ERROR, (gint)g_io_error_from_errno(errno),
-                    "no memory for a second copy of region \"%s\" (%" G_GUINT64_FORMAT
-                    " bytes): %s", region->name, region->length, g_strerror(errno));
+                    _("no memory for a second copy of region \"%s\" (%" PRIu64 " bytes): %s"),
+                    region->name, region->length, g_strerror(errno));
         return FALSE;
     }
     copy->copy = at;
@@ -210,7 +212,7 @@ gboolean colo_cache_fill(ColoCache *cache, guint64 max_bytes, gboolean *ret_done
 static gboolean refuse_page(const QemuPage *page, const char *what, GError **error)
 {
     g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
-                "page at %" G_GUINT64_FORMAT " of block %u of a checkpoint: %s", page->offset,
+                _("page at %" PRIu64 " of block %u of a checkpoint: %s"), page->offset,
                 page->block, what);
     return FALSE;
 }
