@@ -308,7 +308,8 @@ static void on_pause(MemoryClient *base)
         gsize len = MIN(client->device->len - at, DEVICE_PIECE);
         TestEvent *said = put(client, MEMORY_EV_DEVICE);
 
-        said->bytes = g_bytes_new(client->device->data + at, len);
+        /* A client without devices has no data to add to: nothing of nothing. */
+        said->bytes = g_bytes_new(len > 0 ? client->device->data + at : NULL, len);
         said->event.bytes = g_bytes_get_data(said->bytes, &said->event.len);
         said->event.last = at + len == client->device->len;
         if (said->event.last)
