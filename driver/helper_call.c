@@ -168,6 +168,13 @@ gboolean helper_process_reads(HelperProcess *helper)
     return reading && !g_str_equal(reading, "off");
 }
 
+gboolean helper_process_reading_failed(HelperProcess *helper)
+{
+    const char *reading = helper->proxy ? postcopy_migration_get_reading(helper->proxy) : NULL;
+
+    return reading && g_str_equal(reading, "failed");
+}
+
 void helper_process_reconnect_channel(HelperProcess *helper, int fd, const char *host,
                                       const char *kind)
 {

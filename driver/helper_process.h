@@ -130,6 +130,8 @@ gboolean helper_process_places(HelperProcess *helper);
 void helper_process_set_reading(HelperProcess *helper, int fd, GVariant *ranges);
 /* It has been told that, by whichever daemon. */
 gboolean helper_process_reads(HelperProcess *helper);
+/* As the property Reading, also when it has ended. */
+gboolean helper_process_reading_failed(HelperProcess *helper);
 void helper_process_reconnect_channel(HelperProcess *helper, int fd, const char *host,
                                       const char *kind);
 void helper_process_connect_disks(HelperProcess *helper, int fd, const char *host, guint number);

@@ -202,6 +202,7 @@ static GKeyFile *to_key_file(const JobRecord *record)
     g_key_file_set_uint64(file, GROUP, "speed-user", record->speed_limit.user);
     g_key_file_set_boolean(file, GROUP, "speed-again", record->speed_limit.again);
     g_key_file_set_boolean(file, GROUP, "recovers", record->recovers);
+    g_key_file_set_boolean(file, GROUP, "reading-failed", record->reading_failed);
     g_key_file_set_boolean(file, GROUP, "memory", record->memory);
     g_key_file_set_uint64(file, GROUP, "memory-uid", record->memory_uid);
     g_key_file_set_int64(file, GROUP, "perform-procedure", record->perform_procedure);
@@ -337,6 +338,7 @@ static void read_rest(Reader *reader, JobRecord *record)
     record->speed_limit.user = read_number(reader, "speed-user", G_MAXUINT64);
     record->speed_limit.again = read_flag(reader, "speed-again");
     record->recovers = read_flag(reader, "recovers");
+    record->reading_failed = read_flag(reader, "reading-failed");
     record->memory = read_flag(reader, "memory");
     record->memory_uid = (uid_t)read_number(reader, "memory-uid", G_MAXUINT32);
     record->perform_procedure = (gint32)read_number(reader, "perform-procedure", G_MAXINT32);

@@ -30,6 +30,7 @@ struct JobRecord {
     gboolean postcopy;   /* the switch-over has begun: a failure is libvirt's post-copy failure */
     gboolean on_purpose; /* somebody has cancelled or paused it */
     gboolean recovers; /* resumes one that is paused */
+    gboolean reading_failed; /* source, broken: what recovers it shall not read QEMU's memory */
     gboolean memory;   /* of a memory client (driver/memory_job.h), not of libvirt's */
     uid_t memory_uid;  /* that client's */
     SpeedLimit speed_limit;

@@ -238,6 +238,7 @@ static void keep_broken(Migration *migration)
     JobRecord *record = migration->record;
 
     record->broken = now_s();
+    record->reading_failed = migration_reading_failed(migration);
     record->helper_pid = 0;
     /* Else the outcome is all that a daemon that comes later can know it from. */
     if (migration_save(migration))

@@ -103,6 +103,8 @@ void migration_helper_ended(Migration *migration, gboolean success, const char *
 
 /* The source's QEMU is in that phase: from when its guest has stopped the helper may read its memory. */
 void migration_offer_memory(Migration *migration, const char *phase);
+/* In this session, or in one that it recovers from: QEMU's memory is not to be read any more. */
+gboolean migration_reading_failed(const Migration *migration);
 
 /* ---- migration_placing.c ---- */
 

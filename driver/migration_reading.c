@@ -48,6 +48,20 @@ static gboolean offer(Migration *migration, GError **error)
     return TRUE;
 }
 
+/* What the recoveries of a guest would come to again, and fail for again. */
+gboolean migration_reading_failed(const Migration *migration)
+{
+    const JobRecord *record = migration->record;
+    const JobRecord *before = NULL;
+
+    if (record->side != MIGRATION_SIDE_SOURCE)
+        return FALSE;
+    if (record->recovers)
+        before = migration_set_find_broken(migration->set, record->side, record->domain);
+    return (before && before->reading_failed) ||
+           (migration->helper && helper_process_reading_failed(migration->helper));
+}
+
 /* Its guest has stopped, and does not run here again unless the migration fails. */
 static gboolean has_stopped(const char *phase)
 {
@@ -68,6 +82,10 @@ void migration_offer_memory(Migration *migration, const char *phase)
     if (migration->record->speed_limit.user > 0) {
         log_info(&migration->log,
                  "QEMU's memory is not read: --postcopy-bandwidth is for its stream");
+        return;
+    }
+    if (migration_reading_failed(migration)) {
+        log_info(&migration->log, "QEMU's memory is not read: that failed before this recovery");
         return;
     }
     /* One that was taken over may have it since the daemon before this one. */

@@ -127,10 +127,11 @@ void direct_settle(Direct *d, guint block, guint64 first, guint64 n)
 
 /* ---- the memory ---- */
 
-static void fail(Direct *d, GError *error)
+void direct_give_up(Direct *d, const char *why)
 {
-    d->error = g_strdup(error->message);
-    g_error_free(error);
+    if (d->error)
+        return;
+    d->error = g_strdup(why);
     for (guint i = 0; i < d->n; i++)
         page_scan_remove(d->scan, i);
     g_clear_pointer(&d->proof, memory_proof_free);
@@ -241,12 +242,12 @@ MemoryWindow *direct_read(Direct *d, guint block, guint64 page, guint64 n, gbool
     gsize target = ram_blocks_target_page(d->blocks);
     guint64 base = d->addresses[block];
     guint64 end = alone ? page + n : ahead(d, block, page, n);
-    GError *error = NULL;
+    g_autoptr(GError) error = NULL;
     MemoryWindow *window = memory_reader_get(d->reader, base + page * target, n * target,
                                              base + end * target, &error);
 
     if (!window)
-        fail(d, error);
+        direct_give_up(d, error->message);
     return window;
 }
 

@@ -15,7 +15,7 @@ typedef enum {
     DIRECT_PROVING, /* no block is proved yet */
     DIRECT_READING,
     DIRECT_UNPROVED, /* no block is where it could be: all comes on the stream */
-    DIRECT_FAILED,   /* a read failed: from then on all comes on the stream */
+    DIRECT_FAILED,   /* a read failed, or it was given up: from then on all comes on the stream */
 } DirectState;
 
 /* "off", "proving", "reading", "unproved", "failed" */
@@ -66,6 +66,8 @@ void direct_go_near(Direct *direct, guint block, guint64 page);
  * soon. Give it back with direct_put(). NULL: it cannot be read, and neither can any other from now
  * on. */
 MemoryWindow *direct_read(Direct *direct, guint block, guint64 page, guint64 n, gboolean alone);
+/* Nothing is read any more, for that reason, nor shall be in a recovery. The first one counts. */
+void direct_give_up(Direct *direct, const char *why);
 /* Target page number `page` in it. */
 const guint8 *direct_bytes(const Direct *direct, const MemoryWindow *window, guint block,
                            guint64 page);

@@ -348,8 +348,9 @@ static void request_host_page(Outgoing *o, guint block, guint64 offset, guint64 
         outgoing_make_urgent(o, staged);
         return;
     }
-    if (outgoing_direct_want(o, block, offset, now) ||
-        !page_set_add(o->wanted, block, offset, now))
+    /* Nobody sees any more which pages come: only QEMU knows what it has sent. */
+    if (!o->transparent && (outgoing_direct_want(o, block, offset, now) ||
+                            !page_set_add(o->wanted, block, offset, now)))
         return;
     o->stats.requests_asked++;
     if (o->source->ops->request)
@@ -433,6 +434,10 @@ static void leave_post_copy(Outgoing *o, const OutgoingInput *in)
     if (!follows_what_was_sent(o, in) && !o->failure)
         o->failure = g_strdup_printf(_("cannot be passed on after pages in another order: %s"),
                                      o->warning);
+    /* A recovery will come to the same: it must not have read by then. */
+    if (o->stats.pages_read > 0)
+        direct_give_up(o->direct, _("QEMU's stream cannot be passed on unread after pages of its "
+                                    "memory were read"));
     if (!in->in_section)
         return;
     qemu_put_section(head, QEMU_SECTION_PART, in->section);

@@ -75,10 +75,28 @@ void relay_report_stats(Relay *relay)
     relay_report(relay, report);
 }
 
+static void report_reading(Relay *relay)
+{
+    const char *why;
+    DirectState state = engine_direct_state(relay->engine, &why);
+    RelayReport *report;
+
+    if (state == relay->reading)
+        return;
+    relay->reading = state;
+    report = relay_report_new(RELAY_REPORT_READING);
+    report->phase = direct_state_name(state);
+    report->reason = g_strdup(why);
+    relay_report(relay, report);
+}
+
 void relay_report_state(Relay *relay)
 {
-    RelayReport *report = relay_report_new(RELAY_REPORT_STATE);
+    RelayReport *report;
 
+    /* Who hears of the end has to know by then. */
+    report_reading(relay);
+    report = relay_report_new(RELAY_REPORT_STATE);
     report->state = session_state(relay->session);
     report->reason = g_strdup(session_reason(relay->session));
     report->ended_by = session_ended_by(relay->session);
@@ -163,21 +181,6 @@ static void report_warning(Relay *relay)
     report = relay_report_new(RELAY_REPORT_WARNING);
     report->reason = g_strdup_printf(_("QEMU's stream is passed on unread from here on: %s"),
                                      warning);
-    relay_report(relay, report);
-}
-
-static void report_reading(Relay *relay)
-{
-    const char *why;
-    DirectState state = engine_direct_state(relay->engine, &why);
-    RelayReport *report;
-
-    if (state == relay->reading)
-        return;
-    relay->reading = state;
-    report = relay_report_new(RELAY_REPORT_READING);
-    report->phase = direct_state_name(state);
-    report->reason = g_strdup(why);
     relay_report(relay, report);
 }
 

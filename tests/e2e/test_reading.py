@@ -2,13 +2,15 @@
 """Pages that are read from the source QEMU's memory: what the guest waits for is not asked of QEMU, and
 whatever happens to the migration, or to the proof, the guest finds all of its memory right."""
 import os
+import re
 import signal
+import time
 
 from course import LogWatch, halted
 from cuts import connections, reset
 from guest import Guest
 from harness import deadline, note, own_rig
-from migrating import (arrived, begin_in_postcopy, precopy_under_way, summaries,
+from migrating import (RUN_DIR, arrived, begin_in_postcopy, precopy_under_way, summaries,
                        went_through_helpers)
 from wait import wait_for
 
@@ -116,6 +118,35 @@ def test_source_helper_killed(rig):
     wait_for(lambda: guest.name not in rig.a.domains(), "the guest gone from a", 60)
     arrived(rig, guest)
     note(f"{len(log.find(READING))} helpers have read")
+
+
+def reading_has_failed(rig):
+    """The record of the only migration, as the daemon leaves it of a session that broke after its reading had failed."""
+    path, = rig.a.path(RUN_DIR).glob("job-*.conf")
+    text = path.read_text()
+    for key, value in (("reading-failed", "true"), ("broken", str(int(time.time()))), ("helper-pid", "0")):
+        text = re.sub(f"(?m)^{key}=.*$", f"{key}={value}", text)
+    path.write_text(re.sub("(?m)^socket-path=.*\n", "", text))
+
+
+@deadline(120)
+def test_a_failed_reading_is_not_tried_again(rig):
+    """Neither by the recovery that a daemon begins which has found that in a record."""
+    guest = Guest(rig, 128, **BUSY).start(rig.a)
+    log = LogWatch(rig.a)
+    migration = reads(rig, guest)
+    pid, = rig.a.helpers()
+    rig.a.kill_daemon()
+    os.kill(pid, signal.SIGKILL)
+    reading_has_failed(rig)
+    rig.a.start_daemon()
+    log.wait("QEMU's memory is not read: that failed before")
+    rig.unshape()
+    migration.finish(check=False)
+    wait_for(lambda: guest.name not in rig.a.domains(), "the guest gone from a", 60)
+    arrived(rig, guest)
+    assert len(log.find(READING)) == 1
+    assert counters(rig)["pages-read"] == 0
 
 
 @deadline(120)

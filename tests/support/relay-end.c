@@ -56,8 +56,11 @@ static void on_report(const RelayReport *report, gpointer data)
     case RELAY_REPORT_PHASE:
     case RELAY_REPORT_WARNING:
     case RELAY_REPORT_SOURCE_RATE:
-    case RELAY_REPORT_READING:
     case RELAY_REPORT_PLACING:
+        break;
+    case RELAY_REPORT_READING:
+        end->reading = report->phase;
+        end->reading_before = end->state;
         break;
     case RELAY_REPORT_DISKS_WANTED:
         end->disks_wanted = report->number;

@@ -22,6 +22,8 @@ typedef struct {
     gboolean qemu_needed;
     gboolean qemu_connected;
     gboolean return_path;
+    const char *reading;         /* the last, or NULL */
+    SessionState reading_before; /* the last state before that */
     gboolean ended;
     guint lost[CHANNEL_KIND_MAX];
     guint resumed[CHANNEL_KIND_MAX];

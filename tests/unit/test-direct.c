@@ -338,6 +338,84 @@ static void a_recovery_proves_again_and_reads_what_is_asked_for(void **state)
     assert_true(read > 0 || seeds(1) < SEEDS);
 }
 
+/* ---- what is not understood ---- */
+
+static void send_foreign(World *w)
+{
+    ModelSource *source = &w->pair.qemu_source;
+
+    g_byte_array_set_size(source->foreign, 0);
+    source->foreign_between = TRUE;
+    source->foreign_at = source->sent + 1;
+}
+
+static gboolean ends_at_foreign(World *w, guint seed)
+{
+    const char *failure;
+
+    send_foreign(w);
+    engine_pair_run(&w->pair, NULL);
+    failure = engine_pair_failure(&w->pair);
+    if (w->pair.qemu_source.foreign->len == 0)
+        return FALSE; /* it had sent all before */
+    if (!failure || !strstr(failure, "cannot be passed on"))
+        fail_msg("seed %u: %s", seed, failure ? failure : "no failure");
+    assert_string_equal(reading(w), "failed");
+    return TRUE;
+}
+
+static void assert_passed_on(World *w, guint seed)
+{
+    const GByteArray *sent = w->pair.qemu_source.foreign;
+    const GByteArray *came = w->pair.qemu_destination.foreign;
+    const char *failure = engine_pair_failure(&w->pair);
+
+    if (failure)
+        fail_msg("seed %u: %s", seed, failure);
+    if (!engine_pair_is_complete(&w->pair))
+        fail_msg("seed %u: stands still", seed);
+    assert_int_equal(came->len, sent->len);
+    assert_memory_equal(came->data, sent->data, sent->len);
+}
+
+/* The source comes to the same in the recovery, whose helper has not been given the memory. */
+static void what_is_not_understood_after_reading_is_passed_on_by_a_recovery(void **state)
+{
+    guint ended = 0;
+
+    for (guint seed = 1; seed <= seeds(1); seed++) {
+        g_auto(World) w;
+
+        world_init(&w, small_blocks, G_N_ELEMENTS(small_blocks), seed);
+        offer(&w, TRUE);
+        engine_pair_run(&w.pair, is_reading);
+        if (!ends_at_foreign(&w, seed))
+            continue;
+        ended++;
+        engine_pair_recover(&w.pair);
+        send_foreign(&w);
+        engine_pair_run(&w.pair, NULL);
+        assert_passed_on(&w, seed);
+        assert_string_equal(reading(&w), "off");
+    }
+    assert_in_range(ended, 1, seeds(1));
+}
+
+/* Before anything was read that is no more than a stream that goes on unread. */
+static void what_is_not_understood_before_reading_is_passed_on(void **state)
+{
+    for (guint seed = 1; seed <= seeds(4); seed++) {
+        g_auto(World) w;
+
+        world_init(&w, small_blocks, G_N_ELEMENTS(small_blocks), seed);
+        offer(&w, FALSE);
+        send_foreign(&w);
+        engine_pair_run(&w.pair, NULL);
+        assert_passed_on(&w, seed);
+        assert_string_not_equal(reading(&w), "failed");
+    }
+}
+
 /* ---- requests ---- */
 
 static void what_is_asked_for_is_read_and_not_asked_of_qemu(void **state)
@@ -407,6 +485,8 @@ int main(void)
         cmocka_unit_test(a_read_that_fails_falls_back_to_the_stream),
         cmocka_unit_test(memory_that_is_given_back_as_it_is_sent_is_never_read),
         cmocka_unit_test(a_recovery_proves_again_and_reads_what_is_asked_for),
+        cmocka_unit_test(what_is_not_understood_after_reading_is_passed_on_by_a_recovery),
+        cmocka_unit_test(what_is_not_understood_before_reading_is_passed_on),
         cmocka_unit_test(what_is_asked_for_is_read_and_not_asked_of_qemu),
         cmocka_unit_test(it_can_be_offered_once),
         cmocka_unit_test(ranges_that_cannot_be_are_refused),

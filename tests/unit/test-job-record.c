@@ -56,6 +56,7 @@ static JobRecord *make_record(const char *dir)
     record->on_purpose = TRUE;
     record->speed_limit = (SpeedLimit){ .user = 77, .again = TRUE };
     record->recovers = TRUE;
+    record->reading_failed = TRUE;
     record->memory = TRUE;
     record->memory_uid = 4000000000;
     record->perform_procedure = 305;
@@ -90,6 +91,7 @@ static void assert_same(const JobRecord *a, const JobRecord *b)
     assert_int_equal(a->speed_limit.user, b->speed_limit.user);
     assert_int_equal(a->speed_limit.again, b->speed_limit.again);
     assert_int_equal(a->recovers, b->recovers);
+    assert_int_equal(a->reading_failed, b->reading_failed);
     assert_int_equal(a->memory, b->memory);
     assert_int_equal(a->memory_uid, b->memory_uid);
     assert_int_equal(a->perform_procedure, b->perform_procedure);

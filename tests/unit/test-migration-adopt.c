@@ -56,6 +56,50 @@ static void one_that_is_killed_after_it_was_taken_over_is_told(void **state)
     wait_until(f->told->len == 1);
 }
 
+static gboolean is_flagged(Left *f, guint8 number)
+{
+    return left_find(f, MIGRATION_SIDE_SOURCE, number)->reading_failed;
+}
+
+/* And so are its recoveries, which have not even read. */
+static void one_whose_reading_failed_is_kept_as_such(void **state)
+{
+    Left *f = *state;
+    JobRecord *record = left_make_record(MIGRATION_SIDE_SOURCE, 2);
+    g_auto(FakeHelper) first = { 0 };
+    g_auto(FakeHelper) second = { 0 };
+
+    left_start_with(f, &first, left_make_record(MIGRATION_SIDE_SOURCE, 1));
+    wait_until(migration_is_reachable(left_source_of(f)));
+    g_object_set(first.object, "reading", "failed", NULL);
+    fake_helper_end(&first, "failed", "because");
+    wait_until(f->told->len == 1);
+    assert_true(is_flagged(f, 1));
+    migration_set_free(g_steal_pointer(&f->set));
+
+    record->recovers = TRUE;
+    left_start_with(f, &second, record);
+    wait_until(migration_is_reachable(left_source_of(f)));
+    assert_true(is_flagged(f, 1)); /* also from disk */
+    g_object_set(second.object, "reading", "off", NULL);
+    fake_helper_end(&second, "failed", "because");
+    wait_until(left_find(f, MIGRATION_SIDE_SOURCE, 2)->broken);
+    assert_true(is_flagged(f, 2));
+}
+
+static void one_that_reads_until_it_fails_is_not_kept_so(void **state)
+{
+    Left *f = *state;
+    g_auto(FakeHelper) helper = { 0 };
+
+    left_start_with(f, &helper, left_make_record(MIGRATION_SIDE_SOURCE, 1));
+    wait_until(migration_is_reachable(left_source_of(f)));
+    g_object_set(helper.object, "reading", "reading", NULL);
+    fake_helper_end(&helper, "failed", "because");
+    wait_until(f->told->len == 1);
+    assert_false(is_flagged(f, 1));
+}
+
 static void one_that_never_came_to_stream_is_cancelled(void **state)
 {
     Left *f = *state;
@@ -521,6 +565,8 @@ int main(void)
         WITH_SET(a_helper_that_lives_is_taken_over_and_heard_to_its_end),
         WITH_SET(one_that_fails_after_it_was_taken_over_is_told),
         WITH_SET(one_that_is_killed_after_it_was_taken_over_is_told),
+        WITH_SET(one_whose_reading_failed_is_kept_as_such),
+        WITH_SET(one_that_reads_until_it_fails_is_not_kept_so),
         WITH_SET(one_that_never_came_to_stream_is_cancelled),
         WITH_SET(a_resume_supersedes_what_has_lost_its_peer_and_that_is_told),
         WITH_SET(a_resume_of_what_has_not_failed_breaks_nothing),

@@ -382,6 +382,26 @@ static void there_are_so_many_requests_at_a_time(void **state)
     assert_non_null(strstr(error->message, "65536"));
 }
 
+/* Of what is passed on unread nothing tells when a page has come. */
+static void requests_go_on_when_the_stream_is_passed_on_unread(void **state)
+{
+    g_auto(Bench) bench;
+    RamStats stats;
+
+    bench_init(&bench, TRUE);
+    drive_to(&bench, OUTGOING_POSTCOPY_ACTIVE);
+    assert_true(feed(&bench, OUTGOING_EV_UNKNOWN, NULL));
+    for (guint i = 0; i < PAGES; i++) {
+        PageRequest request = { 0, (guint64)i * MODEL_PAGE, MODEL_PAGE };
+        OutgoingInput in = { .request = &request };
+
+        assert_true(outgoing_event(bench.outgoing, OUTGOING_EV_REQUEST, &in, NULL));
+    }
+    assert_int_equal(bench.asked, PAGES);
+    outgoing_get_stats(bench.outgoing, &stats);
+    assert_int_equal(stats.requests_outstanding, 0);
+}
+
 /* A request may be for a range of pages. */
 static void a_long_request_cannot_pass_the_limit(void **state)
 {
@@ -410,6 +430,7 @@ int main(void)
         cmocka_unit_test(bad_requests_are_refused_by_what_is_wrong),
         cmocka_unit_test(a_request_that_is_no_request_is_refused),
         cmocka_unit_test(there_are_so_many_requests_at_a_time),
+        cmocka_unit_test(requests_go_on_when_the_stream_is_passed_on_unread),
         cmocka_unit_test(a_long_request_cannot_pass_the_limit),
     };
 

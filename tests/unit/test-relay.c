@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -195,6 +196,25 @@ static void cancel_before_active_reaches_the_peer(void **state)
     assert_string_equal(destination->history->str, "setup cancelled");
     assert_true(g_error_matches(source->last_error, JOB_ERROR, JOB_ERROR_CANCELLED));
     assert_string_equal(destination->reason, "the source cancelled the migration: client left");
+}
+
+/* What a daemon keeps of a session it decides when that ends. The first commands are for the thread
+ * to be busy, so that it takes the last two in one turn. */
+static void reading_is_told_before_the_end(void **state)
+{
+    g_autoptr(End) source = good_end(SESSION_SOURCE);
+    g_autoptr(End) destination = good_end(SESSION_DESTINATION);
+    MemoryRange range = { 4096, 8192 };
+
+    activate(source, destination);
+    for (guint i = 0; i < 1000; i++)
+        relay_command(source->relay, RELAY_GET_STATS, -1, NULL, NULL);
+    relay_set_reading(source->relay, open("/proc/self/mem", O_RDONLY | O_CLOEXEC), &range, 1, NULL);
+    relay_command(source->relay, RELAY_CANCEL, -1, "user", NULL);
+    wait_until(has_ended, source, "end");
+    assert_string_equal(source->reading, "proving");
+    assert_int_equal(source->reading_before, SESSION_ACTIVE);
+    assert_string_equal(source->history->str, "setup active cancelled");
 }
 
 static void giving_up_leaves_an_active_migration_alone(void **state)
@@ -640,6 +660,7 @@ int main(void)
         cmocka_unit_test(wrong_key_fails_the_handshake),
         cmocka_unit_test(refused_qemu_is_told_to_the_source),
         cmocka_unit_test(cancel_before_active_reaches_the_peer),
+        cmocka_unit_test(reading_is_told_before_the_end),
         cmocka_unit_test(giving_up_leaves_an_active_migration_alone),
         cmocka_unit_test(silent_peer_is_dropped_at_its_deadline),
         cmocka_unit_test(silent_destination_fails_the_source),
