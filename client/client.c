@@ -96,7 +96,7 @@ EXPORT void postcopy_client_free(PostcopyClient *client)
     client_unregister(client);
     if (client->log_is_on && client_has_own_log(client))
         client->callbacks.log_stop(client->data);
-    client_set_thp(client, true);
+    client_restore_mappings(client);
     client_free_bitmaps(client);
     client_drop_deferred(client);
     for (unsigned i = 0; i < client->n_regions; i++) {

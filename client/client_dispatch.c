@@ -94,10 +94,10 @@ static int prepare(PostcopyClient *client)
     if (ret < 0)
         return callback_failed(client, "prepare", ret);
     if (client->side == POSTCOPY_DESTINATION) {
-        client_set_thp(client, false);
-        if (follows(client))
+        ret = client_prepare_mappings(client);
+        if (ret == 0 && follows(client))
             ret = client_register_write_protection(client);
-        else if (client->params.postcopy)
+        else if (ret == 0 && client->params.postcopy)
             ret = client_check_missing(client);
     } else if (!client_has_own_log(client)) {
         ret = client_register_write_protection(client);
@@ -198,21 +198,20 @@ static int sync_log(PostcopyClient *client)
 static int discard(PostcopyClient *client)
 {
     const HandoverMessage *m = client->message;
-    int ret;
+    int ret = client->side == POSTCOPY_DESTINATION ? client_expect_missing(client) : 0;
 
-    for (unsigned i = 0; i < m->ranges.n; i++) {
+    for (unsigned i = 0; i < m->ranges.n && ret == 0; i++)
         ret = client_discard(client, m->ranges.block, m->ranges.ranges[i].start,
                              m->ranges.ranges[i].length);
-        if (ret < 0)
-            return ret;
-    }
-    return answer(client, HANDOVER_DISCARDED, NULL);
+    return ret < 0 ? ret : answer(client, HANDOVER_DISCARDED, NULL);
 }
 
 static int listen_for_faults(PostcopyClient *client)
 {
-    int ret = client_register_missing(client);
+    int ret = client_expect_missing(client);
 
+    if (ret == 0)
+        ret = client_register_missing(client);
     return ret < 0 ? ret : answer(client, HANDOVER_LISTENING, &client->uffd);
 }
 
@@ -279,6 +278,18 @@ static bool has_moved(const PostcopyClient *client)
     return client->side == POSTCOPY_SOURCE ? client->may_not_run : client->runs;
 }
 
+/* No page is missing any more. A guest that has all of its memory runs on whatever comes of this;
+ * what a migration failed of is said rather than this. */
+static void put_memory_back(PostcopyClient *client)
+{
+    char text[sizeof client->error];
+
+    client_unregister(client);
+    memcpy(text, client->error, sizeof text);
+    if (client_restore_mappings(client) < 0 && text[0] != '\0')
+        memcpy(client->error, text, sizeof text);
+}
+
 /* text: one that survives client->error. */
 static void end(PostcopyClient *client, PostcopyOutcome outcome, const char *text)
 {
@@ -293,17 +304,15 @@ static void end(PostcopyClient *client, PostcopyOutcome outcome, const char *tex
     client->owes_run_still = client->owes == HANDOVER_RUN;
     client_close(client);
     client->outcome = outcome;
-    if (outcome != POSTCOPY_COMPLETED && client->failure == 0)
-        client_fail(client, 0, "%s", text);
+    if (client->failure == 0)
+        client_fail(client, 0, "%s", outcome != POSTCOPY_COMPLETED ? text : "");
     if (client->log_is_on && client_has_own_log(client))
         client->callbacks.log_stop(client->data);
     client->log_is_on = false;
     client->owes = 0;
     client_drop_deferred(client);
-    if (was_source || outcome != POSTCOPY_PAUSED) {
-        client_unregister(client);
-        client_set_thp(client, true);
-    }
+    if (was_source || outcome != POSTCOPY_PAUSED)
+        put_memory_back(client);
     if (was_source && (outcome == POSTCOPY_FAILED || outcome == POSTCOPY_CANCELLED))
         resume_guest(client, text);
 }
@@ -501,8 +510,7 @@ static int run_failed_late(PostcopyClient *client, int result)
         return ret;
     }
     client->outcome = POSTCOPY_FAILED;
-    client_unregister(client);
-    client_set_thp(client, true);
+    put_memory_back(client);
     return -ENOTCONN;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The process's own memory: userfaultfd, bitmaps, huge pages, discarding. */
+/* The process's own memory: userfaultfd, bitmaps, discarding. */
 #include "config.h"
 
 #include "client/client_priv.h"
@@ -310,21 +310,7 @@ void client_free_bitmaps(PostcopyClient *client)
 
 /* ---- pages ---- */
 
-void client_set_thp(PostcopyClient *client, bool on)
-{
-    if (client->thp_is_off != on)
-        return;
-    client->thp_is_off = !on;
-    for (unsigned i = 0; i < client->n_regions; i++) {
-        Region *region = &client->regions[i];
-
-        /* A kernel without them refuses, and has none then. */
-        if (region->page_size == 4096 && !(on && (region->flags & POSTCOPY_REGION_NO_THP)))
-            madvise(region->address, region->length, on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-    }
-}
-
-/* Locked memory (mlock(), mlockall()) is dropped by kernels that can: 5.18. */
+/* A source's memory may be locked; kernels since 5.18 drop it all the same. */
 static int drop_private(uint8_t *at, uint64_t length)
 {
     if (madvise(at, length, MADV_DONTNEED) == 0)

@@ -2,7 +2,7 @@
 /* A client from inside: what the process told (client.c), the socket (client_socket.c),
  * connecting and the hand-over (client_connect.c), what is asked (client_dispatch.c), what the
  * process says by itself (client_tell.c), and its own memory: userfaultfd and bitmaps
- * (client_memory.c). */
+ * (client_memory.c), huge pages and locks (client_mappings.c). */
 #pragma once
 
 #include <pthread.h>
@@ -33,6 +33,16 @@ typedef struct {
     bool borrows_fd;    /* fd is a region's before it, which lies in the same memfd */
     bool is_registered; /* with the userfaultfd; lock */
 } Region;
+
+/* Memory of a region that was mapped alike, before we changed it. */
+typedef struct {
+    unsigned region;
+    uint8_t *address;
+    uint64_t length;
+    bool has_thp, has_no_thp; /* by madvise(); neither: as the host is configured */
+    bool is_locked, is_locked_on_fault;
+    bool thp_is_off, is_unlocked; /* by us */
+} Mapping;
 
 struct PostcopyClient {
     PostcopySide side;
@@ -82,7 +92,9 @@ struct PostcopyClient {
     uint64_t *bitmaps;  /* the first, mapped; or NULL */
     size_t bitmaps_len;
     bool log_is_on;
-    bool thp_is_off;
+    Mapping *mappings; /* destination: as they were when it began; NULL: they are so now */
+    unsigned n_mappings;
+    bool expects_missing;
 };
 
 /* ---- client.c ---- */
@@ -139,5 +151,15 @@ int client_make_bitmaps(PostcopyClient *client);
 /* Where the bitmap of a region begins, in words, and how many pages it has. */
 size_t client_bitmap_at(const PostcopyClient *client, unsigned region, uint64_t *ret_pages);
 void client_free_bitmaps(PostcopyClient *client);
-void client_set_thp(PostcopyClient *client, bool on);
 int client_discard(PostcopyClient *client, unsigned region, uint64_t start, uint64_t length);
+
+/* ---- client_mappings.c ---- */
+
+/* A destination's memory is going to be filled: huge pages are kept away from it until
+ * client_restore_mappings(). */
+int client_prepare_mappings(PostcopyClient *client);
+/* Pages of it are going to be missing: it is unlocked, too. */
+int client_expect_missing(PostcopyClient *client);
+/* As it was; locked memory is all there then, wherever it comes from. Negative: what could not be
+ * put back is in client->error, the rest has been. */
+int client_restore_mappings(PostcopyClient *client);

@@ -45,6 +45,22 @@ enum {
     POSTCOPY_REGION_NO_THP = 1 << 16,    /* keep transparent huge pages off it when all is over */
 };
 
+/* At a destination the library changes how regions are mapped, from the return of prepare until
+ * the outcome is another than POSTCOPY_RUNNING or _PAUSED, or the client is freed, and then puts
+ * back what it found; the process changes none of it meanwhile.
+ *
+ * Transparent huge pages are kept away (MADV_NOHUGEPAGE) where madvise() has asked for them, or
+ * the host gives them unasked. Linux has no way back to not having asked: in the latter case it is
+ * MADV_HUGEPAGE afterwards.
+ *
+ * Memory that is locked (mlock(), mlock2(), mlockall()) is unlocked when the migration turns to
+ * post-copy, because pages of it are going to be missing, and locked again in the same way; the
+ * calling of postcopy_client_dispatch() at the end takes as long as mlock() does.
+ * mlockall(MCL_FUTURE) stays as it is. Should it not be possible to lock it again
+ * (RLIMIT_MEMLOCK), the guest runs on all the same, the outcome does not change, and with
+ * POSTCOPY_COMPLETED postcopy_client_error() says so: the process can make room and lock it
+ * itself. At a source memory may be locked, with Linux 5.18 or later. */
+
 /* One piece of the guest's memory. Both sides have the same ones, by name, length and page size.
  * It must stay mapped at address until the migration has ended. */
 typedef struct {
@@ -259,8 +275,9 @@ typedef enum {
 int postcopy_client_take_back(PostcopyClient *client);
 
 PostcopyOutcome postcopy_client_outcome(const PostcopyClient *client);
-/* Why it has failed, or what was wrong with the last call; one line, "" if nothing was. Valid
- * until the next call. */
+/* Why it has failed, or what was wrong with the last call; one line, "" if nothing was. Once it
+ * has ended with POSTCOPY_COMPLETED: "", or what of the memory is not mapped as it was before.
+ * Valid until the next call. */
 const char *postcopy_client_error(const PostcopyClient *client);
 
 #ifdef __cplusplus

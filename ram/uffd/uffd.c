@@ -9,7 +9,6 @@
 #include <inttypes.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -230,34 +229,4 @@ UffdPlaced uffd_zero(int uffd, guint64 address, guint64 length, guint64 *ret_don
     if (placed == UFFD_FAILED)
         failed("UFFDIO_ZEROPAGE", address + *ret_done, length - *ret_done, err, error);
     return placed;
-}
-
-/* ---- own memory ---- */
-
-static gboolean advise(gpointer address, gsize length, int advice, const char *what, GError **error)
-{
-    /* EINVAL: this kernel has no huge pages that come by themselves. */
-    return madvise(address, length, advice) == 0 || errno == EINVAL ||
-           failed(what, (guintptr)address, length, errno, error);
-}
-
-gboolean uffd_thp_off(gpointer address, gsize length, GError **error)
-{
-    return advise(address, length, MADV_NOHUGEPAGE, "MADV_NOHUGEPAGE", error);
-}
-
-gboolean uffd_thp_on(gpointer address, gsize length, GError **error)
-{
-    return advise(address, length, MADV_HUGEPAGE, "MADV_HUGEPAGE", error);
-}
-
-gboolean uffd_unlock(gpointer address, gsize length, GError **error)
-{
-    return munlock(address, length) == 0 ||
-           failed("munlock", (guintptr)address, length, errno, error);
-}
-
-gboolean uffd_lock(gpointer address, gsize length, GError **error)
-{
-    return mlock(address, length) == 0 || failed("mlock", (guintptr)address, length, errno, error);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A userfaultfd and its ioctls. All of them act on the process that opened it, whoever holds a
- * duplicate: addresses are that process's. Only uffd_open() and the functions under "own memory" are
- * for that process itself. Stateless; any thread. */
+ * duplicate: addresses are that process's. Only uffd_open() is for that process itself. Stateless; any
+ * thread. */
 #pragma once
 
 #include <glib.h>
@@ -44,15 +44,3 @@ UffdPlaced uffd_copy(int uffd, guint64 address, const guint8 *source, guint64 le
                      guint64 *ret_done, GError **error);
 /* The same with zeros; not for UFFD_HUGETLB. */
 UffdPlaced uffd_zero(int uffd, guint64 address, guint64 length, guint64 *ret_done, GError **error);
-
-/* ---- own memory ---- */
-
-/* No huge pages are put together in the range by themselves, from the first discard on: the rest of one
- * would count as present. And again as before. FALSE with a kernel that knows the word but fails; one
- * without huge pages is none. */
-gboolean uffd_thp_off(gpointer address, gsize length, GError **error);
-gboolean uffd_thp_on(gpointer address, gsize length, GError **error);
-/* Memory that is locked has no missing pages: it is unlocked for the migration, and locked again when all of it
- * is there. */
-gboolean uffd_unlock(gpointer address, gsize length, GError **error);
-gboolean uffd_lock(gpointer address, gsize length, GError **error);

@@ -101,7 +101,7 @@ static gboolean map_region(TestMapping *map, const TestRegion *region)
         return FALSE;
     map->at = at;
     if (region->backing == TEST_PRIVATE)
-        uffd_thp_off(at, map->length, NULL);
+        madvise(at, map->length, MADV_NOHUGEPAGE);
     return TRUE;
 }
 

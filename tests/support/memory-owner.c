@@ -153,11 +153,11 @@ static guint64 answer(World *w, const Question *q)
     case OWNER_PROTECT:
         return (guint64)mprotect(at, size, PROT_READ);
     case OWNER_LOCK:
-        return uffd_lock(w->memory, all, NULL) ? 0 : 1;
+        return (guint64)mlock(w->memory, all);
     case OWNER_UNLOCK:
-        return uffd_unlock(w->memory, all, NULL) ? 0 : 1;
+        return (guint64)munlock(w->memory, all);
     case OWNER_THP_OFF:
-        return uffd_thp_off(w->memory, all, NULL) ? 0 : 1;
+        return (guint64)madvise(w->memory, all, MADV_NOHUGEPAGE);
     case OWNER_WRITE:
         owner_fill(at, size, (guint)q->a);
         return 0;

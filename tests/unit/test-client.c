@@ -9,12 +9,15 @@
 #include <stdint.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -1070,6 +1073,8 @@ static void a_guest_that_turns_out_not_to_run_is_a_failure(void **state)
 /* Here another userfaultfd has the memory already. */
 static void a_destination_that_cannot_listen_says_so_before_anything_moves(void **state)
 {
+    if (is_under_valgrind())
+        return;
     for (guint allowed = 0; allowed < 2; allowed++) {
         g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_DESTINATION);
         struct uffdio_api api = { .api = UFFD_API };
@@ -1095,22 +1100,377 @@ static void a_destination_that_cannot_listen_says_so_before_anything_moves(void 
     }
 }
 
-static void memory_that_is_locked_is_dropped_all_the_same(void **state)
+/* ---- how its memory is mapped ---- */
+
+/* The rest of the first line of smaps that begins so, for the mapping with that address. */
+static char *mapping_says(const void *address, const char *name)
+{
+    g_autofree char *smaps = NULL;
+    g_auto(GStrv) lines = NULL;
+    guintptr at = (guintptr)address, from = 0, to = 0;
+
+    assert_true(g_file_get_contents("/proc/self/smaps", &smaps, NULL, NULL));
+    lines = g_strsplit(smaps, "\n", -1);
+    for (guint i = 0; lines[i]; i++) {
+        unsigned long first, last;
+
+        if (sscanf(lines[i], "%lx-%lx ", &first, &last) == 2) {
+            from = first;
+            to = last;
+        }
+        if (from <= at && at < to && g_str_has_prefix(lines[i], name))
+            return g_strdup(lines[i] + strlen(name));
+    }
+    fail_msg("%p is not mapped", address);
+    return NULL;
+}
+
+static guint resident_pages(const guint8 *address, guint n)
+{
+    g_autofree guchar *there = g_new0(guchar, n);
+    guint pages = 0;
+
+    assert_return_code(mincore((gpointer)address, n * PAGE, there), errno);
+    for (guint i = 0; i < n; i++)
+        pages += there[i] & 1;
+    return pages;
+}
+
+static gboolean has_flag(const void *address, const char *flag)
+{
+    g_autofree char *flags = mapping_says(address, "VmFlags:");
+    g_auto(GStrv) words = g_strsplit(flags, " ", -1);
+
+    return g_strv_contains((const char *const *)words, flag);
+}
+
+static guint64 locked_kib(const void *address)
+{
+    g_autofree char *text = mapping_says(address, "Locked:");
+
+    return g_ascii_strtoull(g_strchug(text), NULL, 10);
+}
+
+/* "hg", "nh" or "". */
+static const char *huge_pages_of(const void *address)
+{
+    return has_flag(address, "hg") ? "hg" : has_flag(address, "nh") ? "nh" : "";
+}
+
+/* Whether the host gives them to private memory that has not asked. */
+static gboolean huge_pages_come_unasked(void)
+{
+    static const char dir[] = "/sys/kernel/mm/transparent_hugepage";
+    g_autoptr(GDir) list = g_dir_open(dir, 0, NULL);
+    const char *name;
+
+    for (name = ""; list && name; name = g_dir_read_name(list)) {
+        g_autofree char *path = g_build_filename(dir, name, "enabled", NULL);
+        g_autofree char *text = NULL;
+
+        if (g_file_get_contents(path, &text, NULL, NULL) && strstr(text, "[always]"))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+static void ask_for_huge_pages(Vmm *vmm)
+{
+    if (madvise(vmm->private, 16 * PAGE, MADV_HUGEPAGE) < 0)
+        skip();
+    assert_return_code(madvise(vmm->private + 16 * PAGE, 16 * PAGE, MADV_NOHUGEPAGE), errno);
+    assert_return_code(madvise(vmm->shared, LENGTH, MADV_HUGEPAGE), errno);
+}
+
+static void assert_huge_pages(const Vmm *vmm, const char *asked, const char *unasked,
+                              const char *shared)
+{
+    assert_string_equal(huge_pages_of(vmm->private), asked);
+    assert_string_equal(huge_pages_of(vmm->private + 16 * PAGE), "nh");
+    assert_string_equal(huge_pages_of(vmm->private + 32 * PAGE), unasked);
+    assert_string_equal(huge_pages_of(vmm->private + LENGTH - PAGE), unasked);
+    assert_string_equal(huge_pages_of(vmm->shared), shared);
+}
+
+static void huge_pages_are_kept_away_and_come_back_to_whom_had_them(void **state)
+{
+    static const MemoryEndOutcome ends[] = { MEMORY_END_COMPLETED, MEMORY_END_FAILED,
+                                      MEMORY_END_CANCELLED };
+    gboolean unasked = huge_pages_come_unasked();
+
+    for (guint i = 0; i < G_N_ELEMENTS(ends); i++) {
+        g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_DESTINATION);
+
+        ask_for_huge_pages(vmm);
+        vmm_connect(vmm, FALSE);
+        assert_huge_pages(vmm, "hg", "", "hg");
+        advise(vmm);
+        assert_huge_pages(vmm, "nh", unasked ? "nh" : "", "nh");
+        listen_for_faults(vmm);
+        if (ends[i] == MEMORY_END_COMPLETED)
+            ask(vmm)->ops->run(ask(vmm));
+        ask(vmm)->ops->end(ask(vmm), ends[i], "enough");
+        settle(vmm);
+        /* There is no way to say that one does not ask any more. */
+        assert_huge_pages(vmm, "hg", unasked ? "hg" : "", "hg");
+    }
+}
+
+static void huge_pages_come_back_after_a_recovery(void **state)
 {
     g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_DESTINATION);
-    const MemoryRange range = { PAGE, 2 * PAGE };
 
-    if (mlock(vmm->private, LENGTH) < 0)
-        skip();
-    memset(vmm->private, 1, LENGTH);
+    ask_for_huge_pages(vmm);
     vmm_connect(vmm, FALSE);
     advise(vmm);
-    ask(vmm)->ops->discard(ask(vmm), 1, &range, 1);
+    listen_for_faults(vmm);
+    ask(vmm)->ops->run(ask(vmm));
     settle(vmm);
-    if (!came(vmm, MEMORY_EV_DISCARDED))
-        fail_msg("%s", vmm->text);
-    for (guint i = 0; i < 4; i++)
-        assert_int_equal(vmm->private[i * PAGE], i == 0 || i == 3);
+    drop_link(vmm);
+    assert_int_equal(postcopy_client_dispatch(vmm->client), 0);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_PAUSED);
+    assert_string_equal(huge_pages_of(vmm->private), "nh");
+    vmm_connect(vmm, TRUE);
+    assert_string_equal(huge_pages_of(vmm->private), "nh");
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_COMPLETED, NULL);
+    settle(vmm);
+    assert_string_equal(huge_pages_of(vmm->private), "hg");
+}
+
+static void huge_pages_stay_away_if_that_is_wanted(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_DESTINATION);
+    guint8 *memory = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    PostcopyRegion region = { .name = "small pages", .address = memory, .length = LENGTH,
+                              .page_size = PAGE, .fd = -1,
+                              .flags = POSTCOPY_REGION_MIGRATABLE | POSTCOPY_REGION_NO_THP };
+
+    assert_true(memory != MAP_FAILED);
+    if (madvise(memory, LENGTH / 2, MADV_HUGEPAGE) < 0)
+        skip();
+    assert_int_equal(postcopy_client_add_region(vmm->client, &region), 0);
+    vmm_connect(vmm, FALSE);
+    advise(vmm);
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_CANCELLED, "enough");
+    settle(vmm);
+    assert_string_equal(huge_pages_of(memory), "nh");
+    assert_string_equal(huge_pages_of(memory + LENGTH - PAGE), "nh");
+    munmap(memory, LENGTH);
+}
+
+static void skip_without_locks(void)
+{
+#ifdef SANITIZERS
+    /* They make mlock() do nothing. */
+    skip();
+#endif
+    /* It has no mlock2(). */
+    if (is_under_valgrind())
+        skip();
+}
+
+/* All of the shared memory; of the private the first half, and a quarter when it is touched. */
+static void lock_memory(Vmm *vmm)
+{
+    if (mlock(vmm->shared, LENGTH) < 0 || mlock(vmm->private, LENGTH / 2) < 0 ||
+        mlock2(vmm->private + LENGTH / 2, LENGTH / 4, MLOCK_ONFAULT) < 0)
+        skip();
+}
+
+static void assert_locked(const Vmm *vmm)
+{
+    assert_int_equal(locked_kib(vmm->shared), LENGTH / 1024);
+    assert_int_equal(locked_kib(vmm->private), LENGTH / 2 / 1024);
+    assert_false(has_flag(vmm->private, "lf"));
+    assert_true(has_flag(vmm->private + LENGTH / 2, "lo"));
+    assert_true(has_flag(vmm->private + LENGTH / 2, "lf"));
+    assert_false(has_flag(vmm->private + LENGTH - PAGE, "lo"));
+}
+
+static void assert_unlocked(const Vmm *vmm)
+{
+    for (guint i = 0; i < PAGES; i += PAGES / 4) {
+        assert_false(has_flag(vmm->shared + i * PAGE, "lo"));
+        assert_false(has_flag(vmm->private + i * PAGE, "lo"));
+    }
+}
+
+static void memory_that_was_locked_is_locked_again(void **state)
+{
+    static const MemoryEndOutcome ends[] = { MEMORY_END_COMPLETED, MEMORY_END_FAILED,
+                                      MEMORY_END_CANCELLED };
+    const MemoryRange range = { 0, LENGTH };
+
+    skip_without_locks();
+    for (guint i = 0; i < G_N_ELEMENTS(ends); i++) {
+        g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_DESTINATION);
+
+        lock_memory(vmm);
+        vmm_connect(vmm, FALSE);
+        advise(vmm);
+        assert_locked(vmm);
+        ask(vmm)->ops->discard(ask(vmm), 1, &range, 1);
+        settle(vmm);
+        assert_true(came(vmm, MEMORY_EV_DISCARDED));
+        assert_unlocked(vmm);
+        assert_int_equal(resident_pages(vmm->private, PAGES), 0);
+        listen_for_faults(vmm);
+        assert_unlocked(vmm);
+        if (ends[i] == MEMORY_END_COMPLETED)
+            ask(vmm)->ops->run(ask(vmm));
+        ask(vmm)->ops->end(ask(vmm), ends[i], "enough");
+        settle(vmm);
+        assert_locked(vmm);
+        /* The quarter that is locked when it is touched was not touched, nor the last one. */
+        assert_int_equal(resident_pages(vmm->private, PAGES), PAGES / 2);
+    }
+}
+
+static void memory_is_locked_again_after_a_recovery(void **state)
+{
+    g_autoptr(Vmm) vmm = NULL;
+
+    skip_without_locks();
+    vmm = vmm_new(POSTCOPY_DESTINATION);
+    lock_memory(vmm);
+    vmm_connect(vmm, FALSE);
+    advise(vmm);
+    listen_for_faults(vmm);
+    ask(vmm)->ops->run(ask(vmm));
+    settle(vmm);
+    drop_link(vmm);
+    assert_int_equal(postcopy_client_dispatch(vmm->client), 0);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_PAUSED);
+    assert_unlocked(vmm);
+    vmm_connect(vmm, TRUE);
+    assert_unlocked(vmm);
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_COMPLETED, NULL);
+    settle(vmm);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_COMPLETED);
+    assert_locked(vmm);
+}
+
+static void memory_stays_locked_where_none_is_missing(void **state)
+{
+    g_autoptr(Vmm) vmm = NULL;
+
+    skip_without_locks();
+    vmm = vmm_new(POSTCOPY_DESTINATION);
+    lock_memory(vmm);
+    vmm_connect(vmm, FALSE);
+    advise(vmm);
+    ask(vmm)->ops->run(ask(vmm));
+    settle(vmm);
+    assert_locked(vmm);
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_COMPLETED, NULL);
+    settle(vmm);
+    assert_locked(vmm);
+}
+
+static void memory_of_a_client_that_is_freed_is_locked_again(void **state)
+{
+    Vmm *vmm;
+
+    skip_without_locks();
+    vmm = vmm_new(POSTCOPY_DESTINATION);
+    lock_memory(vmm);
+    vmm_connect(vmm, FALSE);
+    advise(vmm);
+    listen_for_faults(vmm);
+    assert_unlocked(vmm);
+    postcopy_client_free(vmm->client);
+    vmm->client = NULL;
+    assert_locked(vmm);
+    vmm_free(vmm);
+}
+
+/* With mlockall(MCL_FUTURE) memory is locked that the library maps, too. */
+static void a_process_that_locks_all_it_will_have_goes_on_doing_so(void **state)
+{
+    g_autoptr(Vmm) vmm = NULL;
+    guint8 *later;
+
+    skip_without_locks();
+    if (mlockall(MCL_FUTURE) < 0)
+        skip();
+    vmm = vmm_new(POSTCOPY_DESTINATION);
+    assert_int_equal(locked_kib(vmm->private), LENGTH / 1024);
+    vmm_connect(vmm, FALSE);
+    advise(vmm);
+    listen_for_faults(vmm);
+    assert_unlocked(vmm);
+    ask(vmm)->ops->run(ask(vmm));
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_COMPLETED, NULL);
+    settle(vmm);
+    assert_int_equal(locked_kib(vmm->private), LENGTH / 1024);
+    assert_int_equal(locked_kib(vmm->shared), LENGTH / 1024);
+    later = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(later != MAP_FAILED);
+    assert_true(has_flag(later, "lo"));
+    munmap(later, PAGE);
+    munlockall();
+}
+
+/* Of this thread: CAP_IPC_LOCK knows no limit. */
+static void set_may_lock(gboolean may)
+{
+    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+    struct __user_cap_data_struct data[2];
+    guint32 bit = 1u << CAP_IPC_LOCK;
+
+    assert_return_code(syscall(SYS_capget, &header, data), errno);
+    data[0].effective = may ? data[0].effective | (data[0].permitted & bit)
+                            : data[0].effective & ~bit;
+    assert_return_code(syscall(SYS_capset, &header, data), errno);
+}
+
+static void a_guest_whose_memory_may_not_be_locked_again_runs_on(void **state)
+{
+    g_autoptr(Vmm) vmm = NULL;
+    struct rlimit before, too_small;
+
+    skip_without_locks();
+    vmm = vmm_new(POSTCOPY_DESTINATION);
+    lock_memory(vmm);
+    vmm_connect(vmm, FALSE);
+    advise(vmm);
+    listen_for_faults(vmm);
+    ask(vmm)->ops->run(ask(vmm));
+    settle(vmm);
+    assert_return_code(getrlimit(RLIMIT_MEMLOCK, &before), errno);
+    too_small = (struct rlimit){ PAGE, before.rlim_max };
+    assert_return_code(setrlimit(RLIMIT_MEMLOCK, &too_small), errno);
+    set_may_lock(FALSE);
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_COMPLETED, NULL);
+    assert_int_equal(settle(vmm), 0);
+    set_may_lock(TRUE);
+    assert_return_code(setrlimit(RLIMIT_MEMLOCK, &before), errno);
+    assert_int_equal(postcopy_client_outcome(vmm->client), POSTCOPY_COMPLETED);
+    assert_calls(vmm, "prepare run ");
+    assert_unlocked(vmm);
+    assert_non_null(strstr(postcopy_client_error(vmm->client), " is not locked as it was: mlock"));
+    assert_non_null(strstr(postcopy_client_error(vmm->client), "4096 bytes (RLIMIT_MEMLOCK)"));
+}
+
+/* Source: what has arrived is given back. */
+static void memory_that_is_locked_is_dropped_all_the_same(void **state)
+{
+    for (PostcopySide side = POSTCOPY_SOURCE; side <= POSTCOPY_DESTINATION; side++) {
+        g_autoptr(Vmm) vmm = vmm_new(side);
+        const MemoryRange range = { PAGE, 2 * PAGE };
+
+        if (mlock(vmm->private, LENGTH) < 0)
+            skip();
+        memset(vmm->private, 1, LENGTH);
+        vmm_connect(vmm, FALSE);
+        advise(vmm);
+        ask(vmm)->ops->discard(ask(vmm), 1, &range, 1);
+        settle(vmm);
+        if (!came(vmm, MEMORY_EV_DISCARDED))
+            fail_msg("%s", vmm->text);
+        for (guint i = 0; i < 4; i++)
+            assert_int_equal(vmm->private[i * PAGE], i == 0 || i == 3);
+    }
 }
 
 static void a_destination_whose_helper_dies_early_has_no_guest(void **state)
@@ -1484,6 +1844,15 @@ int main(void)
         cmocka_unit_test(a_guest_that_cannot_run_is_a_failure),
         cmocka_unit_test(a_guest_that_turns_out_not_to_run_is_a_failure),
         cmocka_unit_test(a_destination_that_cannot_listen_says_so_before_anything_moves),
+        cmocka_unit_test(huge_pages_are_kept_away_and_come_back_to_whom_had_them),
+        cmocka_unit_test(huge_pages_come_back_after_a_recovery),
+        cmocka_unit_test(huge_pages_stay_away_if_that_is_wanted),
+        cmocka_unit_test(memory_that_was_locked_is_locked_again),
+        cmocka_unit_test(memory_is_locked_again_after_a_recovery),
+        cmocka_unit_test(memory_stays_locked_where_none_is_missing),
+        cmocka_unit_test(memory_of_a_client_that_is_freed_is_locked_again),
+        cmocka_unit_test(a_process_that_locks_all_it_will_have_goes_on_doing_so),
+        cmocka_unit_test(a_guest_whose_memory_may_not_be_locked_again_runs_on),
         cmocka_unit_test(memory_that_is_locked_is_dropped_all_the_same),
         cmocka_unit_test(a_destination_whose_helper_dies_early_has_no_guest),
         cmocka_unit_test(each_checkpoint_stops_the_guest_and_runs_it_with_what_came),
