@@ -31,6 +31,7 @@ def by_postcopy(rig, what, *regions, settings=SLOW_SETTINGS, **options):
         verdict = move.completed()
         assert verdict["unwritten"] > 0
         tell(what, move, verdict)
+    return move
 
 
 def by_precopy(rig, what, *regions, settings=("downtime-limit=2000",), **options):
@@ -78,11 +79,21 @@ def test_huge_pages_by_precopy(rig):
         every_pattern(rig, by_precopy, "huge", 32)
 
 
+def assert_waits_are_counted(counted, threads):
+    """Each thread's and those of all at once; who waited is one of the threads that the process told."""
+    each, everybody, longest = (int(counted[f"blocked-{what}us"]) for what in ("threads-", "all-", ""))
+    assert int(counted["blocked-threads"]) == threads, counted
+    assert everybody <= longest <= each and each > 0, counted
+    note(f"{threads} threads waited {each / 1000:.0f} ms together, any of them {longest / 1000:.0f} ms, all at once "
+         f"{everybody / 1000:.0f} ms")
+
+
 @deadline(120)
 def test_regions_of_every_kind_together(rig):
     with rig.hugepages(2 * 16):
         regions = ("low:anon:16", "high:shmem:24", "large:huge:16", "other:anon:8")
-        by_postcopy(rig, "all kinds", *regions, threads=16)
+        move = by_postcopy(rig, "all kinds", *regions, threads=16)
+        assert_waits_are_counted(move.counted()["destination"], 16)
         by_precopy(rig, "all kinds, pre-copy", *regions, threads=16)
 
 

@@ -119,6 +119,23 @@ static guint started(const Guest *guest)
     return n;
 }
 
+guint32 *guest_get_threads(Guest *guest, guint *ret_n)
+{
+    guint32 *ids = g_new0(guint32, guest->workers->len + 1);
+
+    *ret_n = started(guest);
+    pthread_mutex_lock(&guest->lock);
+    for (guint i = 0; i < *ret_n; i++) {
+        const Worker *worker = &g_array_index(guest->workers, Worker, i);
+
+        while (worker->id == 0)
+            pthread_cond_wait(&guest->changed, &guest->lock);
+        ids[i] = worker->id;
+    }
+    pthread_mutex_unlock(&guest->lock);
+    return ids;
+}
+
 void guest_pause(Guest *guest)
 {
     pthread_mutex_lock(&guest->lock);

@@ -45,6 +45,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Guest, guest_free)
 void guest_fill(Guest *guest);
 
 void guest_run(Guest *guest);
+/* Of the threads that run, or have run, as gettid() has them; *ret_n of them. Free with g_free(). */
+guint32 *guest_get_threads(Guest *guest, guint *ret_n);
 /* Returns when every thread stands still. */
 void guest_pause(Guest *guest);
 gboolean guest_is_running(const Guest *guest);

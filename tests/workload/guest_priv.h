@@ -12,6 +12,7 @@ typedef struct {
     guint index;
     pthread_t thread;
     gboolean started;
+    guint32 id;       /* as gettid() has it; 0: not known yet. Guest's lock */
     guint64 random;   /* state of its generator */
     guint64 cursor;   /* sequential, herd */
     gint64 began_ns;  /* of the touches that are counted against the rate */

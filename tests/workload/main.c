@@ -72,10 +72,20 @@ static void on_log_stop(void *data)
     (void)data;
 }
 
+/* Whoever waits by then is one of them already. */
+static int tell_threads(World *world)
+{
+    guint n;
+    g_autofree guint32 *ids = guest_get_threads(world->guest, &n);
+
+    return postcopy_client_set_vcpus(world->client, ids, n);
+}
+
 static int on_run(void *data, const void *state, size_t len)
 {
     World *world = data;
     g_autoptr(GError) error = NULL;
+    int ret;
 
     if (!guest_load(world->guest, state, len, &error)) {
         say("broken", "reason", error->message);
@@ -83,7 +93,9 @@ static int on_run(void *data, const void *state, size_t len)
     }
     guest_run(world->guest);
     say("running", NULL, NULL);
-    return 0;
+    ret = tell_threads(world);
+    /* The helper is gone: dispatch says what that means. */
+    return ret == -EPIPE || ret == -ECONNRESET || ret == -ENOTCONN ? 0 : ret;
 }
 
 /* What follows by checkpoints is stopped for each. */

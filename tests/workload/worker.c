@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include <time.h>
+#include <unistd.h>
 
 #include "tests/workload/guest_priv.h"
 
@@ -184,11 +185,20 @@ static gboolean may_go_on(Worker *worker)
     return goes_on;
 }
 
+static void say_who_it_is(Worker *worker)
+{
+    pthread_mutex_lock(&worker->guest->lock);
+    worker->id = (guint32)gettid();
+    pthread_cond_broadcast(&worker->guest->changed);
+    pthread_mutex_unlock(&worker->guest->lock);
+}
+
 gpointer worker_main(gpointer data)
 {
     Worker *worker = data;
     gint64 slice_began = now_ns();
 
+    say_who_it_is(worker);
     while (may_go_on(worker)) {
         touch(worker);
         keep_rate(worker);
