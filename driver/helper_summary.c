@@ -17,6 +17,24 @@ static guint64 ratio_in_hundredths(guint64 plain, guint64 encoded)
     return encoded ? (guint64)((double)plain * 100 / (double)encoded + 0.5) : 100;
 }
 
+/* name=ID:VALUE,ID:VALUE */
+static void add_pairs(GString *line, const char *name, GVariant *pairs)
+{
+    GVariantIter iter;
+    guint32 id;
+    guint64 value;
+    char sign = '=';
+
+    if (g_variant_n_children(pairs) == 0)
+        return;
+    g_string_append_printf(line, " %s", name);
+    g_variant_iter_init(&iter, pairs);
+    while (g_variant_iter_next(&iter, "(ut)", &id, &value)) {
+        g_string_append_printf(line, "%c%u:%" G_GUINT64_FORMAT, sign, id, value);
+        sign = ',';
+    }
+}
+
 void helper_summary_add_statistics(GString *line, GVariant *statistics)
 {
     guint64 ratio = ratio_in_hundredths(counter(statistics, "plain-bytes"),
@@ -30,6 +48,8 @@ void helper_summary_add_statistics(GString *line, GVariant *statistics)
         if (g_variant_is_of_type(value, G_VARIANT_TYPE_UINT64))
             g_string_append_printf(line, " %s=%" G_GUINT64_FORMAT, name,
                                    g_variant_get_uint64(value));
+        else if (g_variant_is_of_type(value, G_VARIANT_TYPE("a(ut)")))
+            add_pairs(line, name, value);
     }
     if (g_variant_lookup(statistics, "compression-method", "&s", &name))
         g_string_append_printf(line, " compression-method=%s", name);

@@ -82,6 +82,17 @@ static void add_ram(GVariantBuilder *builder, const RamStats *ram)
                           g_variant_new_string(pages_encoding_name(ram->encoding)));
 }
 
+static GVariant *waits_of_threads(const RamStats *ram)
+{
+    GVariantBuilder builder;
+
+    g_variant_builder_init(&builder, G_VARIANT_TYPE("a(ut)"));
+    for (guint i = 0; i < ram->n_blocked_longest; i++)
+        g_variant_builder_add(&builder, "(ut)", ram->blocked_longest[i].id,
+                              ram->blocked_longest[i].waited_us);
+    return g_variant_builder_end(&builder);
+}
+
 /* Of a memory client. Rates are numbers without fractions as well. */
 static void add_mapped(GVariantBuilder *builder, const RamStats *ram)
 {
@@ -114,6 +125,7 @@ static void add_mapped(GVariantBuilder *builder, const RamStats *ram)
     };
 
     add_counters(builder, counters, G_N_ELEMENTS(counters));
+    g_variant_builder_add(builder, "{sv}", "blocked-by-thread-us", waits_of_threads(ram));
 }
 
 static void add_latency(GVariantBuilder *builder, const Histogram *latency)

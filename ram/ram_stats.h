@@ -4,7 +4,10 @@
 
 #include "ram/histogram.h"
 #include "ram/page_frames.h"
+#include "ram/uffd/block_time.h"
 #include "ram/xbzrle_encoder.h"
+
+#define RAM_STATS_THREADS 64
 
 typedef struct {
     /* of this epoch, since the switch to post-copy */
@@ -27,6 +30,8 @@ typedef struct {
     guint64 blocked_all_us;     /* of memory that is placed by userfaultfd: all threads that ever waited, at once */
     guint64 blocked_threads_us; /* the same: sum over these threads */
     guint64 blocked_threads;    /* and how many they are */
+    guint n_blocked_longest;    /* of them; those that have waited longest */
+    BlockTimeThread blocked_longest[RAM_STATS_THREADS];
     guint64 ram_bytes;  /* of all blocks; the destination knows it from the switch-over on */
     guint64 ram_remaining_bytes; /* from the switch-over on: not sent yet; not handed to QEMU yet */
     guint64 stage_bytes;

@@ -661,11 +661,8 @@ void mapped_incoming_get_stats(const MappedIncoming *in, gint64 now_us, RamStats
     ret_stats->blocked_all_us = times.all_us;
     ret_stats->blocked_threads_us = times.total_us;
     ret_stats->blocked_threads = times.threads;
+    ret_stats->n_blocked_longest = block_time_longest(in->times, now_us, ret_stats->blocked_longest,
+                                                      RAM_STATS_THREADS);
     ret_stats->ram_bytes = ram_blocks_bytes(in->blocks);
     ret_stats->ram_remaining_bytes = in->missing * mapped_incoming_target(in);
-}
-
-const BlockTime *mapped_incoming_block_time(const MappedIncoming *in)
-{
-    return in->times;
 }

@@ -127,5 +127,3 @@ gboolean mapped_incoming_has_pages(const MappedIncoming *in);
 /* In a session that recovers: RECEIVED is not out, or PHASE running has not come. */
 gboolean mapped_incoming_is_recovering(const MappedIncoming *in);
 void mapped_incoming_get_stats(const MappedIncoming *in, gint64 now_us, RamStats *ret_stats);
-/* How long the guest's threads have waited. */
-const BlockTime *mapped_incoming_block_time(const MappedIncoming *in);

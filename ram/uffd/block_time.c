@@ -215,32 +215,35 @@ void block_time_get_stats(const BlockTime *times, gint64 now_us, BlockTimeStats 
         ret_stats->any_us += span(times->any_since_us, now_us);
 }
 
-guint64 block_time_of(const BlockTime *times, guint32 thread, gint64 now_us)
+static gint compare_waits(gconstpointer a, gconstpointer b)
 {
-    const Thread *t = g_hash_table_lookup(times->threads, GUINT_TO_POINTER(thread));
+    const BlockTimeThread *x = a, *y = b;
 
-    if (!t)
-        return 0;
-    return t->total_us + (t->waits ? span(t->since_us, now_us) : 0);
+    if (x->waited_us != y->waited_us)
+        return x->waited_us > y->waited_us ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id;
 }
 
-static int compare_ids(const void *a, const void *b)
+guint block_time_longest(const BlockTime *times, gint64 now_us, BlockTimeThread *ret_threads,
+                         guint max)
 {
-    guint32 x = *(const guint32 *)a, y = *(const guint32 *)b;
-
-    return x < y ? -1 : x > y;
-}
-
-guint32 *block_time_threads(const BlockTime *times, guint *ret_n)
-{
-    guint32 *ids = g_new(guint32, g_hash_table_size(times->threads) + 1);
+    g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(BlockTimeThread));
     GHashTableIter iter;
     gpointer value;
+    guint n;
 
-    *ret_n = 0;
     g_hash_table_iter_init(&iter, times->threads);
-    while (g_hash_table_iter_next(&iter, NULL, &value))
-        ids[(*ret_n)++] = ((const Thread *)value)->id;
-    qsort(ids, *ret_n, sizeof *ids, compare_ids);
-    return ids;
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Thread *thread = value;
+        BlockTimeThread one = { thread->id, thread->total_us };
+
+        if (thread->waits)
+            one.waited_us += span(thread->since_us, now_us);
+        g_array_append_val(all, one);
+    }
+    g_array_sort(all, compare_waits);
+    n = MIN(all->len, max);
+    if (n > 0)
+        memcpy(ret_threads, all->data, n * sizeof *ret_threads);
+    return n;
 }

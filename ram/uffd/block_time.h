@@ -37,7 +37,11 @@ typedef struct {
 } BlockTimeStats;
 
 void block_time_get_stats(const BlockTime *times, gint64 now_us, BlockTimeStats *ret_stats);
-/* What a thread has waited in all, with the wait under way. 0 if it is not known. */
-guint64 block_time_of(const BlockTime *times, guint32 thread, gint64 now_us);
-/* The threads there are, in order; *ret_n of them. Free with g_free(). */
-guint32 *block_time_threads(const BlockTime *times, guint *ret_n);
+typedef struct {
+    guint32 id;
+    guint64 waited_us; /* in all, with the wait under way */
+} BlockTimeThread;
+
+/* Those that have waited longest, the longest first: at most max of them. How many these are. */
+guint block_time_longest(const BlockTime *times, gint64 now_us, BlockTimeThread *ret_threads,
+                         guint max);

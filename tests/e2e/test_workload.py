@@ -84,6 +84,8 @@ def assert_waits_are_counted(counted, threads):
     each, everybody, longest = (int(counted[f"blocked-{what}us"]) for what in ("threads-", "all-", ""))
     assert int(counted["blocked-threads"]) == threads, counted
     assert everybody <= longest <= each and each > 0, counted
+    by_thread = [int(pair.partition(":")[2]) for pair in counted["blocked-by-thread-us"].split(",")]
+    assert len(by_thread) == threads and sum(by_thread) == each, counted
     note(f"{threads} threads waited {each / 1000:.0f} ms together, any of them {longest / 1000:.0f} ms, all at once "
          f"{everybody / 1000:.0f} ms")
 

@@ -31,6 +31,8 @@ static const struct {
       " plain-bytes=18446744073709551615 encoded-bytes=9223372036854775808 compression=2.00" },
     { "{'plain-bytes': <uint64 5>, 'encoded-bytes': <uint64 0>}",
       " plain-bytes=5 encoded-bytes=0 compression=1.00" },
+    { "{'waits': <[(uint32 7, uint64 90), (8, 20)]>, 'none': <@a(ut) []>}",
+      " waits=7:90,8:20 compression=1.00" },
     /* of another type: not taken for a counter */
     { "{'plain-bytes': <'much'>, 'encoded-bytes': <uint64 4>}",
       " encoded-bytes=4 compression=0.00" },
