@@ -1275,6 +1275,20 @@ static void skip_without_locks(void)
         skip();
 }
 
+static void memory_that_is_not_mapped_is_named_before_anything_moves(void **state)
+{
+    g_autoptr(Vmm) vmm = vmm_new(POSTCOPY_DESTINATION);
+
+    assert_return_code(munmap(vmm->private + LENGTH / 2, PAGE), errno);
+    vmm_connect(vmm, FALSE);
+    ask(vmm)->ops->advise(ask(vmm));
+    settle(vmm);
+    assert_true(came(vmm, MEMORY_EV_FAILED));
+    assert_non_null(strstr(vmm->text, "Region private is not mapped"));
+    ask(vmm)->ops->end(ask(vmm), MEMORY_END_FAILED, vmm->text);
+    assert_int_equal(settle(vmm), -EFAULT);
+}
+
 /* All of the shared memory; of the private the first half, and a quarter when it is touched. */
 static void lock_memory(Vmm *vmm)
 {
@@ -1866,6 +1880,7 @@ int main(void)
         cmocka_unit_test(huge_pages_are_kept_away_and_come_back_to_whom_had_them),
         cmocka_unit_test(huge_pages_come_back_after_a_recovery),
         cmocka_unit_test(huge_pages_stay_away_if_that_is_wanted),
+        cmocka_unit_test(memory_that_is_not_mapped_is_named_before_anything_moves),
         cmocka_unit_test(memory_that_was_locked_is_locked_again),
         cmocka_unit_test(memory_is_locked_again_after_a_recovery),
         cmocka_unit_test(memory_stays_locked_where_none_is_missing),
