@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "driver/memory_list.h"
+
 /* Field "operation" (virDomainJobOperation). */
 #define OPERATION_IN VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN
 #define OPERATION_OUT VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
@@ -93,6 +95,11 @@ void job_free(Job *job)
     g_free(job->domain);
     g_free(job->uuid);
     g_free(job);
+}
+
+gboolean job_is_memory(const Job *job)
+{
+    return g_str_has_prefix(job->domain, MEMORY_PREFIX);
 }
 
 JobSide job_side(const Job *job)

@@ -42,6 +42,7 @@ guint64 job_number(const Job *job, const char *field); /* of any integer type; n
 double job_double(const Job *job, const char *field);
 const char *job_text(const Job *job, const char *field);
 
+gboolean job_is_memory(const Job *job);      /* a memory client's, not a domain's */
 JobSide job_side(const Job *job);
 gboolean job_ended(const Job *job);          /* completed, failed or cancelled */
 const char *job_side_name(JobSide side);     /* "source", ...: for programs */

@@ -117,12 +117,15 @@ static void append_label(GString *out, const char *name, const char *value)
     g_string_append_c(out, '"');
 }
 
-/* NAME{domain="DOMAIN" and a space for more labels to be appended in front of the brace. */
+/* NAME{domain="DOMAIN" and a space for more labels to be appended in front of the brace. Several
+ * memory clients may have one name. */
 static void begin_sample(GString *out, const char *name, const Job *job)
 {
     g_string_append_printf(out, "%s{domain=\"", name);
     append_escaped(out, job->domain);
     g_string_append_c(out, '"');
+    if (job_is_memory(job))
+        append_label(out, "uuid", job->uuid);
 }
 
 static void end_sample(GString *out, double value)
@@ -231,7 +234,8 @@ static void append_info(GString *out, const GPtrArray *jobs)
         const Job *job = jobs->pdata[i];
 
         begin_sample(out, name, job);
-        append_label(out, "uuid", job->uuid);
+        if (!job_is_memory(job))
+            append_label(out, "uuid", job->uuid);
         append_label(out, "side", job_side_name(job_side(job)));
         for (gsize j = 0; j < G_N_ELEMENTS(labels); j++) {
             g_autofree char *field = g_strconcat(JOB_POSTCOPY_PREFIX, labels[j], NULL);

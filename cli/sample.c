@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "cli/connection.h"
+#include "driver/memory_list.h"
 
 /* So that others who ask for what has completed get it, too. */
 #define COMPLETED (VIR_DOMAIN_JOB_STATS_COMPLETED | VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED)
@@ -49,13 +50,13 @@ gboolean sample_is_domains_own(int code, gboolean alive)
     return alive && code != VIR_ERR_NO_SUPPORT;
 }
 
-/* Takes libvirt's last error, which asking after the connection would clear. */
-static gboolean passes_over(virDomain *domain, GError **error)
+/* Takes libvirt's last error, which asking after the connection would clear; so does asking for it. */
+static gboolean passes_over(virConnect *connection, GError **error)
 {
     g_autoptr(GError) reason = NULL;
 
     connection_error(&reason);
-    if (sample_is_domains_own(reason->code, virConnectIsAlive(virDomainGetConnect(domain)) == 1))
+    if (sample_is_domains_own(reason->code, virConnectIsAlive(connection) == 1))
         return TRUE;
     g_propagate_error(error, g_steal_pointer(&reason));
     return FALSE;
@@ -63,6 +64,7 @@ static gboolean passes_over(virDomain *domain, GError **error)
 
 static gboolean ask(virDomain *domain, unsigned int flags, Job **ret_job, GError **error)
 {
+    virConnect *connection = virDomainGetConnect(domain);
     char uuid[VIR_UUID_STRING_BUFLEN];
     virTypedParameterPtr params = NULL;
     int n_params = 0, type = VIR_DOMAIN_JOB_NONE;
@@ -73,7 +75,7 @@ static gboolean ask(virDomain *domain, unsigned int flags, Job **ret_job, GError
     }
     if (virDomainGetJobStats(domain, &type, &params, &n_params, flags) < 0) {
         *ret_job = NULL;
-        return passes_over(domain, error);
+        return passes_over(connection, error);
     }
     *ret_job = job_new(virDomainGetName(domain), uuid, type, params, n_params);
     return TRUE;
@@ -123,12 +125,12 @@ static gboolean recall(SampleMemory *memory, GPtrArray *jobs, GError **error)
 }
 
 /* What goes on now; only a domain without that is asked for what has ended. */
-static gboolean sample_domain(virDomain *domain, gboolean completed, SampleMemory *memory,
-                              GPtrArray *jobs, GError **error)
+static gboolean sample_one(virDomain *domain, gboolean runs, gboolean completed,
+                           SampleMemory *memory, GPtrArray *jobs, GError **error)
 {
     Job *job = NULL;
 
-    if (virDomainIsActive(domain) == 1 && !ask(domain, 0, &job, error))
+    if (runs && !ask(domain, 0, &job, error))
         return FALSE;
     if (job && memory)
         remember(memory, domain, job);
@@ -146,25 +148,51 @@ static int by_domain(gconstpointer a, gconstpointer b)
     return g_strcmp0(left->domain, right->domain);
 }
 
-GPtrArray *sample_jobs(virConnect *connection, gboolean completed, SampleMemory *memory,
-                       GError **error)
+static gboolean sample_domains(virConnect *connection, gboolean completed, SampleMemory *memory,
+                               GPtrArray *jobs, GError **error)
 {
-    g_autoptr(GPtrArray) jobs = g_ptr_array_new_with_free_func((GDestroyNotify)job_free);
     unsigned int which = completed ? 0 : VIR_CONNECT_LIST_DOMAINS_ACTIVE;
     virDomainPtr *domains = NULL;
     gboolean good = TRUE;
     int n = virConnectListAllDomains(connection, &domains, which);
 
-    if (n < 0) {
+    if (n < 0)
         connection_error(error);
-        return NULL;
-    }
     for (int i = 0; i < n; i++) {
-        good = good && sample_domain(domains[i], completed, memory, jobs, error);
+        good = good && sample_one(domains[i], virDomainIsActive(domains[i]) == 1, completed,
+                                  memory, jobs, error);
         virDomainFree(domains[i]);
     }
     free(domains);
-    if (!good || (memory && !recall(memory, jobs, error)))
+    return n >= 0 && good;
+}
+
+/* A daemon that is older, and libvirt's own, have none and refuse to tell. */
+static gboolean sample_memory_clients(virConnect *connection, gboolean completed,
+                                      SampleMemory *memory, GPtrArray *jobs, GError **error)
+{
+    virDomainPtr *clients = NULL;
+    gboolean good = TRUE;
+    int n = virConnectListAllDomains(connection, &clients, MEMORY_LIST_FLAG);
+
+    if (n < 0)
+        return passes_over(connection, error);
+    for (int i = 0; i < n; i++) {
+        good = good && sample_one(clients[i], TRUE, completed, memory, jobs, error);
+        virDomainFree(clients[i]);
+    }
+    free(clients);
+    return good;
+}
+
+GPtrArray *sample_jobs(virConnect *connection, gboolean completed, SampleMemory *memory,
+                       GError **error)
+{
+    g_autoptr(GPtrArray) jobs = g_ptr_array_new_with_free_func((GDestroyNotify)job_free);
+
+    if (!sample_domains(connection, completed, memory, jobs, error) ||
+        !sample_memory_clients(connection, completed, memory, jobs, error) ||
+        (memory && !recall(memory, jobs, error)))
         return NULL;
     g_ptr_array_sort(jobs, by_domain);
     return g_steal_pointer(&jobs);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Asks a host about its migrations. Blocks: one call for the list, one or two for each domain. */
+/* Asks a host about its migrations, of domains and of memory clients. Blocks: two calls for the lists,
+ * one or two for each domain or client. */
 #pragma once
 
 #include <glib.h>

@@ -10,6 +10,7 @@
 #include "driver/check_port.h"
 #include "driver/driver_priv.h"
 #include "driver/driver_events.h"
+#include "driver/driver_memory.h"
 #include "driver/driver_open.h"
 #include "driver/driver_stats.h"
 #include "driver/memory_port.h"
@@ -106,6 +107,8 @@ static gboolean driver_call(Proxy *proxy, RpcFrame *frame, gpointer data)
         return driver_events_call(driver->events, proxy, frame);
     if (frame->header.program != RPC_PROGRAM_REMOTE)
         return FALSE;
+    if (driver_memory_call(driver->memory_accounts, proxy, frame))
+        return TRUE;
     if (is_job_question(frame->header.procedure))
         return driver_stats_call(driver->stats, proxy, frame);
     if (proxy_peer(proxy)->read_only && !is_open(frame->header.procedure))
@@ -160,9 +163,11 @@ static void on_notice(Migration *migration, MigrationNotice notice, const char *
 {
     Driver *driver = data;
 
-    /* What is told is of libvirt's domains. */
-    if (migration_is_memory(migration))
+    /* Events are of libvirt's domains. */
+    if (migration_is_memory(migration)) {
+        migration_accounts_notice(driver->memory_accounts, migration, notice, detail);
         return;
+    }
     migration_accounts_notice(driver->accounts, migration, notice, detail);
     driver_events_notice(driver->events, migration, notice, detail, reason);
 }
@@ -188,6 +193,7 @@ Driver *driver_new(const Settings *settings, GError **error)
         return NULL;
     driver->events = driver_events_new(driver->set);
     driver->accounts = migration_accounts_new();
+    driver->memory_accounts = migration_accounts_new();
     driver->stats = driver_stats_new(driver->accounts);
     migration_set_on_notice(driver->set, on_notice, driver);
     migration_set_on_forgotten(driver->set, on_forgotten, driver);
@@ -219,6 +225,7 @@ void driver_free(Driver *driver)
     driver_events_free(driver->events);
     driver_stats_free(driver->stats);
     migration_accounts_free(driver->accounts);
+    migration_accounts_free(driver->memory_accounts);
     migration_set_free(driver->set);
     g_ptr_array_unref(driver->recovery_clients);
     g_object_unref(driver->stopped);

@@ -13,6 +13,7 @@ struct Driver {
     struct DriverEvents *events;         /* driver/driver_events.h */
     struct DriverStats *stats;           /* driver/driver_stats.h */
     struct MigrationAccounts *accounts;  /* driver/migration_account.h */
+    struct MigrationAccounts *memory_accounts; /* those of memory clients */
     SessionPort *port;
     struct MemoryPort *memory;      /* driver/memory_port.h */
     struct RecoverySet *recoveries; /* driver/recovery.h */

@@ -102,10 +102,12 @@ static RpcFrame *completed_frame(const RpcHeader *call, const remote_job_stats_r
     return stats_frame(call, stats->type, &params);
 }
 
-static RpcFrame *own_stats(const RpcHeader *call, int type, const JobFigures *figures)
+RpcFrame *job_own_stats(const RpcHeader *call, int type, const JobFigures *figures)
 {
     g_auto(JobParams) params = { 0 };
 
+    if (type == VIR_DOMAIN_JOB_NONE)
+        return stats_frame(call, type, &params);
     job_params_add_base(&params, figures);
     job_params_add_postcopy(&params, figures);
     return stats_frame(call, type, &params);
@@ -162,7 +164,7 @@ static RpcFrame *with_sample(const JobQuestion *q)
     RPC_XDR_AUTO(remote_job_stats_ret, stats) = { 0 };
 
     if (!q->sample || !decode_stats(q->sample, &stats))
-        return own_stats(&q->call, live_type(q->figures), q->figures);
+        return job_own_stats(&q->call, live_type(q->figures), q->figures);
     return completed_frame(&q->call, &stats, q->figures);
 }
 
@@ -176,7 +178,7 @@ static RpcFrame *answer_stats(const JobQuestion *q)
     if (!q->reply)
         return with_sample(q);
     if (refuses_at_destination(q))
-        return own_stats(&q->call, live_type(q->figures), q->figures);
+        return job_own_stats(&q->call, live_type(q->figures), q->figures);
     if (!decode_stats(q->reply, &stats) || stats.type == VIR_DOMAIN_JOB_NONE ||
         is_other_operation(&stats.params, q->figures->side))
         return NULL;
@@ -221,7 +223,7 @@ static RpcFrame *answer_completed(const JobQuestion *q)
         q->figures->side == MIGRATION_SIDE_DESTINATION)
         return NULL;
     if (has_none(q->reply, &stats))
-        return own_stats(&q->call, VIR_DOMAIN_JOB_COMPLETED, q->figures);
+        return job_own_stats(&q->call, VIR_DOMAIN_JOB_COMPLETED, q->figures);
     if (q->reply->header.status != RPC_STATUS_OK || stats.type != VIR_DOMAIN_JOB_COMPLETED ||
         is_other_operation(&stats.params, q->figures->side))
         return NULL;

@@ -25,6 +25,10 @@ typedef struct {
 
 JobAnswer job_answer(const JobQuestion *question);
 
+/* DOMAIN_GET_JOB_STATS's answer without anything of libvirt's; type: virDomainJobType. NULL, and a line
+ * in the log: it cannot be told. */
+RpcFrame *job_own_stats(const RpcHeader *call, int type, const JobFigures *figures);
+
 /* A reply that can stand for a later one: good, of a job that runs, and that is this migration. */
 gboolean job_reply_is_sample(const RpcFrame *reply, MigrationSide side);
 

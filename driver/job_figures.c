@@ -135,6 +135,9 @@ JobAmounts job_figures_amounts(const JobFigures *f)
         amounts.remaining = c->ram_remaining_bytes;
     else if (amounts.total > amounts.processed)
         amounts.remaining = amounts.total - amounts.processed;
+    /* A memory client has no stream. */
+    if (moved && c->stream_bytes == 0 && amounts.total > amounts.remaining)
+        amounts.processed = amounts.total - amounts.remaining;
     return amounts;
 }
 

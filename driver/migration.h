@@ -51,7 +51,7 @@ Migration *migration_new_source(MigrationSet *set, const char *domain, const Mig
                                 const SpeedLimit *limit);
 
 /* One of a memory client's on either side, which its name is of; no libvirt and no QEMU takes part in it, and
- * a domain of that name is something else. uri: the source's; NULL for a destination. uid: the client's. */
+ * a domain of that name is something else: migration_domain() begins with MEMORY_PREFIX. uri: the source's; NULL for a destination. uid: the client's. */
 Migration *migration_new_memory(MigrationSet *set, MigrationSide side, const char *name,
                                 const MigrationUri *uri, uid_t uid, gboolean recovers);
 /* One more of a client of that user's: memory_max_migrations and memory_max_migrations_per_user. */

@@ -11,6 +11,7 @@
 
 typedef struct {
     MigrationSide side;
+    char *key; /* see migration_accounts_figures() */
     char *domain;
     Migration *migration; /* of the session, until its helper has ended; or NULL */
     gint64 session_begun; /* of it, or of the one that was the last */
@@ -41,6 +42,7 @@ static void account_free(gpointer data)
 
     migration_unref(a->migration);
     job_figures_clear(&a->said);
+    g_free(a->key);
     g_free(a->domain);
     g_free(a);
 }
@@ -61,12 +63,19 @@ void migration_accounts_free(MigrationAccounts *accounts)
     g_free(accounts);
 }
 
-static Account *find(MigrationAccounts *accounts, const char *domain)
+/* Memory clients choose their names, so that several may have the same. */
+static char *key_of(const Migration *migration)
+{
+    return migration_is_memory(migration) ? migration_session_text(migration)
+                                          : g_strdup(migration_domain(migration));
+}
+
+static Account *find(MigrationAccounts *accounts, const char *key)
 {
     for (guint i = accounts->all->len; i > 0; i--) {
         Account *a = g_ptr_array_index(accounts->all, i - 1);
 
-        if (g_str_equal(a->domain, domain))
+        if (g_str_equal(a->key, key))
             return a;
     }
     return NULL;
@@ -197,7 +206,8 @@ static Account *begin(MigrationAccounts *accounts, Migration *migration)
     Account *old, *a = g_new0(Account, 1);
     gint64 age;
 
-    while ((old = find(accounts, migration_domain(migration))))
+    a->key = key_of(migration);
+    while ((old = find(accounts, a->key)))
         g_ptr_array_remove(accounts->all, old);
     a->side = migration_side(migration);
     a->domain = g_strdup(migration_domain(migration));
@@ -215,7 +225,8 @@ static Account *begin(MigrationAccounts *accounts, Migration *migration)
 static Account *account_of(MigrationAccounts *accounts, Migration *migration,
                            MigrationNotice notice)
 {
-    Account *a = find(accounts, migration_domain(migration));
+    g_autofree char *key = key_of(migration);
+    Account *a = find(accounts, key);
 
     if (a && a->migration == migration)
         return a;
@@ -251,7 +262,9 @@ static void end_badly(Account *a, JobOutcome outcome)
 {
     if (a->ended_us || a->broken)
         return;
-    if (migration_in_postcopy(a->migration) || migration_recovers(a->migration))
+    /* Memory clients begin their recoveries anew. */
+    if (!migration_is_memory(a->migration) &&
+        (migration_in_postcopy(a->migration) || migration_recovers(a->migration)))
         break_off(a);
     else
         end(a, migration_is_aborted(a->migration) ? JOB_OUTCOME_CANCELLED : outcome);
@@ -351,11 +364,11 @@ static void copy_words(const Account *a, JobFigures *ret)
     ret->channels = a->said.channels;
 }
 
-gboolean migration_accounts_figures(MigrationAccounts *accounts, const char *domain,
+gboolean migration_accounts_figures(MigrationAccounts *accounts, const char *key,
                                     JobFigures *ret)
 {
     gint64 now = g_get_monotonic_time();
-    Account *a = find(accounts, domain);
+    Account *a = find(accounts, key);
     JobCounters session;
 
     if (!a)
@@ -379,6 +392,16 @@ gboolean migration_accounts_figures(MigrationAccounts *accounts, const char *dom
     job_counters_add(&ret->counters, &session);
     ret->counters.rate = current_rate(a, &ret->counters, now);
     return TRUE;
+}
+
+void migration_accounts_each(MigrationAccounts *accounts, MigrationAccountFunc func, gpointer data)
+{
+    prune(accounts);
+    for (guint i = 0; i < accounts->all->len; i++) {
+        const Account *a = g_ptr_array_index(accounts->all, i);
+
+        func(a->key, a->domain, data);
+    }
 }
 
 void migration_accounts_clear(MigrationAccounts *accounts, const char *domain)

@@ -24,9 +24,13 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(MigrationAccounts, migration_accounts_free)
 void migration_accounts_notice(MigrationAccounts *accounts, Migration *migration,
                                MigrationNotice notice, const char *detail);
 
-/* FALSE: there is none of that domain. */
-gboolean migration_accounts_figures(MigrationAccounts *accounts, const char *domain,
+/* key: the domain's name; of a memory client's the session, as migration_session_text() has it, since
+ * each of its sessions is a migration of its own. FALSE: there is none. */
+gboolean migration_accounts_figures(MigrationAccounts *accounts, const char *key,
                                     JobFigures *ret);
+/* All that are kept, the newest last. */
+typedef void (*MigrationAccountFunc)(const char *key, const char *domain, gpointer data);
+void migration_accounts_each(MigrationAccounts *accounts, MigrationAccountFunc func, gpointer data);
 
 /* Its completed statistics are not to be told again. */
 void migration_accounts_clear(MigrationAccounts *accounts, const char *domain);

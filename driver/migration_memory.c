@@ -5,12 +5,10 @@
 #include <glib/gi18n.h>
 #include <gnutls/crypto.h>
 
+#include "driver/memory_list.h"
 #include "driver/migration.h"
 #include "driver/migration_priv.h"
 #include "util/autofd.h"
-
-/* No domain of libvirt's can have a '/' in its name. */
-#define NAME_PREFIX "memory/"
 
 static void make_uri(MigrationSet *set, JobRecord *record)
 {
@@ -27,7 +25,7 @@ Migration *migration_new_memory(MigrationSet *set, MigrationSide side, const cha
     JobRecord *record = job_record_new();
 
     record->side = side;
-    record->domain = g_strconcat(NAME_PREFIX, name, NULL);
+    record->domain = g_strconcat(MEMORY_PREFIX, name, NULL);
     record->memory = TRUE;
     record->memory_uid = uid;
     record->recovers = recovers;

@@ -39,6 +39,8 @@ void rpc_xdr_free(xdrproc_t proc, void *value);
 RPC_XDR_DEFINE_CLEAR(remote_connect_open)
 RPC_XDR_DEFINE_CLEAR(remote_abort_job)
 RPC_XDR_DEFINE_CLEAR(remote_abort_job_flags)
+RPC_XDR_DEFINE_CLEAR(remote_list_domains)
+RPC_XDR_DEFINE_CLEAR(remote_list_domains_ret)
 RPC_XDR_DEFINE_CLEAR(remote_job_info)
 RPC_XDR_DEFINE_CLEAR(remote_job_stats_ret)
 RPC_XDR_DEFINE_CLEAR(remote_job_completed)

@@ -2,10 +2,12 @@
 """What breaks while the memory of a process is moved: links, helpers, daemons. In post-copy it goes on, or both
 processes are told that it is paused and begin anew with what they have; before that the guest runs on at the source."""
 import contextlib
+import json
 import os
 import signal
 
 from harness import deadline, note
+from screen import PROGRAM
 from wait import wait_for
 from workload import Ended, Move
 
@@ -60,15 +62,33 @@ def log(host):
 # -- the link ---------------------------------------------------------------------------------
 
 
+def shown(host, *options):
+    """The memory client's migration among those that virt-postcopy lists on the host."""
+    said = json.loads(host.run([PROGRAM, "list", "--json", *options]).stdout)
+    found, = [migration for migration in said["migrations"] if migration["domain"].startswith("memory/")]
+    return found
+
+
 @deadline(60)
 def test_a_link_that_comes_back_is_an_interruption(rig):
     with in_postcopy(rig) as move:
+        for workload, host in ((move.source, rig.a), (move.destination, rig.b)):
+            seen = shown(host)
+            assert seen["side"] == workload.side and seen["job"] == "running", seen
+            assert seen["stats"]["postcopy.phase"] in ("postcopy-active", "running"), seen
+            wait_for(lambda h=host: 0 < shown(h)["progress"] < 1, "progress")
+        assert shown(rig.a)["uuid"] == shown(rig.b)["uuid"]
         rig.drop(True)
         wait_for(lambda: "the connection to the other host is lost" in log(rig.a), "the loss noticed", 20)
+        assert shown(rig.a)["stats"]["postcopy.link"] == "lost"
         rig.drop(False)
         hurry(move)
         move.completed()
         assert not move.source.find("ended", outcome="paused")
+    for host in rig.hosts:
+        seen = shown(host, "--completed")
+        assert seen["job"] == "completed" and seen["progress"] == 1, seen
+        assert seen["domain"] not in host.domains() and "memory/" not in host.run([PROGRAM, "list"]).stdout
 
 
 @deadline(60)

@@ -133,15 +133,13 @@ static char *family_of(const char *line, const char *family)
 
 /* What promtool complains of: a sample outside of its family, a family that comes twice, a counter
  * without _total, a gauge with it, a family without samples, the same sample twice. */
-static void the_text_is_as_prometheus_wants_it(void **state)
+static void assert_as_prometheus_wants_it(const Export *export)
 {
-    Export *export = *state;
     g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_auto(GStrv) lines = NULL;
     g_autofree char *family = g_strdup("");
     guint samples = 1;
 
-    make_text(export);
     assert_true(g_str_has_suffix(export->text, "\n"));
     lines = g_strsplit(export->text, "\n", -1);
     for (char **line = lines; line[1]; line++) { /* the last one is empty */
@@ -168,6 +166,36 @@ static void the_text_is_as_prometheus_wants_it(void **state)
         }
     }
     assert_true(samples > 0);
+}
+
+static void the_text_is_as_prometheus_wants_it(void **state)
+{
+    Export *export = *state;
+
+    make_text(export);
+    assert_as_prometheus_wants_it(export);
+}
+
+static Job *job_of_client(const char *uuid)
+{
+    Job *job = job_destination("memory/vmm");
+
+    g_free(job->uuid);
+    job->uuid = g_strdup(uuid);
+    return job;
+}
+
+/* They name themselves. */
+static void memory_clients_of_one_name_are_told_apart(void **state)
+{
+    Export *export = *state;
+
+    g_ptr_array_add(export->jobs, job_of_client("1-1"));
+    g_ptr_array_add(export->jobs, job_of_client("2-2"));
+    export->text = metrics_text(export->jobs);
+    assert_as_prometheus_wants_it(export);
+    assert_line(export,
+                "libvirt_domain_postcopy_link_up{domain=\"memory/vmm\",uuid=\"2-2\"} 1");
 }
 
 static void nothing_running_is_not_nothing(void **state)
@@ -198,6 +226,7 @@ int main(void)
         WITH(label_values_are_escaped),
         WITH(the_histogram_is_cumulative),
         WITH(the_text_is_as_prometheus_wants_it),
+        WITH(memory_clients_of_one_name_are_told_apart),
         WITH(nothing_running_is_not_nothing),
         WITH(a_host_that_does_not_answer_is_down),
     };

@@ -12,8 +12,10 @@
 #include <libvirt/virterror.h>
 #include <string.h>
 
+#include "driver/driver_memory.h"
 #include "driver/driver_stats.h"
 #include "driver/job_answer.h"
+#include "driver/memory_list.h"
 #include "driver/migration_priv.h"
 #include "driver/rpc_error.h"
 #include "driver/rpc_xdr.h"
@@ -25,6 +27,7 @@
 
 typedef struct {
     MigrationAccounts *accounts;
+    MigrationAccounts *memory; /* those of memory clients */
     DriverStats *stats;
     Migration *migration;
     Proxy *proxy;
@@ -37,7 +40,8 @@ static gboolean on_call(Proxy *proxy, RpcFrame *frame, gpointer data)
 {
     Fixture *f = data;
 
-    return driver_stats_call(f->stats, proxy, frame);
+    return driver_memory_call(f->memory, proxy, frame) ||
+           driver_stats_call(f->stats, proxy, frame);
 }
 
 static gboolean on_message(Proxy *proxy, RpcFrame *frame, gpointer data)
@@ -65,6 +69,7 @@ static int setup(void **state)
     rpc_test_pair(client);
     rpc_test_pair(upstream);
     f->accounts = migration_accounts_new();
+    f->memory = migration_accounts_new();
     f->stats = driver_stats_new(f->accounts);
     f->client = rpc_end_new(rpc_stream_new_socket(client[0], TRUE));
     f->upstream = rpc_end_new(rpc_stream_new_socket(upstream[0], TRUE));
@@ -87,6 +92,7 @@ static int teardown(void **state)
     migration_unref(f->migration);
     driver_stats_free(f->stats);
     migration_accounts_free(f->accounts);
+    migration_accounts_free(f->memory);
     g_free(f);
     return 0;
 }
@@ -774,6 +780,121 @@ static void the_event_is_completed(void **state)
     assert_int_equal(rpc_end_frame(f->client, 0)->header.type, RPC_TYPE_MESSAGE);
 }
 
+/* ---- memory clients ---- */
+
+#define PROC_LIST 273
+#define CLIENT MEMORY_PREFIX "vmm"
+
+/* One of a client's whose session is full of that number; it says that. */
+static Migration *moves(Fixture *f, MigrationSide side, guint8 number, const char *state)
+{
+    JobRecord *record = job_record_new();
+    Migration *migration;
+
+    record->side = side;
+    record->domain = g_strdup(CLIENT);
+    record->memory = TRUE;
+    record->postcopy = TRUE;
+    record->begun = g_get_real_time();
+    memset(record->uri.session, number, MIGRATION_SESSION_LEN);
+    migration = migration_alloc(NULL, record);
+    migration_accounts_notice(f->memory, migration, MIGRATION_NOTICE_STATE, state);
+    return migration;
+}
+
+static void list_domains(Fixture *f, guint32 flags)
+{
+    remote_list_domains args = { .need_results = 1, .flags = flags };
+    g_autoptr(GByteArray) payload =
+        rpc_xdr_encode((xdrproc_t)xdr_remote_list_domains, &args, "a list", NULL);
+    RpcHeader header = { RPC_PROGRAM_REMOTE, 1, PROC_LIST, RPC_TYPE_CALL, f->serial++, 0 };
+
+    rpc_stream_send(f->client->stream, rpc_frame_new(&header, payload->data, payload->len));
+}
+
+static void read_list(Fixture *f, guint i, remote_list_domains_ret *ret)
+{
+    const guint8 *payload;
+    gsize len;
+
+    assert_true(rpc_test_until_frames(f->client, i + 1));
+    payload = rpc_frame_payload(rpc_end_frame(f->client, i), &len);
+    assert_true(rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_list_domains_ret, ret,
+                               sizeof *ret, "the list", NULL));
+    assert_int_equal(ret->n, ret->domains.domains_len);
+}
+
+static void ask_client(Fixture *f, guint8 number, guint32 flags)
+{
+    remote_abort_job_flags args = { .dom = { .name = (char *)CLIENT, .id = -1 }, .flags = flags };
+    g_autoptr(GByteArray) payload = NULL;
+    RpcHeader header = { RPC_PROGRAM_REMOTE, 1, JOB_PROC_STATS, RPC_TYPE_CALL, f->serial++, 0 };
+
+    memset(args.dom.uuid, number, REMOTE_UUID_LEN);
+    payload = rpc_xdr_encode((xdrproc_t)xdr_remote_abort_job_flags, &args, "a question", NULL);
+    rpc_stream_send(f->client->stream, rpc_frame_new(&header, payload->data, payload->len));
+}
+
+static void assert_type(Fixture *f, guint i, int type)
+{
+    RPC_XDR_AUTO(remote_job_stats_ret, ret) = { 0 };
+
+    read_stats(f, i, &ret);
+    assert_int_equal(ret.type, type);
+    assert_int_equal(is_ours_as_well(&ret.params), type != VIR_DOMAIN_JOB_NONE);
+}
+
+static void memory_clients_are_listed_for_who_asks_for_them(void **state)
+{
+    Fixture *f = *state;
+    g_autoptr(Migration) first = moves(f, MIGRATION_SIDE_SOURCE, 1, "active");
+    g_autoptr(Migration) second = moves(f, MIGRATION_SIDE_DESTINATION, 0xfe, "active");
+    RPC_XDR_AUTO(remote_list_domains_ret, ret) = { 0 };
+
+    list_domains(f, MEMORY_LIST_FLAG);
+    read_list(f, 0, &ret);
+    assert_int_equal(ret.n, 2);
+    for (guint i = 0; i < 2; i++) {
+        guint8 uuid[REMOTE_UUID_LEN];
+
+        memset(uuid, i ? 0xfe : 1, sizeof uuid);
+        assert_string_equal(ret.domains.domains_val[i].name, CLIENT);
+        assert_memory_equal(ret.domains.domains_val[i].uuid, uuid, sizeof uuid);
+    }
+    assert_int_equal(f->upstream->frames->len, 0);
+    /* Any other list is libvirt's alone. */
+    list_domains(f, VIR_CONNECT_LIST_DOMAINS_ACTIVE);
+    list_domains(f, MEMORY_LIST_FLAG | VIR_CONNECT_LIST_DOMAINS_ACTIVE);
+    assert_int_equal(asked(f, 1)->procedure, PROC_LIST);
+    assert_int_equal(f->client->frames->len, 1);
+}
+
+static void each_session_of_a_memory_client_has_its_own_statistics(void **state)
+{
+    Fixture *f = *state;
+    g_autoptr(Migration) first = moves(f, MIGRATION_SIDE_SOURCE, 1, "active");
+    g_autoptr(Migration) second = moves(f, MIGRATION_SIDE_SOURCE, 2, "active");
+
+    ask_client(f, 1, 0);
+    assert_type(f, 0, VIR_DOMAIN_JOB_UNBOUNDED);
+    ask_client(f, 1, KEEP);
+    assert_type(f, 1, VIR_DOMAIN_JOB_NONE);
+    migration_accounts_notice(f->memory, first, MIGRATION_NOTICE_STATE, "completed");
+    ask_client(f, 1, 0);
+    assert_type(f, 2, VIR_DOMAIN_JOB_NONE);
+    ask_client(f, 1, KEEP);
+    assert_type(f, 3, VIR_DOMAIN_JOB_COMPLETED);
+    ask_client(f, 2, 0);
+    assert_type(f, 4, VIR_DOMAIN_JOB_UNBOUNDED);
+    /* The daemon does not wait for its recovery, which is another session. */
+    migration_accounts_notice(f->memory, second, MIGRATION_NOTICE_STATE, "failed");
+    ask_client(f, 2, KEEP);
+    assert_type(f, 5, VIR_DOMAIN_JOB_FAILED);
+    ask_client(f, 3, 0);
+    assert_int_equal(error_code(f, 6), VIR_ERR_NO_DOMAIN);
+    assert_int_equal(f->upstream->frames->len, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -807,6 +928,8 @@ int main(void)
         TEST(nothing_is_completed_while_it_goes_on),
         TEST(the_event_is_completed),
         cmocka_unit_test(later_jobs_are_left_alone),
+        TEST(memory_clients_are_listed_for_who_asks_for_them),
+        TEST(each_session_of_a_memory_client_has_its_own_statistics),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -237,6 +237,18 @@ static void what_remains_before_the_switch_is_a_guess(void **state)
     assert_int_equal(job_figures_amounts(&f).remaining, 0);
 }
 
+static void without_a_stream_what_has_come_is_what_does_not_remain(void **state)
+{
+    g_auto(JobFigures) f = figures_of(MIGRATION_SIDE_DESTINATION);
+
+    f.counters.ram_bytes = 8192;
+    f.counters.ram_remaining_bytes = 2000;
+    f.counters.stream_bytes = 0;
+    assert_int_equal(job_figures_amounts(&f).processed, 6192);
+    f.counters.ram_remaining_bytes = 9000; /* of a memory that is not known yet */
+    assert_int_equal(job_figures_amounts(&f).processed, 0);
+}
+
 static void never_more_than_64_and_libvirts_own_stay(void **state)
 {
     g_auto(JobFigures) f = figures_of(MIGRATION_SIDE_DESTINATION);
@@ -269,6 +281,7 @@ int main(void)
         cmocka_unit_test(the_source_leaves_out_what_it_cannot_know),
         cmocka_unit_test(base_fields_are_libvirts_names),
         cmocka_unit_test(what_remains_before_the_switch_is_a_guess),
+        cmocka_unit_test(without_a_stream_what_has_come_is_what_does_not_remain),
         cmocka_unit_test(never_more_than_64_and_libvirts_own_stay),
     };
 
