@@ -220,9 +220,19 @@ static gpointer write_on(gpointer data)
         guint64 page = g_random_int_range(0, PAGES);
 
         n++;
-        memcpy(writer->memory->at + page * PAGE, &n, sizeof n);
+        __atomic_store_n((guint64 *)(gpointer)(writer->memory->at + page * PAGE), n,
+                         __ATOMIC_RELAXED);
     }
     return NULL;
+}
+
+/* Of which the writer may be writing the first word. */
+static void copy_page(guint8 *to, const guint8 *from)
+{
+    guint64 first = __atomic_load_n((const guint64 *)(gconstpointer)from, __ATOMIC_RELAXED);
+
+    memcpy(to, &first, sizeof first);
+    memcpy(to + sizeof first, from + sizeof first, PAGE - sizeof first);
 }
 
 /* Takes what is dirty as a source does: prepared, then read. */
@@ -235,7 +245,7 @@ static void copy_dirty(DirtyMap *map, const guint8 *from, guint8 *to)
     while ((page = bitmap_next(dirty, page)) < PAGES) {
         assert_true(dirty_map_prepare(map, 0, page, 1, &cleared, NULL));
         dirty_map_clear(map, 0, page, 1);
-        memcpy(to + page * PAGE, from + page * PAGE, PAGE);
+        copy_page(to + page * PAGE, from + page * PAGE);
         page++;
     }
 }
