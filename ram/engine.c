@@ -310,7 +310,12 @@ void engine_drop_memory(Engine *engine)
 
 guint engine_poll(Engine *engine, struct pollfd ret_fds[ENGINE_POLL_MAX])
 {
-    return engine->mapped ? mapped_end_poll(engine->mapped, ret_fds, ENGINE_POLL_MAX) : 0;
+    if (engine->mapped)
+        return mapped_end_poll(engine->mapped, ret_fds, ENGINE_POLL_MAX);
+    if (!engine->incoming)
+        return 0;
+    ret_fds[0] = (struct pollfd){ .fd = incoming_placing_fd(engine->incoming), .events = POLLIN };
+    return 1;
 }
 
 void engine_polled(Engine *engine, const struct pollfd *fds, guint n, gint64 now_us)

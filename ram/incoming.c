@@ -129,6 +129,7 @@ void incoming_free(Incoming *in)
     discards_free(in->discards);
     g_queue_clear_full(&in->requests, g_free);
     frame_queue_clear(&in->queue);
+    uffd_placer_free(in->placer);
     placing_free(in->placing);
     placed_record_free(in->record);
     g_free(in->placing_why);
@@ -300,7 +301,7 @@ static Feed *find_bulk(Incoming *in, guint number)
 /* TRUE with *ret_all FALSE: pages are still on their way. */
 static gboolean have_all_come(Incoming *in, const RamEnd *end, gboolean *ret_all, GError **error)
 {
-    *ret_all = lane_consumed_seq(in->lane) >= end->preempt_seq;
+    *ret_all = lane_consumed_seq(in->lane) >= end->preempt_seq && !incoming_is_placing(in);
     for (guint i = 0; i < end->n_bulk; i++) {
         const Feed *feed = find_bulk(in, i + 1);
 
@@ -518,6 +519,8 @@ gboolean incoming_run(Incoming *in, gint64 now_us, GError **error)
 
     in->now_us = now_us;
     in->is_due = FALSE;
+    if (!incoming_collect(in, error))
+        return FALSE;
     /* A frame that needs no writing (an announcement, pages that are collected, or placed here) makes way at
      * once. */
     do {

@@ -38,6 +38,9 @@ static PlacedRecord *take_record(Incoming *in, int fd, GError **error)
     return in->record ? g_steal_pointer(&in->record) : placed_record_open(fd, error);
 }
 
+static void on_placed(guint block, guint64 offset, guint64 length, gboolean existed,
+                      gpointer data);
+
 static gboolean can_be_set(Incoming *in, GError **error)
 {
     const char *why = NULL;
@@ -78,6 +81,8 @@ gboolean incoming_set_placing(Incoming *in, int uffd, int record_fd, const Placi
         in->placing = placing_new(in->blocks, in->lengths_rounded, autofd_steal(&owned), record,
                                   ranges, n, &cause);
     if (in->placing) {
+        /* Without a thread the relay's does it. */
+        in->placer = placing_new_placer(in->placing, on_placed, in, NULL);
         in->awaits_placing = FALSE;
         in->placing_state = PLACING_ON;
         return TRUE;
@@ -136,8 +141,7 @@ gboolean incoming_goes_direct(const Incoming *in, guint block, guint64 offset)
 /* In place: only now it counts. */
 static void on_placed(guint block, guint64 offset, guint64 length, gboolean existed, gpointer data)
 {
-    Feed *feed = data;
-    Incoming *in = feed->incoming;
+    Incoming *in = data;
     gsize target = ram_blocks_target_page(in->blocks);
     guint64 host = ram_blocks_host_page(in->blocks, block);
     guint64 n = length / target;
@@ -176,8 +180,8 @@ gboolean incoming_place_direct(Incoming *in, Feed *feed, const QemuPage *page)
     RamSink *sink;
 
     if (!feed->direct) {
-        feed->incoming = in;
-        feed->direct = placing_new_sink(in->placing, on_placed, feed);
+        feed->direct = placing_new_sink(in->placing, on_placed, in);
+        uffd_sink_set_placer(feed->direct, feed->is_urgent ? NULL : in->placer);
     }
     if (!incoming_direct_takes(feed))
         return FALSE;
@@ -202,6 +206,21 @@ gboolean incoming_flush_direct(Incoming *in, Feed *feed, GError **error)
         return TRUE;
     if (!sink->ops->flush(sink, error))
         return FALSE;
-    in->is_due |= !sink->ops->is_empty(sink);
+    in->is_due |= !sink->ops->is_empty(sink) && !uffd_sink_awaits_placer(feed->direct);
     return TRUE;
+}
+
+gboolean incoming_collect(Incoming *in, GError **error)
+{
+    return !in->placer || uffd_placer_collect(in->placer, error);
+}
+
+gboolean incoming_is_placing(const Incoming *in)
+{
+    return in->placer && !uffd_placer_is_idle(in->placer);
+}
+
+int incoming_placing_fd(const Incoming *in)
+{
+    return in->placer ? uffd_placer_fd(in->placer) : -1;
 }

@@ -42,7 +42,6 @@ typedef struct {
     Collector collector;
     gboolean collector_is_lent; /* its data may be with the sink, until that is empty */
     UffdSink *direct;   /* what is placed by the machine itself; NULL until there is some */
-    Incoming *incoming; /* with direct */
 } Feed;
 
 struct Incoming {
@@ -82,6 +81,7 @@ struct Incoming {
 
     PlacedRecord *record; /* of a session before this one, until it is placing's; or NULL */
     Placing *placing;     /* NULL: QEMU places all pages */
+    UffdPlacer *placer;   /* with it: for the background */
     PlacingState placing_state;
     char *placing_why;
     gboolean awaits_placing;
@@ -118,6 +118,8 @@ gboolean incoming_direct_takes(const Feed *feed);
  * latest. */
 gboolean incoming_place_direct(Incoming *in, Feed *feed, const QemuPage *page);
 gboolean incoming_flush_direct(Incoming *in, Feed *feed, GError **error);
+/* Notes what the thread of the background has placed meanwhile. */
+gboolean incoming_collect(Incoming *in, GError **error);
 /* Nothing refers to its frame any more. */
 gboolean incoming_direct_is_idle(const Feed *feed);
 gboolean incoming_awaits_placing(Incoming *in, gint64 now_us);

@@ -48,6 +48,9 @@ gboolean placing_takes(const Placing *placing, guint block, guint64 offset);
 /* For one channel; func is told what is in place (and in the record by then). Free it before the
  * placing. */
 UffdSink *placing_new_sink(Placing *placing, UffdPlacedFunc func, gpointer data);
+/* The same for the channels of the background (uffd_sink_set_placer()): it has a thread. */
+UffdPlacer *placing_new_placer(const Placing *placing, UffdPlacedFunc func, gpointer data,
+                               GError **error);
 /* To be called by func first. */
 void placing_note(Placing *placing, guint block, guint64 offset, guint64 length);
 /* How many blocks, and bytes of them. */

@@ -165,7 +165,7 @@ void mapped_end_drop(MappedEnd *end)
 guint mapped_end_poll(const MappedEnd *end, struct pollfd *fds, guint max)
 {
     guint n = 1;
-    int faults[1 + UFFD_CLIENTS_MAX];
+    int faults[2 + UFFD_CLIENTS_MAX];
 
     fds[0] = (struct pollfd){ .fd = -1 };
     if (end->link && client_link_fd(end->link) >= 0) {

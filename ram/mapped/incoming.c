@@ -172,6 +172,7 @@ void mapped_incoming_free(MappedIncoming *in)
         mapped_incoming_feed_clear(in->bulk->pdata[i]);
     g_ptr_array_unref(in->bulk);
     uffd_sink_free(in->fill);
+    uffd_placer_free(in->placer);
     g_ptr_array_unref(in->shared);
     uffd_clients_free(in->clients);
     uffd_map_free(in->map);
@@ -417,7 +418,8 @@ static const MappedFeed *find_bulk(const MappedIncoming *in, guint number)
 static gboolean have_all_come(const MappedIncoming *in, const RamEnd *end, gboolean *ret_all,
                               GError **error)
 {
-    *ret_all = lane_consumed_seq(in->lane) >= end->preempt_seq;
+    *ret_all = lane_consumed_seq(in->lane) >= end->preempt_seq &&
+               !mapped_incoming_is_placing(in);
     for (guint i = 0; i < end->n_bulk; i++) {
         const MappedFeed *feed = find_bulk(in, i + 1);
 
@@ -580,6 +582,8 @@ static gboolean turn(MappedIncoming *in, guint *frames, GError **error)
     gboolean moved;
 
     *frames = 0;
+    if (in->placer && !uffd_placer_collect(in->placer, error))
+        return FALSE;
     do {
         if (!mapped_incoming_serve(in, error) || !turn_lane(&in->urgent, &moved, error))
             return FALSE;

@@ -99,12 +99,16 @@ void mapped_incoming_add_bulk(MappedIncoming *in, Lane *lane);
  * here. Run the machine afterwards. */
 void mapped_incoming_on_client(MappedIncoming *in, MemoryEvent *event, gint64 now_us);
 
-/* Descriptors to poll for POLLIN: userfaultfds, at most 1 + UFFD_CLIENTS_MAX of them. Returns how
- * many were stored: no more than max. They change with client events and mapped_incoming_run(). */
+/* Descriptors to poll for POLLIN: userfaultfds, and that of the thread which places what comes in the
+ * background; at most 2 + UFFD_CLIENTS_MAX of them. Returns how many were stored: no more than max.
+ * They change with client events and mapped_incoming_run(). */
 guint mapped_incoming_poll_fds(const MappedIncoming *in, int *fds, guint max);
 /* One of them is readable, or has an error: what was asked for goes out at once, on the preempt
  * channel. */
 void mapped_incoming_on_readable(MappedIncoming *in, int fd, gint64 now_us);
+
+/* Something is with that thread: one of the descriptors will say when it is through. */
+gboolean mapped_incoming_is_placing(const MappedIncoming *in);
 
 /* Moves on what can be: call it after frames and events. It does not take long: what is left is
  * for the next call, see mapped_incoming_wake_us(). FALSE: the peer broke a rule

@@ -51,8 +51,11 @@ static UffdSink *make_sink(MappedIncoming *in)
 
 void mapped_incoming_add_sink(MappedIncoming *in, MappedFeed *feed)
 {
-    if (in->map && !feed->sink)
-        feed->sink = make_sink(in);
+    if (!in->placer || feed->sink)
+        return;
+    feed->sink = make_sink(in);
+    if (feed != &in->urgent)
+        uffd_sink_set_placer(feed->sink, in->placer);
 }
 
 /* Threads that wait since before a recovery have told somebody who is gone: they are to say it
@@ -68,6 +71,20 @@ static gboolean wake_all(const MappedIncoming *in, GError **error)
     return TRUE;
 }
 
+/* By the thread, some time ago. The guest may have dropped a page since, and run into it before it was known to
+ * have been there: nobody answers that, so whoever waits runs into it again. */
+static void on_placed_by_thread(guint block, guint64 offset, guint64 length, gboolean existed,
+                                gpointer data)
+{
+    MappedIncoming *in = data;
+    const UffdRange *range = uffd_map_at_offset(in->map, block, offset);
+    guint before = requested_count(in->requested);
+
+    mapped_incoming_placed(block, offset, length, existed, in);
+    if (requested_count(in->requested) < before)
+        uffd_wake(in->uffd, range->address + (offset - range->offset), length, NULL);
+}
+
 static void add_shared(MappedIncoming *in, SharedClient *shared);
 
 gboolean mapped_incoming_listen(MappedIncoming *in, int uffd, GError **error)
@@ -79,6 +96,9 @@ gboolean mapped_incoming_listen(MappedIncoming *in, int uffd, GError **error)
         return FALSE;
     }
     if (!make_map(in, error) || (in->recovers && !wake_all(in, error)))
+        return FALSE;
+    in->placer = uffd_placer_new(uffd, on_placed_by_thread, in, error);
+    if (!in->placer)
         return FALSE;
     in->postcopy = TRUE;
     in->fill = make_sink(in);
@@ -202,6 +222,7 @@ static void take_removed(MappedIncoming *in, const UffdEvent *event)
         }
         offset = range->offset + (at - range->address);
         n = MIN(event->address + event->length - at, range->address + range->length - at);
+        uffd_placer_forget(in->placer, at, n);
         mapped_incoming_placed(range->block, offset, n, FALSE, in);
         /* Who waits for one of them runs into it again, and gets zeros then. */
         uffd_wake(in->uffd, at, n, NULL);
@@ -241,18 +262,19 @@ static void take_event(MappedIncoming *in, const UffdEvent *event)
     }
 }
 
+/* Who drops pages goes on as soon as that is read: before the placer does. */
 static void read_owner(MappedIncoming *in)
 {
     UffdEvent events[UFFD_EVENTS_MAX];
     g_autoptr(GError) error = NULL;
-    guint n;
+    guint n = 0;
 
-    if (!uffd_read_events(in->uffd, in->map, events, &n, &error)) {
+    uffd_placer_hold(in->placer);
+    if (!uffd_read_events(in->uffd, in->map, events, &n, &error))
         mapped_incoming_fail(in, error->message);
-        return;
-    }
     for (guint i = 0; i < n; i++)
         take_event(in, &events[i]);
+    uffd_placer_release(in->placer);
 }
 
 /* Their threads are no vCPUs: nothing is counted as the guest's. */
@@ -345,14 +367,21 @@ gboolean mapped_incoming_serve(MappedIncoming *in, GError **error)
 
 /* ---- descriptors ---- */
 
+gboolean mapped_incoming_is_placing(const MappedIncoming *in)
+{
+    return in->placer && !uffd_placer_is_idle(in->placer);
+}
+
 guint mapped_incoming_poll_fds(const MappedIncoming *in, int *fds, guint max)
 {
     guint n = 0, id;
 
-    if (in->over || in->deaf || !in->map)
+    if (in->over || in->deaf || !in->placer)
         return 0;
     if (n < max)
         fds[n++] = in->uffd;
+    if (n < max)
+        fds[n++] = uffd_placer_fd(in->placer);
     for (guint i = 0; i < uffd_clients_count(in->clients) && n < max; i++)
         fds[n++] = uffd_clients_fd(in->clients, i, &id);
     return n;
@@ -362,14 +391,15 @@ void mapped_incoming_on_readable(MappedIncoming *in, int fd, gint64 now_us)
 {
     GError *cause = NULL;
 
-    if (in->over || !in->map)
+    if (in->over || !in->placer)
         return;
     in->now_us = now_us;
     if (fd == in->uffd)
         read_owner(in);
-    else
+    else if (fd != uffd_placer_fd(in->placer))
         read_shared(in, fd);
-    if (!in->over && !mapped_incoming_serve(in, &cause)) {
+    if (!in->over &&
+        (!uffd_placer_collect(in->placer, &cause) || !mapped_incoming_serve(in, &cause))) {
         mapped_incoming_fail(in, cause->message);
         g_error_free(cause);
     }

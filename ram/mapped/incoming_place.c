@@ -296,7 +296,7 @@ static gboolean flush(MappedFeed *feed, gboolean *ret_empty, GError **error)
     if (!sink->ops->flush(sink, error))
         return FALSE;
     *ret_empty = sink->ops->is_empty(sink);
-    if (!*ret_empty)
+    if (!*ret_empty && !uffd_sink_awaits_placer(feed->sink))
         mapped_incoming_wake_at(feed->in, feed->in->now_us + AGAIN_US);
     return TRUE;
 }

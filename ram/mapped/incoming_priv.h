@@ -79,6 +79,7 @@ struct MappedIncoming {
 
     int uffd; /* -1: there is none */
     UffdMap *map;
+    UffdPlacer *placer; /* for the background; NULL: until the client listens */
     UffdSink *fill; /* for pages that were zero when they came */
     GQueue fills;   /* of PageRequest */
     Requested *requested;

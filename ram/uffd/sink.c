@@ -42,8 +42,10 @@ struct UffdSink {
     gsize target_page;
     UffdPlacedFunc func;
     gpointer func_data;
+    UffdPlacer *placer; /* or NULL */
 
     Run run;
+    gboolean no_room; /* of the placer's */
     gboolean stuck; /* run waits for uffd_sink's flush() */
     gboolean has_held;
     QemuPage held;
@@ -134,13 +136,42 @@ static gboolean may_be_split(const UffdSink *sink, guint64 tried, const GError *
             g_error_matches(error, UFFD_ERROR, UFFD_ERROR_FAILED));
 }
 
+static gboolean goes_to_placer(const UffdSink *sink)
+{
+    return sink->placer && sink->run.range && uffd_placer_takes(sink->run.range);
+}
+
+/* FALSE: stuck, there is no room. */
+static gboolean hand_over_run(UffdSink *sink)
+{
+    Run *run = &sink->run;
+
+    while (run->length > 0) {
+        guint64 taken = uffd_placer_submit(sink->placer, run->range, run->offset, run->length,
+                                           run->data);
+
+        if (taken == 0) {
+            sink->stuck = sink->no_room = TRUE;
+            return FALSE;
+        }
+        run->offset += taken;
+        run->length -= taken;
+        if (run->data)
+            run->data += taken;
+    }
+    run->range = NULL;
+    return TRUE;
+}
+
 /* The run, or what is left of it. FALSE: stuck, or error is set. */
 static gboolean place_run(UffdSink *sink)
 {
     Run *run = &sink->run;
     guint64 most = G_MAXUINT64;
 
-    sink->stuck = FALSE;
+    sink->stuck = sink->no_room = FALSE;
+    if (goes_to_placer(sink))
+        return hand_over_run(sink);
     while (run->range && run->length > 0) {
         g_autoptr(GError) error = NULL;
         guint64 tried = MIN(run->length, most);
@@ -385,6 +416,16 @@ void uffd_sink_free(UffdSink *sink)
 RamSink *uffd_sink_base(UffdSink *sink)
 {
     return &sink->base;
+}
+
+void uffd_sink_set_placer(UffdSink *sink, UffdPlacer *placer)
+{
+    sink->placer = placer;
+}
+
+gboolean uffd_sink_awaits_placer(const UffdSink *sink)
+{
+    return sink->no_room;
 }
 
 gboolean uffd_sink_in_host_page(const UffdSink *sink)

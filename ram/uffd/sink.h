@@ -8,20 +8,16 @@
  * is there already (EEXIST) is left as it is, who waits for it is woken, and it is reported as such: that
  * is a duplicate and never an error.
  *
- * Each channel has a sink of its own; they may share descriptor and map. One thread each. */
+ * Each channel has a sink of its own; they may share descriptor and map. One thread each. Those of the
+ * background may leave the system calls to a thread of their own (ram/uffd/placer.h). */
 #pragma once
 
 #include "ram/ram_sink.h"
-#include "ram/uffd/map.h"
+#include "ram/uffd/placer.h"
 
 #define UFFD_RUN_MAX (256 * 1024)
 
 typedef struct UffdSink UffdSink;
-
-/* Called when [offset, offset + length) of a block, whole host pages, is in place and who waited for it
- * awake: the time to set received bits and to end requests. existed: it was there before. */
-typedef void (*UffdPlacedFunc)(guint block, guint64 offset, guint64 length, gboolean existed,
-                               gpointer data);
 
 /* All but func and data are borrowed. uffd: non-blocking, of the process that map describes. */
 UffdSink *uffd_sink_new(int uffd, const UffdMap *map, const RamBlocks *blocks, UffdPlacedFunc func,
@@ -29,10 +25,18 @@ UffdSink *uffd_sink_new(int uffd, const UffdMap *map, const RamBlocks *blocks, U
 void uffd_sink_free(UffdSink *sink);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(UffdSink, uffd_sink_free)
 
+/* From now on, what is placed on ranges that it takes goes to placer (borrowed, of the same userfaultfd; NULL:
+ * none), and it is placer that reports it. The sink's owner sees to it that placer is collected: where a sink is
+ * not empty after flush(), that is what it waits for. */
+void uffd_sink_set_placer(UffdSink *sink, UffdPlacer *placer);
+
 /* place() takes pages (kinds RAW, ZERO, COMPRESSED) of blocks the map has; flush() places what is left of
- * runs. is_empty() after flush(): FALSE means UFFD_AGAIN; read the owner's events, and flush() again.
+ * runs. is_empty() after flush(): FALSE means UFFD_AGAIN; read the owner's events, and flush() again; or,
+ * uffd_sink_awaits_placer(), that the placer has no room.
  * Errors (RAM_ERROR_PROTOCOL: pages out of order; UFFD_ERROR_*) are flush()'s, and final. */
 RamSink *uffd_sink_base(UffdSink *sink);
+
+gboolean uffd_sink_awaits_placer(const UffdSink *sink);
 
 /* A host page has begun and is not complete. */
 gboolean uffd_sink_in_host_page(const UffdSink *sink);

@@ -437,7 +437,7 @@ static gboolean deliver(MappedPair *pair, MappedEnd *end)
 
 static gboolean read_faults(MappedPair *pair)
 {
-    int fds[1 + UFFD_CLIENTS_MAX];
+    int fds[2 + UFFD_CLIENTS_MAX];
     guint n = mapped_incoming_poll_fds(pair->incoming, fds, G_N_ELEMENTS(fds));
     gboolean any = FALSE;
 
@@ -454,6 +454,21 @@ static gboolean read_faults(MappedPair *pair)
 
 /* ---- moving on ---- */
 
+/* What the destination's thread is at is on its way as well. */
+static gboolean await_placing(MappedPair *pair)
+{
+    int fds[2 + UFFD_CLIENTS_MAX];
+    struct pollfd polled[G_N_ELEMENTS(fds)];
+    guint n = mapped_incoming_poll_fds(pair->incoming, fds, G_N_ELEMENTS(fds));
+
+    if (n == 0 || !mapped_incoming_is_placing(pair->incoming))
+        return FALSE;
+    for (guint i = 0; i < n; i++)
+        polled[i] = (struct pollfd){ fds[i], POLLIN, 0 };
+    g_assert_cmpint(poll(polled, n, 20000), >, 0);
+    return read_faults(pair);
+}
+
 gboolean mapped_pair_turn(MappedPair *pair)
 {
     gboolean moved = move_links(pair, pair->setup.most);
@@ -463,7 +478,7 @@ gboolean mapped_pair_turn(MappedPair *pair)
     moved |= deliver(pair, &pair->destination);
     moved |= run(pair, &pair->source);
     moved |= run(pair, &pair->destination);
-    return moved;
+    return moved || await_placing(pair);
 }
 
 static gboolean random_channel_step(MappedPair *pair)

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -146,6 +147,16 @@ static void put_ram_end(Bench *bench, guint64 pages, guint64 preempt_seq)
     put(bench, FALSE, FRAME_RAM_END, body);
 }
 
+static gboolean await_placing(const Bench *bench)
+{
+    struct pollfd fd = { incoming_placing_fd(bench->incoming), POLLIN, 0 };
+
+    if (!incoming_is_placing(bench->incoming))
+        return FALSE;
+    assert_int_equal(poll(&fd, 1, 20000), 1);
+    return TRUE;
+}
+
 /* With a QEMU that takes all it is given. */
 static void run(Bench *bench)
 {
@@ -163,7 +174,7 @@ static void run(Bench *bench)
             g_byte_array_append(bench->written, iov[i].iov_base, iov[i].iov_len);
         }
         qemu_sink_written(sink, total);
-    } while (n > 0 || incoming_due(bench->incoming) == INCOMING_DUE_NOW);
+    } while (n > 0 || incoming_due(bench->incoming) == INCOMING_DUE_NOW || await_placing(bench));
 }
 
 static void begin(Bench *bench)
@@ -375,6 +386,8 @@ static void a_process_that_has_ended_ends_the_session(void **state)
     host.owner = NULL;
     owner_free(gone);
     put_pages(&bench, FALSE, BLOCK_RAM, 0, 4);
+    assert_true(incoming_run(bench.incoming, bench.now_us, &error));
+    assert_true(await_placing(&bench));
     assert_false(incoming_run(bench.incoming, bench.now_us, &error));
     assert_true(g_error_matches(error, UFFD_ERROR, UFFD_ERROR_GONE));
 }

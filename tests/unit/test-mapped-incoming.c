@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <stdlib.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -997,7 +998,7 @@ static void as_many_as_can_share_the_memory_are_all_served(void **test)
                      UFFD_CLIENTS_MAX);
     assert_int_equal(fds[UFFD_CLIENTS_MAX], -7);
     assert_int_equal(mapped_incoming_poll_fds(bench.pair.incoming, fds, G_N_ELEMENTS(fds)),
-                     UFFD_CLIENTS_MAX + 1);
+                     UFFD_CLIENTS_MAX + 2);
     last = (Reader){ aliases[UFFD_CLIENTS_MAX - 1] + 3 * PAGE, 0, 1, 0, 0 };
     thread = g_thread_new("other", read_pages, &last);
     wait_requests(&bench, 1);
@@ -1042,6 +1043,44 @@ static void pages_that_the_guest_drops_meanwhile_stay_dropped(void **test)
     assert_int_equal(now(&bench), MAPPED_INCOMING_END);
     assert_true(is_right(&bench, PRIVATE, 3) && is_full_of(&bench, PRIVATE, 5, 0) &&
                 is_right(&bench, PRIVATE, 8));
+}
+
+static void wait_readable(int fd)
+{
+    struct pollfd polled = { fd, POLLIN, 0 };
+
+    assert_int_equal(poll(&polled, 1, 20000), 1);
+}
+
+/* It was placed in the background and dropped again, all before the machine has heard of it: who runs into it
+ * then is not left to wait for a page that has come. */
+static void a_page_that_is_dropped_before_it_is_known_to_have_come_is_zeros(void **test)
+{
+    g_auto(Bench) bench = { 0 };
+    MappedIncoming *incoming;
+    Reader reader;
+    GThread *thread;
+    guint8 *page;
+    int fds[2];
+
+    bench_init(&bench);
+    go_to_running(&bench);
+    incoming = bench.pair.incoming;
+    page = bench.memory->maps[PRIVATE].at + 5 * PAGE;
+    send_right(&bench, BULK, PRIVATE, 5);
+    while (!mapped_incoming_is_placing(incoming))
+        mapped_pair_turn(&bench.pair);
+    assert_int_equal(mapped_incoming_poll_fds(incoming, fds, 2), 2);
+    wait_readable(fds[1]);
+    assert_int_equal(madvise(page, PAGE, MADV_DONTNEED), 0);
+    reader = (Reader){ page, 0, 1, 0, 0 };
+    thread = g_thread_new("vcpu", read_pages, &reader);
+    wait_readable(fds[0]);
+    mapped_incoming_on_readable(incoming, fds[0], g_get_monotonic_time());
+    wait_done(&bench, &reader);
+    assert_int_equal(GPOINTER_TO_UINT(g_thread_join(thread)), 0);
+    assert_true(is_full_of(&bench, PRIVATE, 5, 0));
+    assert_fine(&bench);
 }
 
 static void zeros_from_before_the_switch_are_not_asked_for(void **test)
@@ -1341,6 +1380,7 @@ int main(void)
         cmocka_unit_test(others_that_share_the_memory_wait_and_are_woken),
         cmocka_unit_test(as_many_as_can_share_the_memory_are_all_served),
         cmocka_unit_test(pages_that_the_guest_drops_meanwhile_stay_dropped),
+        cmocka_unit_test(a_page_that_is_dropped_before_it_is_known_to_have_come_is_zeros),
         cmocka_unit_test(zeros_from_before_the_switch_are_not_asked_for),
         cmocka_unit_test(what_is_discarded_is_missing_in_memory_of_every_kind),
         cmocka_unit_test(pages_that_were_preallocated_are_missing_all_the_same),

@@ -107,6 +107,11 @@ static gboolean touch_own(Worker *worker, guint64 page, guint8 *at, gboolean *re
     return TRUE;
 }
 
+static gboolean is_excluded(const Guest *guest, guint64 page)
+{
+    return __atomic_load_n(&guest->excluded[page], __ATOMIC_ACQUIRE);
+}
+
 static void touch(Worker *worker)
 {
     Guest *guest = worker->guest;
@@ -117,13 +122,15 @@ static void touch(Worker *worker)
     gint64 began;
     guint64 took;
 
-    if (__atomic_load_n(&guest->excluded[page], __ATOMIC_RELAXED))
+    if (is_excluded(guest, page))
         return;
     began = now_ns();
     right = contents_check_tag(&guest->contents, page, at); /* here it waits, if it must */
     took = (guint64)(now_ns() - began);
     if (right && page % guest->config.threads == worker->index)
         right = touch_own(worker, page, at, &wrote);
+    /* It may have been dropped while it was waited for: zeros are right then. */
+    right = right || is_excluded(guest, page);
     pthread_mutex_lock(&worker->lock);
     worker->counts.touches++;
     worker->counts.writes += wrote;

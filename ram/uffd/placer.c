@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A ring of slots that the owner fills, the thread places and the owner collects, in that order. */
+#include "config.h"
+
+#include "ram/uffd/placer.h"
+
+#include <errno.h>
+#include <gio/gio.h>
+#include <glib/gi18n.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "ram/uffd/uffd.h"
+#include "util/autofd.h"
+
+/* The most that is placed while the owner may have to wait for it (uffd_placer_hold()). */
+#define COPY_STEP (32 * 1024)
+#define ZERO_STEP (2 * 1024 * 1024)
+/* Zeros need no room: how much of them is a slot. */
+#define ZERO_SLOT (16 * 1024 * 1024)
+/* The owner's mappings are changing. */
+#define AGAIN_US 50
+/* Who receives pages goes first when there is one processor for both. */
+#define NICE 5
+#define NICE_MAX 19
+
+typedef struct {
+    guint block;
+    guint64 offset; /* in the block */
+    guint64 address;
+    guint64 length;
+    guint64 page_size;
+    guint8 *data;    /* UFFD_PLACER_SLOT bytes */
+    gboolean is_zero;
+    guint64 done;    /* bytes, placed or passed over; the thread's */
+    guint64 skip;    /* a bit for each page that is not to be placed; under uffd_lock */
+    guint64 skipped; /* those of them that were not; the thread's */
+    GArray *existed; /* of guint64: offsets in the slot; NULL: none */
+} Slot;
+
+struct UffdPlacer {
+    int uffd;
+    UffdPlacedFunc func;
+    gpointer func_data;
+    GThread *thread;
+    int fd; /* an eventfd */
+    int stopping; /* atomic */
+
+    /* Who comes first to the turn has uffd_lock next: the owner is not passed over while the thread goes
+     * from one step to the next. */
+    GMutex turn;
+    GMutex uffd_lock;
+
+    GMutex lock; /* for all below */
+    GCond work;
+    guint64 n_in;     /* slots that were submitted, ever */
+    guint64 n_placed;
+    guint64 n_out;    /* that were collected; the owner's */
+    gboolean wants_room;
+    gboolean signalled; /* fd is readable */
+    GError *error;
+    gboolean failed; /* and that was reported; the owner's */
+    UffdPlacerStats stats;
+
+    Slot slots[UFFD_PLACER_SLOTS]; /* n modulo their number: of the owner, the thread, the owner again */
+};
+
+/* A bit for each page of a slot. */
+G_STATIC_ASSERT(UFFD_PLACER_SLOT / 4096 <= 64);
+
+static Slot *slot_of(UffdPlacer *placer, guint64 n)
+{
+    return &placer->slots[n % UFFD_PLACER_SLOTS];
+}
+
+/* ---- the thread ---- */
+
+/* A failure is none: it is a matter of order only. */
+static void step_back(void)
+{
+    struct {
+        guint32 size, policy;
+        guint64 flags;
+        gint32 nice;
+        guint32 priority;
+        guint64 runtime, deadline, period;
+    } attr = { .size = sizeof attr };
+
+    if (syscall(SYS_sched_getattr, 0, &attr, sizeof attr, 0) < 0)
+        return;
+    attr.nice = MIN(attr.nice + NICE, NICE_MAX);
+    syscall(SYS_sched_setattr, 0, &attr, 0);
+}
+
+/* The next bytes of the slot that are to be placed. FALSE: there are none. Under uffd_lock. */
+static gboolean next_step(Slot *slot, guint64 *ret_length)
+{
+    guint64 most = slot->is_zero ? ZERO_STEP : COPY_STEP;
+    guint64 end;
+
+    while (slot->skip && slot->done < slot->length &&
+           (slot->skip >> slot->done / slot->page_size & 1)) {
+        slot->skipped |= 1ULL << slot->done / slot->page_size;
+        slot->done += slot->page_size;
+    }
+    end = MIN(slot->length, slot->done + MAX(most, slot->page_size));
+    *ret_length = end - slot->done;
+    for (guint64 at = slot->done; slot->skip && at < end; at += slot->page_size) {
+        if (slot->skip >> at / slot->page_size & 1) {
+            *ret_length = at - slot->done;
+            break;
+        }
+    }
+    return slot->done < slot->length;
+}
+
+static UffdPlaced place(UffdPlacer *placer, const Slot *slot, guint64 length, guint64 *ret_done,
+                        GError **error)
+{
+    guint64 address = slot->address + slot->done;
+
+    return slot->is_zero
+               ? uffd_zero(placer->uffd, address, length, ret_done, error)
+               : uffd_copy(placer->uffd, address, slot->data + slot->done, length, ret_done, error);
+}
+
+/* The page is there: whoever ran into it before it was sleeps on. */
+static gboolean pass_existing(UffdPlacer *placer, Slot *slot, GError **error)
+{
+    if (!uffd_wake(placer->uffd, slot->address + slot->done, slot->page_size, error))
+        return FALSE;
+    if (!slot->existed)
+        slot->existed = g_array_new(FALSE, FALSE, sizeof(guint64));
+    g_array_append_val(slot->existed, slot->done);
+    slot->done += slot->page_size;
+    return TRUE;
+}
+
+static void count(UffdPlacer *placer, const Slot *slot, UffdPlaced how)
+{
+    g_mutex_lock(&placer->lock);
+    if (slot->is_zero)
+        placer->stats.zeropages++;
+    else
+        placer->stats.copies++;
+    placer->stats.again += how == UFFD_AGAIN;
+    g_mutex_unlock(&placer->lock);
+}
+
+/* *most: how much at once, less when the owner has split its mapping. *ret_how: UFFD_PLACED also when nothing
+ * is left. */
+static gboolean step(UffdPlacer *placer, Slot *slot, guint64 *most, UffdPlaced *ret_how,
+                     GError **error)
+{
+    guint64 length, done = 0;
+    gboolean ok = TRUE;
+
+    *ret_how = UFFD_PLACED;
+    g_mutex_lock(&placer->turn);
+    g_mutex_lock(&placer->uffd_lock);
+    g_mutex_unlock(&placer->turn);
+    if (next_step(slot, &length)) {
+        g_autoptr(GError) cause = NULL;
+
+        length = MIN(length, *most);
+        *ret_how = place(placer, slot, length, &done, &cause);
+        slot->done += done;
+        if (*ret_how == UFFD_EXISTED)
+            ok = pass_existing(placer, slot, error);
+        else if (*ret_how == UFFD_FAILED && length - done > slot->page_size)
+            *most = slot->page_size;
+        else if (*ret_how == UFFD_FAILED)
+            ok = FALSE;
+        if (!ok && cause)
+            g_propagate_error(error, g_steal_pointer(&cause));
+    }
+    g_mutex_unlock(&placer->uffd_lock);
+    return ok;
+}
+
+static gboolean place_slot(UffdPlacer *placer, Slot *slot, GError **error)
+{
+    guint64 most = G_MAXUINT64;
+    UffdPlaced how;
+
+    while (slot->done < slot->length && !g_atomic_int_get(&placer->stopping)) {
+        if (!step(placer, slot, &most, &how, error))
+            return FALSE;
+        count(placer, slot, how);
+        if (how == UFFD_AGAIN)
+            g_usleep(AGAIN_US);
+    }
+    return TRUE;
+}
+
+static void signal_owner(UffdPlacer *placer)
+{
+    if (placer->signalled)
+        return;
+    placer->signalled = TRUE;
+    if (eventfd_write(placer->fd, 1) < 0)
+        g_error("eventfd: %s", g_strerror(errno));
+}
+
+/* NULL: the end. */
+static Slot *next_slot(UffdPlacer *placer)
+{
+    Slot *slot = NULL;
+
+    g_mutex_lock(&placer->lock);
+    while (placer->n_placed == placer->n_in && !g_atomic_int_get(&placer->stopping))
+        g_cond_wait(&placer->work, &placer->lock);
+    if (!g_atomic_int_get(&placer->stopping) && !placer->error)
+        slot = slot_of(placer, placer->n_placed);
+    g_mutex_unlock(&placer->lock);
+    return slot;
+}
+
+/* It is not waked for each slot: when all are done, or when it waits for room and there is enough of it. */
+static void give_back(UffdPlacer *placer, GError *error)
+{
+    guint64 left;
+
+    g_mutex_lock(&placer->lock);
+    if (error)
+        placer->error = error;
+    else
+        placer->n_placed++;
+    left = placer->n_in - placer->n_placed;
+    if (error || left == 0 || (placer->wants_room && left <= UFFD_PLACER_SLOTS / 2))
+        signal_owner(placer);
+    g_mutex_unlock(&placer->lock);
+}
+
+static gpointer placer_thread(gpointer data)
+{
+    UffdPlacer *placer = data;
+    Slot *slot;
+
+    step_back();
+    while ((slot = next_slot(placer))) {
+        GError *error = NULL;
+
+        place_slot(placer, slot, &error);
+        if (!g_atomic_int_get(&placer->stopping))
+            give_back(placer, error);
+        else
+            g_clear_error(&error);
+    }
+    return NULL;
+}
+
+/* ---- life ---- */
+
+UffdPlacer *uffd_placer_new(int uffd, UffdPlacedFunc func, gpointer data, GError **error)
+{
+    UffdPlacer *placer = g_new0(UffdPlacer, 1);
+
+    placer->uffd = uffd;
+    placer->func = func;
+    placer->func_data = data;
+    g_mutex_init(&placer->turn);
+    g_mutex_init(&placer->uffd_lock);
+    g_mutex_init(&placer->lock);
+    g_cond_init(&placer->work);
+    for (guint i = 0; i < UFFD_PLACER_SLOTS; i++)
+        placer->slots[i].data = g_malloc(UFFD_PLACER_SLOT);
+    placer->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (placer->fd < 0)
+        g_set_error(error, G_IO_ERROR, (gint)g_io_error_from_errno(errno),
+                    _("cannot make an eventfd: %s"), g_strerror(errno));
+    else
+        placer->thread = g_thread_try_new("place", placer_thread, placer, error);
+    if (placer->thread)
+        return placer;
+    uffd_placer_free(placer);
+    return NULL;
+}
+
+static void stop(UffdPlacer *placer)
+{
+    if (!placer->thread)
+        return;
+    g_mutex_lock(&placer->lock);
+    g_atomic_int_set(&placer->stopping, 1);
+    g_cond_signal(&placer->work);
+    g_mutex_unlock(&placer->lock);
+    g_thread_join(placer->thread);
+}
+
+void uffd_placer_free(UffdPlacer *placer)
+{
+    if (!placer)
+        return;
+    stop(placer);
+    for (guint i = 0; i < UFFD_PLACER_SLOTS; i++) {
+        g_free(placer->slots[i].data);
+        g_clear_pointer(&placer->slots[i].existed, g_array_unref);
+    }
+    autofd_clear(&placer->fd);
+    g_clear_error(&placer->error);
+    g_cond_clear(&placer->work);
+    g_mutex_clear(&placer->lock);
+    g_mutex_clear(&placer->uffd_lock);
+    g_mutex_clear(&placer->turn);
+    g_free(placer);
+}
+
+/* ---- the owner's side ---- */
+
+gboolean uffd_placer_takes(const UffdRange *range)
+{
+    return range->page_size <= UFFD_PLACER_SLOT;
+}
+
+static void fill(Slot *slot, const UffdRange *range, guint64 offset, guint64 length,
+                 const guint8 *data)
+{
+    slot->block = range->block;
+    slot->offset = offset;
+    slot->address = range->address + (offset - range->offset);
+    slot->length = length;
+    slot->page_size = range->page_size;
+    slot->is_zero = data == NULL;
+    slot->done = slot->skip = slot->skipped = 0;
+    if (data)
+        memcpy(slot->data, data, length);
+}
+
+guint64 uffd_placer_submit(UffdPlacer *placer, const UffdRange *range, guint64 offset,
+                           guint64 length, const guint8 *data)
+{
+    guint64 taken = MIN(length, data ? UFFD_PLACER_SLOT : ZERO_SLOT);
+    /* Only the owner changes it. */
+    guint64 n = placer->n_in;
+
+    if (n - placer->n_out == UFFD_PLACER_SLOTS) {
+        g_mutex_lock(&placer->lock);
+        placer->wants_room = TRUE;
+        placer->stats.full++;
+        /* The thread may be through meanwhile. */
+        if (placer->n_placed == n)
+            signal_owner(placer);
+        g_mutex_unlock(&placer->lock);
+        return 0;
+    }
+    fill(slot_of(placer, n), range, offset, taken, data);
+    g_mutex_lock(&placer->lock);
+    placer->n_in = n + 1;
+    g_cond_signal(&placer->work);
+    g_mutex_unlock(&placer->lock);
+    return taken;
+}
+
+/* All of it but what was passed over. */
+static void report_plain(UffdPlacer *placer, const Slot *slot, guint64 begin, guint64 end)
+{
+    guint64 page = slot->page_size;
+
+    for (guint64 at = begin; at < end;) {
+        guint64 next = at;
+
+        if (!slot->skipped) {
+            placer->func(slot->block, slot->offset + at, end - at, FALSE, placer->func_data);
+            return;
+        }
+        while (next < end && !(slot->skipped >> next / page & 1))
+            next += page;
+        if (next > at)
+            placer->func(slot->block, slot->offset + at, next - at, FALSE, placer->func_data);
+        at = next + page;
+    }
+}
+
+static void report(UffdPlacer *placer, Slot *slot)
+{
+    guint64 at = 0;
+
+    for (guint i = 0; slot->existed && i < slot->existed->len; i++) {
+        guint64 existed = g_array_index(slot->existed, guint64, i);
+
+        report_plain(placer, slot, at, existed);
+        placer->func(slot->block, slot->offset + existed, slot->page_size, TRUE,
+                     placer->func_data);
+        at = existed + slot->page_size;
+    }
+    report_plain(placer, slot, at, slot->done);
+    g_clear_pointer(&slot->existed, g_array_unref);
+}
+
+gboolean uffd_placer_collect(UffdPlacer *placer, GError **error)
+{
+    guint64 n_placed;
+    GError *cause = NULL;
+    eventfd_t n;
+
+    g_mutex_lock(&placer->lock);
+    n_placed = placer->n_placed;
+    if (placer->signalled && eventfd_read(placer->fd, &n) < 0)
+        g_error("eventfd: %s", g_strerror(errno));
+    placer->signalled = placer->wants_room = FALSE;
+    if (placer->error)
+        cause = g_error_copy(placer->error);
+    g_mutex_unlock(&placer->lock);
+    for (; placer->n_out < n_placed; placer->n_out++)
+        report(placer, slot_of(placer, placer->n_out));
+    if (!cause)
+        return TRUE;
+    /* What there was of the slot that failed; the thread has ended, and there is no other. */
+    if (!placer->failed)
+        report(placer, slot_of(placer, n_placed));
+    placer->failed = TRUE;
+    g_propagate_error(error, cause);
+    return FALSE;
+}
+
+gboolean uffd_placer_is_idle(const UffdPlacer *placer)
+{
+    return placer->n_out == placer->n_in;
+}
+
+int uffd_placer_fd(const UffdPlacer *placer)
+{
+    return placer->fd;
+}
+
+void uffd_placer_hold(UffdPlacer *placer)
+{
+    g_mutex_lock(&placer->turn);
+    g_mutex_lock(&placer->uffd_lock);
+    g_mutex_unlock(&placer->turn);
+}
+
+void uffd_placer_release(UffdPlacer *placer)
+{
+    g_mutex_unlock(&placer->uffd_lock);
+}
+
+static void forget_in(Slot *slot, guint64 address, guint64 length)
+{
+    if (slot->is_zero)
+        return;
+    for (guint64 at = 0; at < slot->length; at += slot->page_size) {
+        guint64 page = slot->address + at;
+
+        if (page >= address && page - address < length)
+            slot->skip |= 1ULL << at / slot->page_size;
+    }
+}
+
+void uffd_placer_forget(UffdPlacer *placer, guint64 address, guint64 length)
+{
+    for (guint64 i = placer->n_out; i < placer->n_in; i++)
+        forget_in(slot_of(placer, i), address, length);
+}
+
+void uffd_placer_get_stats(UffdPlacer *placer, UffdPlacerStats *ret_stats)
+{
+    g_mutex_lock(&placer->lock);
+    *ret_stats = placer->stats;
+    g_mutex_unlock(&placer->lock);
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Pages of the background, placed by a thread of their own: the kernel takes longer to place a page (it has to
+ * find memory for it) than the relay's thread to receive it, and who waits for a page does not wait for
+ * those. Everything is copied when it is submitted, and placed in that order.
+ *
+ * All functions are for one thread, the owner's. A page that was submitted and is asked for meanwhile may be
+ * placed by a UffdSink of its own: the second of the two is reported as one that existed. */
+#pragma once
+
+#include "ram/uffd/map.h"
+
+/* The largest host page it takes, and the most it copies at once. */
+#define UFFD_PLACER_SLOT (64 * 1024)
+#define UFFD_PLACER_SLOTS 16
+
+typedef struct UffdPlacer UffdPlacer;
+
+/* Called when [offset, offset + length) of a block, whole host pages, is in place and who waited for it
+ * awake: the time to set received bits and to end requests. existed: it was there before. */
+typedef void (*UffdPlacedFunc)(guint block, guint64 offset, guint64 length, gboolean existed,
+                               gpointer data);
+
+/* Starts the thread. uffd is borrowed: it is not to be closed before the placer is freed. func and data: for
+ * uffd_placer_collect(). */
+UffdPlacer *uffd_placer_new(int uffd, UffdPlacedFunc func, gpointer data, GError **error);
+/* Waits for the system call that is under way. What is not in place by then is not placed any more, and what
+ * was not collected is not reported: it is missing for whoever comes next, who finds that it exists. */
+void uffd_placer_free(UffdPlacer *placer);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(UffdPlacer, uffd_placer_free)
+
+/* Whether pages of the range can be submitted. */
+gboolean uffd_placer_takes(const UffdRange *range);
+/* [offset, offset + length) of the block, in range, whole host pages. data NULL: zeros. How many bytes were
+ * taken, whole pages; 0: none, try again when the descriptor is readable. */
+guint64 uffd_placer_submit(UffdPlacer *placer, const UffdRange *range, guint64 offset,
+                           guint64 length, const guint8 *data);
+/* Reports what is in place. FALSE: something could not be placed (UFFD_ERROR_*), and nothing more will be. */
+gboolean uffd_placer_collect(UffdPlacer *placer, GError **error);
+/* All that was submitted has been reported. */
+gboolean uffd_placer_is_idle(const UffdPlacer *placer);
+/* Readable when there is something to collect and room again, or nothing left to do. Borrowed. */
+int uffd_placer_fd(const UffdPlacer *placer);
+
+/* Between the two nothing is placed here. The owner reads the userfaultfd's events between them: when one says
+ * that a range is removed, nothing that was submitted for it comes after the kernel has gone on. */
+void uffd_placer_hold(UffdPlacer *placer);
+void uffd_placer_release(UffdPlacer *placer);
+/* While it is held: what was submitted for these addresses, and is not in place, is not to be placed any more,
+ * nor reported. Zeros still are: that is what is there. */
+void uffd_placer_forget(UffdPlacer *placer, guint64 address, guint64 length);
+
+typedef struct {
+    guint64 copies;    /* calls of UFFDIO_COPY */
+    guint64 zeropages; /* and of UFFDIO_ZEROPAGE */
+    guint64 again;     /* times the kernel could not go on at once */
+    guint64 full;      /* times there was no room */
+} UffdPlacerStats;
+
+void uffd_placer_get_stats(UffdPlacer *placer, UffdPlacerStats *ret_stats);
