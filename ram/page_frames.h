@@ -84,6 +84,9 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(PagesBatch, pages_batch_clear)
  * record's in the same block, with the same fill, makes that record longer. */
 gboolean pages_batch_add(PagesBatch *batch, const QemuPage *page, gsize target_page);
 
+/* The same with n ZERO pages in a row. Returns how many of them fit. */
+guint pages_batch_add_zeros(PagesBatch *batch, const QemuPage *page, guint n, gsize target_page);
+
 /* Ends a plain batch: returns the buffer (reserve, then the body), *ret_body_len without reserve. The
  * batch is empty then. */
 guint8 *pages_batch_finish(PagesBatch *batch, gsize *ret_body_len);
@@ -121,6 +124,11 @@ PagesEncoding pages_reader_encoding(const PagesReader *reader, gsize *ret_plain_
  * begin. Blocks and offsets are checked against blocks. */
 gboolean pages_reader_next(PagesReader *reader, const RamBlocks *blocks, QemuPage *ret_page,
                            gboolean *ret_more, GError **error);
+
+/* How many pages of the same record follow the one that came out last; and leaves out n of these (the caller has
+ * dealt with them all at once). */
+guint pages_reader_run_left(const PagesReader *reader);
+void pages_reader_skip(PagesReader *reader, guint n);
 
 /* ---- the others ---- */
 

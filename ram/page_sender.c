@@ -43,13 +43,26 @@ void page_sender_add_bulk(PageSender *s, Lane *lane)
 
 /* ---- a host page into a batch ---- */
 
-static void count_record(PageSender *s, const QemuPage *page)
+static void count_records(PageSender *s, const QemuPage *page, guint n)
 {
-    s->pages++;
+    s->pages += n;
     if (page->kind == QEMU_PAGE_ZERO)
-        s->stats.pages_zero++;
+        s->stats.pages_zero += n;
     else
-        s->stats.pages_normal++;
+        s->stats.pages_normal += n;
+}
+
+/* The record that goes next, and zeros that follow it. Returns how many fit. */
+static guint add_records(PageSender *s, PagesBatch *batch, const Sending *sending,
+                         const QemuPage *page)
+{
+    const PageSupplyOps *ops = s->supply->ops;
+    gsize target = ram_blocks_target_page(s->blocks);
+
+    if (page->kind == QEMU_PAGE_ZERO && ops->zeros)
+        return pages_batch_add_zeros(batch, page,
+                                     ops->zeros(s->supply, &sending->page, sending->next), target);
+    return pages_batch_add(batch, page, target);
 }
 
 void page_sender_begin(const PageSender *s, PagesBatch *batch)
@@ -63,19 +76,24 @@ gboolean page_sender_add(PageSender *s, PagesBatch *batch, Sending *sending, gsi
 {
     gsize target = ram_blocks_target_page(s->blocks);
 
-    for (; sending->next < sending->page.n_records; sending->next++) {
+    while (sending->next < sending->page.n_records) {
         QemuPage page = { 0 };
+        guint n;
 
-        if (!s->supply->ops->record(s->supply, &sending->page, sending->next, &page))
+        if (!s->supply->ops->record(s->supply, &sending->page, sending->next, &page)) {
+            sending->next++;
             continue;
+        }
         page.block = sending->page.block;
         page.offset = sending->page.offset + (guint64)sending->next * target;
         if (batch->len > 0 && batch->len + page.data_len + PAGES_RECORD_HEAD_LEN > max)
             return FALSE;
-        if (!pages_batch_add(batch, &page, target))
+        n = add_records(s, batch, sending, &page);
+        if (n == 0)
             return FALSE;
         sending->begun = TRUE;
-        count_record(s, &page);
+        sending->next += n;
+        count_records(s, &page, n);
     }
     return TRUE;
 }
@@ -140,9 +158,12 @@ Flow *page_sender_main_flow(PageSender *s)
 
 /* ---- a page that is waited for now ---- */
 
-static gboolean is_sending(const Sending *sending, guint block, guint64 offset)
+static gboolean is_sending(const PageSender *s, const Sending *sending, guint block, guint64 offset)
 {
-    return sending->busy && sending->page.block == block && sending->page.offset == offset;
+    const SupplyPage *page = &sending->page;
+
+    return sending->busy && page->block == block && offset >= page->offset &&
+           (offset - page->offset) / ram_blocks_target_page(s->blocks) < page->n_records;
 }
 
 PageRecall page_sender_recall(PageSender *s, guint block, guint64 offset, SupplyPage *ret_page)
@@ -150,7 +171,7 @@ PageRecall page_sender_recall(PageSender *s, guint block, guint64 offset, Supply
     PageChannel *channel = s->channels;
     PageChannel *end = channel + s->n_channels;
 
-    while (channel < end && !is_sending(&channel->sending, block, offset))
+    while (channel < end && !is_sending(s, &channel->sending, block, offset))
         channel++;
     if (channel == end)
         return PAGE_RECALL_NONE;

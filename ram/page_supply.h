@@ -11,11 +11,12 @@
 
 typedef struct PageSupply PageSupply;
 
-/* A host page, from the moment it is handed out until done(). */
+/* A host page, or several in a row with nothing but zeros, from the moment it is handed out until
+ * done(). */
 typedef struct {
     guint block;
-    guint64 offset;  /* of the host page in its block */
-    guint n_records; /* target pages in it; may be fewer at the end of a block */
+    guint64 offset;  /* of the first host page in its block */
+    guint n_records; /* target pages in all; of a host page may be fewer at the end of a block */
     gpointer own;    /* the supply's; the sender keeps it and does not look */
 } SupplyPage;
 
@@ -35,6 +36,9 @@ typedef struct {
     /* All that is sent of it is in frames, in order, on one channel; it may be changed or freed. A frame
      * is not acknowledged by that, nor on the way yet if it is being compressed. */
     void (*done)(PageSupply *supply, SupplyPage *page, gboolean urgent);
+    /* record() has just said that target page i is zeros: how many from there on are, with that one, as far as
+     * is known without looking at each, and are all sent. NULL: it does not know. */
+    guint (*zeros)(PageSupply *supply, const SupplyPage *page, guint i);
 } PageSupplyOps;
 
 struct PageSupply {

@@ -175,6 +175,21 @@ gboolean pages_batch_add(PagesBatch *batch, const QemuPage *page, gsize target_p
     return TRUE;
 }
 
+guint pages_batch_add_zeros(PagesBatch *batch, const QemuPage *page, guint n, gsize target_page)
+{
+    guint more;
+
+    g_return_val_if_fail(page->kind == QEMU_PAGE_ZERO && n > 0, 0);
+    if (!pages_batch_add(batch, page, target_page))
+        return 0;
+    more = MIN(n - 1, PAGES_TARGET_MAX - batch->target_pages);
+    batch->last_count += more;
+    batch->last.offset += (guint64)more * target_page;
+    batch->target_pages += more;
+    put_u32(last_record(batch) + PAGES_RECORD_HEAD_LEN, batch->last_count);
+    return 1 + more;
+}
+
 guint8 *pages_batch_finish(PagesBatch *batch, gsize *ret_body_len)
 {
     gsize len = batch->reserve + PAGES_HEAD_LEN + batch->len;

@@ -224,12 +224,23 @@ static gboolean take_record(PagesReader *reader, const RamBlocks *blocks, QemuPa
     return TRUE;
 }
 
+guint pages_reader_run_left(const PagesReader *reader)
+{
+    return reader->run_left;
+}
+
+void pages_reader_skip(PagesReader *reader, guint n)
+{
+    g_return_if_fail(n <= reader->run_left);
+    reader->run.offset += (guint64)n * reader->target_page;
+    if (reader->run.data)
+        reader->run.data += (gsize)n * reader->target_page;
+    reader->run_left -= n;
+}
+
 static void next_of_run(PagesReader *reader, QemuPage *ret_page)
 {
-    reader->run.offset += reader->target_page;
-    if (reader->run.data)
-        reader->run.data += reader->target_page;
-    reader->run_left--;
+    pages_reader_skip(reader, 1);
     *ret_page = reader->run;
 }
 

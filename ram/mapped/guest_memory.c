@@ -19,6 +19,7 @@
  * read at once. */
 #define HOLE_LOOK_MAX (64 * 1024 * 1024)
 #define DATA_PAGES_MAX 16
+#define FOUND_MAX 1024 /* of one scan */
 
 struct GuestMemory {
     const MemoryLayout *layout;
@@ -254,6 +255,52 @@ static guint64 private_hole(GuestMemory *memory, const MemoryRegion *region, gui
     memory->data_end = data.end;
     length = (n > 0 ? data.start : arg.walk_end) - address;
     return length > 0 && is_registered(memory, address, length) ? length : 0;
+}
+
+/* Untouched, as above, or the kernel's page of zeros. */
+static gboolean is_zeros(const struct page_region *found)
+{
+    return (found->categories & PAGE_IS_PFNZERO) ||
+           !(found->categories & (PAGE_IS_PRESENT | PAGE_IS_SWAPPED));
+}
+
+/* Pages of both kinds may lie side by side. */
+static void add_zeros(MemoryRange *zeros, guint *n, guint64 start, guint64 length)
+{
+    if (*n > 0 && zeros[*n - 1].start + zeros[*n - 1].length == start)
+        zeros[*n - 1].length += length;
+    else
+        zeros[(*n)++] = (MemoryRange){ start, length };
+}
+
+/* One scan tells what is registered for the log and what is in it: of the rest (it is gone, or is not what it was
+ * said to be) nothing is found. */
+guint64 guest_memory_find_zeros(GuestMemory *memory, guint block, guint64 offset, guint64 length,
+                                MemoryRange *ret_zeros, guint max, guint *ret_n)
+{
+    const MemoryRegion *region = &memory->layout->regions[block];
+    struct page_region found[FOUND_MAX];
+    struct pm_scan_arg arg = {
+        .size = sizeof(arg),
+        .start = region->address + offset,
+        .end = region->address + offset + length,
+        .vec = (guint64)(guintptr)found,
+        .vec_len = MIN(max, FOUND_MAX),
+        .category_mask = PAGE_IS_WPALLOWED,
+        .return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO,
+    };
+    int n;
+
+    *ret_n = 0;
+    if (region->fd >= 0 || memory->layout->pagemap_fd < 0)
+        return 0;
+    n = ioctl(memory->layout->pagemap_fd, PAGEMAP_SCAN, &arg);
+    for (int i = 0; i < n; i++) {
+        if (is_zeros(&found[i]))
+            add_zeros(ret_zeros, ret_n, found[i].start - region->address,
+                      found[i].end - found[i].start);
+    }
+    return n < 0 ? 0 : arg.walk_end - arg.start;
 }
 
 guint64 guest_memory_data(const GuestMemory *memory, guint block, guint64 offset)

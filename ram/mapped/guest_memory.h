@@ -36,7 +36,11 @@ gboolean guest_memory_peek(GuestMemory *memory, guint block, guint64 offset, gsi
  * hole of a memfd, or private memory that pagemap_fd shows to be untouched (that looks a piece
  * ahead; there may be more). 0: none, or it is not known. */
 guint64 guest_memory_hole(GuestMemory *memory, guint block, guint64 offset);
-/* Where that was 0: how many bytes it is worth reading before the next hole, as far as that look
+/* The same of private memory in [offset, offset + length), a scan of the kernel's: what of it is
+ * zeros, at most max ranges, in order. Returns how much of it was looked at; 0: it is not known. */
+guint64 guest_memory_find_zeros(GuestMemory *memory, guint block, guint64 offset, guint64 length,
+                                MemoryRange *ret_zeros, guint max, guint *ret_n);
+/* Where guest_memory_hole() was 0: how many bytes it is worth reading before the next hole, as far as that look
  * went; the rest of the block where it is not known. */
 guint64 guest_memory_data(const GuestMemory *memory, guint block, guint64 offset);
 

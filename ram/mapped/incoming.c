@@ -626,6 +626,7 @@ gboolean mapped_incoming_run(MappedIncoming *in, gint64 now_us, GError **error)
     }
     if (!in->client || in->over)
         return TRUE;
+    mapped_incoming_end_watch(in);
     if (frames > 0)
         mapped_incoming_wake_at(in, now_us);
     send_eof(in);

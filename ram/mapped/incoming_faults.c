@@ -15,6 +15,8 @@
 
 /* The kernel could not place a page just now: when to try again. */
 #define AGAIN_US 500
+/* Bytes of zeros that are given along with a page of zeros that somebody has run into. */
+#define FILL_AHEAD (16 * 4096)
 
 /* ---- the map ---- */
 
@@ -166,7 +168,7 @@ void mapped_incoming_share(MappedIncoming *in, MemoryEvent *event)
     shared->mappings = g_array_new(FALSE, FALSE, sizeof(MemoryMapping));
     g_array_append_vals(shared->mappings, event->mappings, event->n_mappings);
     g_ptr_array_add(in->shared, shared);
-    if (in->map)
+    if (in->map && !in->unwatched)
         add_shared(in, shared);
 }
 
@@ -181,6 +183,45 @@ void mapped_incoming_unshare(MappedIncoming *in, guint32 id)
             uffd_clients_remove(in->clients, shared->handle);
         g_ptr_array_remove_index(in->shared, i);
         return;
+    }
+}
+
+/* ---- the end ---- */
+
+static gboolean is_placing(const MappedFeed *feed)
+{
+    return feed->in_body && feed->sink;
+}
+
+static gboolean is_any_placing(const MappedIncoming *in)
+{
+    gboolean placing = is_placing(&in->main) || is_placing(&in->urgent);
+    RamSink *fill = uffd_sink_base(in->fill);
+
+    for (guint i = 0; i < in->bulk->len; i++)
+        placing |= is_placing(in->bulk->pdata[i]);
+    return placing || !fill->ops->is_empty(fill) || in->fills.length > 0;
+}
+
+/* Who waits goes on. A range that stays registered, for whatever reason, is served as before. */
+void mapped_incoming_end_watch(MappedIncoming *in)
+{
+    if (in->unwatched || !in->map || in->missing > 0 || is_any_placing(in))
+        return;
+    in->unwatched = TRUE;
+    for (guint i = 0; i < uffd_map_count(in->map); i++) {
+        const UffdRange *range = uffd_map_get(in->map, i);
+
+        if (uffd_unregister(in->uffd, range->address, range->length, NULL))
+            block_time_end_range(in->times, range->block, range->offset, range->length,
+                                 in->now_us);
+    }
+    for (guint i = 0; i < in->shared->len; i++) {
+        SharedClient *shared = in->shared->pdata[i];
+
+        if (shared->added)
+            uffd_clients_remove(in->clients, shared->handle);
+        shared->added = FALSE;
     }
 }
 
@@ -317,6 +358,23 @@ static gboolean send_request(MappedIncoming *in)
     return TRUE;
 }
 
+/* Who goes through fresh memory is not to stop at each page. Up to the first one that is there: the kernel tells. */
+static void fill_ahead(const MappedIncoming *in, const PageRequest *request)
+{
+    const UffdRange *range = uffd_map_at_offset(in->map, request->block, request->start);
+    gsize target = mapped_incoming_target(in);
+    guint64 begin = request->start + request->length, end = begin, done;
+    guint64 most = MIN(begin + FILL_AHEAD, range->offset + range->length);
+
+    if (range->backing != UFFD_ANON)
+        return;
+    while (end < most &&
+           received_map_get(in->received, in->region_of[request->block], end / target))
+        end += target;
+    if (end > begin)
+        uffd_zero(in->uffd, range->address + (begin - range->offset), end - begin, &done, NULL);
+}
+
 /* FALSE with error, or the sink is stuck: later. */
 static gboolean fill_page(MappedIncoming *in, const PageRequest *request, GError **error)
 {
@@ -328,6 +386,8 @@ static gboolean fill_page(MappedIncoming *in, const PageRequest *request, GError
         sink->ops->place(sink, &page);
     if (!sink->ops->flush(sink, error))
         return FALSE;
+    if (sink->ops->is_empty(sink))
+        fill_ahead(in, request);
     return sink->ops->is_empty(sink);
 }
 

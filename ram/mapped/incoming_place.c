@@ -59,6 +59,21 @@ static gboolean check_page(const MappedIncoming *in, const QemuPage *page, GErro
     return FALSE;
 }
 
+static void count_pages(MappedFeed *feed, const QemuPage *page, guint n)
+{
+    RamStats *stats = &feed->in->stats;
+
+    feed->in->pages_come += n;
+    if (feed == &feed->in->urgent)
+        stats->pages_urgent += n;
+    else
+        stats->pages_background += n;
+    if (page->kind == QEMU_PAGE_ZERO)
+        stats->pages_zero += n;
+    else
+        stats->pages_normal += n;
+}
+
 /* TRUE with *ret_more FALSE: the frame is through. */
 static gboolean next_page(MappedFeed *feed, QemuPage *ret_page, gboolean *ret_more, GError **error)
 {
@@ -70,16 +85,15 @@ static gboolean next_page(MappedFeed *feed, QemuPage *ret_page, gboolean *ret_mo
         return TRUE;
     if (!check_page(in, ret_page, error))
         return FALSE;
-    in->pages_come++;
-    if (feed == &in->urgent)
-        in->stats.pages_urgent++;
-    else
-        in->stats.pages_background++;
-    if (ret_page->kind == QEMU_PAGE_ZERO)
-        in->stats.pages_zero++;
-    else
-        in->stats.pages_normal++;
+    count_pages(feed, ret_page, 1);
     return TRUE;
+}
+
+/* Those that follow it in its record, n of them, are dealt with along with it. */
+static void take_along(MappedFeed *feed, const QemuPage *page, guint n)
+{
+    pages_reader_skip(feed->reader, n);
+    count_pages(feed, page, n);
 }
 
 /* ---- before the switch-over ---- */
@@ -186,22 +200,29 @@ static gboolean load_made(MappedIncoming *in, LoadRun *run, const QemuPage *page
     return finish_run(in, run, error);
 }
 
-static gboolean load_page(MappedIncoming *in, LoadRun *run, const QemuPage *page, GError **error)
+static gboolean load_page(MappedFeed *feed, LoadRun *run, const QemuPage *page, GError **error)
 {
-    gsize target = mapped_incoming_target(in);
+    MappedIncoming *in = feed->in;
+    gsize length = mapped_incoming_target(in);
     const guint8 *data = page->kind == QEMU_PAGE_RAW ? page->data : NULL;
 
     if (page->kind == QEMU_PAGE_XBZRLE || (page->kind == QEMU_PAGE_ZERO && page->fill != 0))
         return load_made(in, run, page, error);
+    if (!data) {
+        guint more = pages_reader_run_left(feed->reader);
+
+        take_along(feed, page, more);
+        length += more * length;
+    }
     if (run->length > 0 && run->block == page->block &&
         run->offset + run->length == page->offset &&
         (data ? run->data && run->data + run->length == data : !run->data)) {
-        run->length += target;
+        run->length += length;
         return TRUE;
     }
     if (!finish_run(in, run, error))
         return FALSE;
-    *run = (LoadRun){ page->block, page->offset, target, data };
+    *run = (LoadRun){ page->block, page->offset, length, data };
     return TRUE;
 }
 
@@ -214,7 +235,7 @@ gboolean mapped_incoming_load(MappedFeed *feed, GError **error)
         QemuPage page;
 
         if (!next_page(feed, &page, &more, error) ||
-            (more && !load_page(feed->in, &run, &page, error)))
+            (more && !load_page(feed, &run, &page, error)))
             return FALSE;
     }
     feed->in_body = FALSE;
@@ -288,6 +309,34 @@ static gboolean check_sink(const MappedFeed *feed, GError **error)
     return FALSE;
 }
 
+/* Zeros are not placed. What is missing reads as zeros as soon as nobody watches it any more, which is
+ * when all is here (mapped_incoming_end_watch()); who runs into it before that is given them then
+ * (take_fault()). So they cost nothing, neither time nor memory. Not so what somebody waits for already. Nor
+ * huge pages: a host that has none left must say so before the guest runs into it. FALSE: it is to be
+ * placed. */
+static gboolean take_zeros(MappedFeed *feed, const QemuPage *page)
+{
+    MappedIncoming *in = feed->in;
+    gsize target = mapped_incoming_target(in);
+    guint64 length, changed;
+
+    if (page->kind != QEMU_PAGE_ZERO || page->fill != 0 ||
+        ram_blocks_host_page(in->blocks, page->block) > target)
+        return FALSE;
+    length = (1 + (guint64)pages_reader_run_left(feed->reader)) * target;
+    if (requested_count(in->requested) > 0)
+        length = requested_next(in->requested, page->block, page->offset, page->offset + length) -
+                 page->offset;
+    if (length == 0)
+        return FALSE;
+    take_along(feed, page, (guint)(length / target) - 1);
+    changed = received_map_set(in->received, in->region_of[page->block], page->offset / target,
+                               length / target);
+    in->missing -= MIN(in->missing, changed);
+    in->stats.duplicates += length / target - changed;
+    return TRUE;
+}
+
 /* Nothing of the frame is with the sink any more? */
 static gboolean flush(MappedFeed *feed, gboolean *ret_empty, GError **error)
 {
@@ -323,7 +372,7 @@ gboolean mapped_incoming_place(MappedFeed *feed, GError **error)
         }
         if (!next_page(feed, &page, &more, error))
             return FALSE;
-        if (!more)
+        if (!more || take_zeros(feed, &page))
             continue;
         if (received_map_get(in->received, in->region_of[page.block], page.offset / target))
             drop_duplicate(feed);

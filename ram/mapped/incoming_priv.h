@@ -77,6 +77,8 @@ struct MappedIncoming {
     guint64 sweep_page;
     gboolean swept;
 
+    gboolean unwatched; /* all of it is here: nobody runs into anything any more */
+
     int uffd; /* -1: there is none */
     UffdMap *map;
     UffdPlacer *placer; /* for the background; NULL: until the client listens */
@@ -162,6 +164,9 @@ gboolean mapped_incoming_serve(MappedIncoming *in, GError **error);
 void mapped_incoming_share(MappedIncoming *in, MemoryEvent *event);
 void mapped_incoming_unshare(MappedIncoming *in, guint32 id);
 void mapped_incoming_shared_free(gpointer shared);
+/* All is here: the memory is nobody's but the guest's from here on, whatever becomes of this helper. Zeros that
+ * were not placed are what the guest finds there. */
+void mapped_incoming_end_watch(MappedIncoming *in);
 
 /* ram/mapped/incoming_colo.c */
 

@@ -309,6 +309,7 @@ MappedOutgoing *mapped_outgoing_new(const MappedOutgoingConfig *config, GuestMem
     o->map = dirty_map_new(o->blocks, CLAMP(shift, MAPPED_CLEAR_SHIFT_MIN, MAPPED_CLEAR_SHIFT_MAX),
                            log);
     o->scan = page_scan_new();
+    o->holes = hole_look_new(memory);
     o->sender = page_sender_new(&config->sender, &o->supply, o->blocks, session);
     o->requests = request_queue_new(o->blocks);
     o->notifiers = notifier_list_new();
@@ -339,6 +340,7 @@ void mapped_outgoing_free(MappedOutgoing *o)
     notifier_list_free(o->notifiers);
     request_queue_free(o->requests);
     page_scan_free(o->scan);
+    hole_look_free(o->holes);
     dirty_map_free(o->map);
     dirty_log_free(o->log);
     xbzrle_encoder_free(o->xbzrle);

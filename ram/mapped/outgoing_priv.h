@@ -6,6 +6,7 @@
 #include "ram/mapped/auto_converge.h"
 #include "ram/mapped/dirty_map.h"
 #include "ram/mapped/downtime.h"
+#include "ram/mapped/hole_look.h"
 #include "ram/mapped/outgoing.h"
 #include "ram/mapped/rate_limit.h"
 #include "ram/mapped/release.h"
@@ -131,6 +132,7 @@ struct MappedOutgoing {
     DirtyMap *map;
     PageScan *scan;
     Window window;
+    HoleLook *holes;
     PageSender *sender;
     FrameQueue queue;
     RequestQueue *requests;

@@ -9,6 +9,8 @@
 
 /* How many target pages the background goes on from where the guest waited last. */
 #define NEAR_STEPS 64
+/* Zeros handed out in one go: what goes into a frame. */
+#define ZEROS_MAX PAGES_TARGET_MAX
 
 /* ---- handing out ---- */
 
@@ -52,18 +54,55 @@ static Handed *make_handed(MappedOutgoing *o, guint block, guint64 first, guint6
     return handed;
 }
 
-/* FALSE: the log failed. */
-static gboolean take(MappedOutgoing *o, guint block, guint64 first, guint64 n, SupplyPage *ret_page)
+/* FALSE: the log failed. What was looked at before it was cleared may have been written since, and
+ * is noted no more. */
+static gboolean prepare(MappedOutgoing *o, guint block, guint64 first, guint64 n,
+                        gboolean *ret_cleared)
 {
     g_autoptr(GError) error = NULL;
-    gboolean cleared;
 
-    if (!dirty_map_prepare(o->map, block, first, n, &cleared, &error)) {
+    if (!dirty_map_prepare(o->map, block, first, n, ret_cleared, &error)) {
         mapped_out_fail(o, error->message);
         return FALSE;
     }
-    if (cleared)
+    if (*ret_cleared)
         mapped_out_forget_window(o);
+    return TRUE;
+}
+
+/* The target page at offset. */
+static gboolean is_in_window(const MappedOutgoing *o, guint block, guint64 offset)
+{
+    const Window *window = &o->window;
+
+    return window->block == block && offset >= window->start &&
+           offset + ram_blocks_target_page(o->blocks) <= window->end;
+}
+
+/* How many target pages from `first` on are dirty and zeros, in whole host pages, if the host page there is: n, or
+ * more. The log has been cleared for all of them then. */
+static guint64 count_zeros(MappedOutgoing *o, guint block, guint64 first, guint64 n)
+{
+    const Bitmap *dirty = dirty_map_bitmap(o->map, block);
+    guint64 target = ram_blocks_target_page(o->blocks);
+    guint64 pages;
+    gboolean cleared;
+
+    if (is_in_window(o, block, first * target) && o->window.bytes)
+        return n;
+    pages = MIN(hole_look_zeros(o->holes, block, first * target) / target, (guint64)ZEROS_MAX);
+    if (bitmap_count_range(dirty, first, pages) < pages)
+        pages = bitmap_next_clear(dirty, first) - first;
+    pages -= pages % host_pages(o, block);
+    return pages > n && prepare(o, block, first, pages, &cleared) && !cleared ? pages : n;
+}
+
+static gboolean take(MappedOutgoing *o, guint block, guint64 first, guint64 n, SupplyPage *ret_page)
+{
+    gboolean cleared;
+
+    if (!prepare(o, block, first, n, &cleared))
+        return FALSE;
     *ret_page = (SupplyPage){
         .block = block,
         .offset = first * ram_blocks_target_page(o->blocks),
@@ -92,6 +131,7 @@ static gboolean is_scanning(const MappedOutgoing *o)
 static gboolean supply_next(PageSupply *supply, SupplyPage *ret_page)
 {
     MappedOutgoing *o = (MappedOutgoing *)supply;
+    gboolean cleared;
     ScanPage found;
 
     if (!is_scanning(o) || dirty_map_count(o->map) == 0)
@@ -102,7 +142,12 @@ static gboolean supply_next(PageSupply *supply, SupplyPage *ret_page)
     }
     if (!page_scan_next_near(o->scan, &found) && !page_scan_next(o->scan, &found))
         return FALSE;
-    return take(o, found.block, found.page, found.n, ret_page);
+    if (!prepare(o, found.block, found.page, found.n, &cleared))
+        return FALSE;
+    /* The encoder is to hear of each page. */
+    if (!o->xbzrle)
+        found.n = count_zeros(o, found.block, found.page, found.n);
+    return !o->failure && take(o, found.block, found.page, found.n, ret_page);
 }
 
 static gboolean next_recalled(MappedOutgoing *o, SupplyPage *ret_page)
@@ -143,9 +188,15 @@ static gboolean supply_next_urgent(PageSupply *supply, SupplyPage *ret_page)
 
 /* ---- what is in them ---- */
 
-void mapped_out_forget_window(MappedOutgoing *o)
+static void drop_window(MappedOutgoing *o)
 {
     o->window.end = o->window.start = 0;
+}
+
+void mapped_out_forget_window(MappedOutgoing *o)
+{
+    drop_window(o);
+    hole_look_forget(o->holes);
 }
 
 /* Up to where it is worth reading: the end of a large host page, or of dirty pages in a row. */
@@ -165,21 +216,21 @@ static guint64 read_end(const MappedOutgoing *o, const SupplyPage *page, guint64
 static gboolean read_window(MappedOutgoing *o, const SupplyPage *page, guint64 offset)
 {
     guint64 target = ram_blocks_target_page(o->blocks);
-    guint64 hole = guest_memory_hole(o->memory, page->block, offset);
+    guint64 hole = hole_look_zeros(o->holes, page->block, offset);
     g_autoptr(GError) error = NULL;
     guint64 end;
 
-    mapped_out_forget_window(o);
+    drop_window(o);
     if (hole >= target) {
         o->window = (Window){ page->block, offset, offset + hole - hole % target, NULL };
         return TRUE;
     }
-    end = offset + MAX(guest_memory_data(o->memory, page->block, offset), target);
+    end = offset + MAX(hole_look_data(o->holes, page->block, offset), target);
     o->window = (Window){ page->block, offset, MIN(read_end(o, page, offset), end), NULL };
     if (guest_memory_peek(o->memory, page->block, offset, o->window.end - offset,
                           &o->window.bytes, &error))
         return TRUE;
-    mapped_out_forget_window(o);
+    drop_window(o);
     mapped_out_fail(o, error->message);
     return FALSE;
 }
@@ -215,9 +266,7 @@ static gboolean read_record(MappedOutgoing *o, const SupplyPage *page, guint64 o
         *ret = (QemuPage){ .kind = QEMU_PAGE_ZERO };
         return TRUE;
     }
-    if ((window->block != page->block || offset < window->start ||
-         offset + target > window->end) &&
-        !read_window(o, page, offset))
+    if (!is_in_window(o, page->block, offset) && !read_window(o, page, offset))
         return FALSE;
     ret->data = window->bytes ? window->bytes + (offset - window->start) : NULL;
     ret->data_len = target;
@@ -282,11 +331,25 @@ static void supply_done(PageSupply *supply, SupplyPage *page, gboolean urgent)
                          (guint64)page->n_records * ram_blocks_target_page(o->blocks));
 }
 
+/* The window is the hole that record() has found. */
+static guint supply_zeros(PageSupply *supply, const SupplyPage *page, guint i)
+{
+    const MappedOutgoing *o = (const MappedOutgoing *)supply;
+    const Window *window = &o->window;
+    guint64 target = ram_blocks_target_page(o->blocks);
+    guint64 offset = page->offset + (guint64)i * target;
+
+    if (page->own || window->bytes || !is_in_window(o, page->block, offset))
+        return 1;
+    return (guint)MIN((window->end - offset) / target, (guint64)page->n_records - i);
+}
+
 const PageSupplyOps mapped_out_supply_ops = {
     supply_next,
     supply_next_urgent,
     supply_record,
     supply_done,
+    supply_zeros,
 };
 
 void mapped_out_supply_clear(MappedOutgoing *o)

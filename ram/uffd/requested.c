@@ -70,7 +70,7 @@ gboolean requested_remove(Requested *requested, guint block, guint64 offset, gin
 }
 
 /* The first one at or after the place. */
-static GSequenceIter *find_from(Requested *requested, guint block, guint64 offset)
+static GSequenceIter *find_from(const Requested *requested, guint block, guint64 offset)
 {
     Wanted key = { block, offset, 0 };
     GSequenceIter *iter = g_sequence_search(requested->tree, &key, compare, NULL);
@@ -104,6 +104,14 @@ guint requested_remove_range(Requested *requested, guint block, guint64 offset, 
         n++;
     }
     return n;
+}
+
+guint64 requested_next(const Requested *requested, guint block, guint64 offset, guint64 end)
+{
+    GSequenceIter *iter = find_from(requested, block, offset);
+    const Wanted *wanted = g_sequence_iter_is_end(iter) ? NULL : g_sequence_get(iter);
+
+    return wanted && wanted->block == block ? MIN(wanted->offset, end) : end;
 }
 
 gboolean requested_has(const Requested *requested, guint block, guint64 offset)

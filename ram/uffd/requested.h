@@ -20,6 +20,8 @@ gboolean requested_remove(Requested *requested, guint block, guint64 offset, gin
 typedef void (*RequestedFunc)(guint block, guint64 offset, gint64 since_us, gpointer data);
 guint requested_remove_range(Requested *requested, guint block, guint64 offset, guint64 length,
                              RequestedFunc func, gpointer data);
+/* The first one in [offset, end) of the block; end: there is none. */
+guint64 requested_next(const Requested *requested, guint block, guint64 offset, guint64 end);
 gboolean requested_has(const Requested *requested, guint block, guint64 offset);
 guint requested_count(const Requested *requested);
 /* In order; func must not change the set. For a new session, whose peer has not heard of them. */

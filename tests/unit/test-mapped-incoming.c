@@ -1116,6 +1116,134 @@ static void zeros_from_before_the_switch_are_not_asked_for(void **test)
     assert_true(is_right(&bench, RAM, 1));
 }
 
+static void send_zero_run(Bench *bench, guint channel, guint block, guint64 first, guint n)
+{
+    QemuPage page = { block, first * PAGE, QEMU_PAGE_ZERO, 0, NULL, 0 };
+    g_auto(PagesBatch) batch = { 0 };
+
+    pages_batch_init(&batch, 0);
+    assert_int_equal(pages_batch_add_zeros(&batch, &page, n, PAGE), n);
+    send_batch(bench, channel, &batch);
+    bench->pages += n;
+}
+
+static guint count_resident(const Bench *bench, guint block)
+{
+    unsigned char resident[PAGES];
+    guint n = 0;
+
+    assert_int_equal(mincore(bench->memory->maps[block].at, PAGES * PAGE, resident), 0);
+    for (guint i = 0; i < PAGES; i++)
+        n += resident[i] & 1;
+    return n;
+}
+
+/* Who runs into them meanwhile gets them, and the source is not asked; in the end they are what is
+ * there when nobody watches any more. */
+static void zeros_are_here_without_being_placed(void **test)
+{
+    g_auto(Bench) bench = { 0 };
+    FrameType type;
+
+    bench_init(&bench);
+    go_to_running(&bench);
+    for (guint block = RAM; block <= PRIVATE; block++) {
+        Reader reader = { bench.memory->maps[block].at + 20 * PAGE, 0, 1, 0, 0 };
+        GThread *thread;
+
+        send_right(&bench, 0, block, 0);
+        send_zero_run(&bench, 0, block, 1, 50);
+        settle(&bench);
+        assert_fine(&bench);
+        assert_int_equal(count_resident(&bench, block), 1);
+        thread = g_thread_new("vcpu", read_pages, &reader);
+        wait_done(&bench, &reader);
+        g_thread_join(thread);
+        /* And along with it those that follow, where that costs nothing. */
+        assert_int_equal(count_resident(&bench, block), block == RAM ? 2 : 18);
+    }
+    assert_null(lane_received(bench.pair.source.lane[1], &type));
+    for (guint block = RAM; block <= PRIVATE; block++) {
+        send_zero_run(&bench, BULK, block, 40, PAGES - 40 - 1);
+        settle(&bench);
+        send_right(&bench, 0, block, PAGES - 1);
+    }
+    settle(&bench);
+    assert_fine(&bench);
+    assert_int_equal(count_resident(&bench, RAM), 3);
+    assert_int_equal(stats_now(&bench).duplicates, 2 * 11);
+    /* Before the source has said that this was all: should it be lost now, nobody waits. */
+    for (guint block = RAM; block <= PRIVATE; block++) {
+        for (guint i = 0; i < PAGES; i++)
+            assert_true(i > 0 && i < PAGES - 1 ? is_full_of(&bench, block, i, 0)
+                                               : is_right(&bench, block, i));
+    }
+    send_ram_end(&bench, bench.pages);
+    settle(&bench);
+    assert_fine(&bench);
+    assert_int_equal(now(&bench), MAPPED_INCOMING_END);
+}
+
+static void zeros_that_somebody_waits_for_are_placed(void **test)
+{
+    g_auto(Bench) bench = { 0 };
+    Reader readers[4];
+    GThread *threads[4];
+
+    bench_init(&bench);
+    go_to_running(&bench);
+    for (guint i = 0; i < 4; i++) {
+        readers[i] = (Reader){ bench.memory->maps[i / 2].at + (10 + i % 2 * 7) * PAGE, 0, 1, 0, 0 };
+        threads[i] = g_thread_new("vcpu", read_pages, &readers[i]);
+    }
+    wait_requests(&bench, 4);
+    send_zero_run(&bench, 0, RAM, 0, PAGES);
+    send_zero_run(&bench, BULK, PRIVATE, 5, 20);
+    for (guint i = 0; i < 4; i++) {
+        wait_done(&bench, &readers[i]);
+        assert_int_equal(GPOINTER_TO_UINT(g_thread_join(threads[i])), 0);
+    }
+    assert_int_equal(stats_now(&bench).requests_outstanding, 0);
+    assert_int_equal(count_resident(&bench, RAM), 2);
+    assert_int_equal(count_resident(&bench, PRIVATE), 2);
+}
+
+static void others_that_share_the_memory_get_zeros_and_are_let_go(void **test)
+{
+    g_auto(Bench) bench = { 0 };
+    int uffd = uffd_open(0, FALSE, NULL, NULL);
+    Reader reader;
+    GThread *thread;
+    guint8 *alias;
+
+    bench_init(&bench);
+    alias = mmap(NULL, PAGES * PAGE, PROT_READ, MAP_SHARED, bench.memory->maps[RAM].fd, 0);
+    assert_true(alias != MAP_FAILED && uffd >= 0);
+    test_client_share(bench.pair.destination.client, 5, RAM, alias, uffd);
+    go_to_running(&bench);
+    send_zero_run(&bench, 0, RAM, 0, PAGES);
+    settle(&bench);
+    reader = (Reader){ alias + 3 * PAGE, 0, 1, 0, 0 };
+    thread = g_thread_new("other", read_pages, &reader);
+    wait_done(&bench, &reader);
+    g_thread_join(thread);
+    send_zero_run(&bench, 0, PRIVATE, 0, PAGES);
+    settle(&bench);
+    assert_int_equal(alias[9 * PAGE], 0);
+    /* Who comes now has nothing to wait for. */
+    test_client_unshare(bench.pair.destination.client, 5);
+    test_client_share(bench.pair.destination.client, 6, RAM, alias, uffd);
+    settle(&bench);
+    assert_int_equal(alias[12 * PAGE], 0);
+    test_client_unshare(bench.pair.destination.client, 6);
+    send_ram_end(&bench, bench.pages);
+    settle(&bench);
+    assert_fine(&bench);
+    assert_int_equal(now(&bench), MAPPED_INCOMING_END);
+    munmap(alias, PAGES * PAGE);
+    close(uffd);
+}
+
 static void what_is_discarded_is_missing_in_memory_of_every_kind(void **test)
 {
     g_auto(Bench) bench = { 0 };
@@ -1382,6 +1510,9 @@ int main(void)
         cmocka_unit_test(pages_that_the_guest_drops_meanwhile_stay_dropped),
         cmocka_unit_test(a_page_that_is_dropped_before_it_is_known_to_have_come_is_zeros),
         cmocka_unit_test(zeros_from_before_the_switch_are_not_asked_for),
+        cmocka_unit_test(zeros_are_here_without_being_placed),
+        cmocka_unit_test(zeros_that_somebody_waits_for_are_placed),
+        cmocka_unit_test(others_that_share_the_memory_get_zeros_and_are_let_go),
         cmocka_unit_test(what_is_discarded_is_missing_in_memory_of_every_kind),
         cmocka_unit_test(pages_that_were_preallocated_are_missing_all_the_same),
         cmocka_unit_test(a_region_that_is_unmapped_is_an_error_that_names_it),

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 #include <gio/gio.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "ram/mapped/outgoing_priv.h"
 #include "tests/support/mapped-world.h"
@@ -55,6 +56,11 @@ static void guest_writes_some(World *w, guint64 page, guint8 byte, gsize n)
 static void guest_writes(World *w, guint64 page, guint8 byte)
 {
     guest_writes_some(w, page, byte, PAGE);
+}
+
+static void start_postcopy(World *w)
+{
+    world_say(w, MEMORY_EV_START_POSTCOPY);
 }
 
 /* ---- pre-copy ---- */
@@ -175,6 +181,67 @@ static void a_hole_is_sent_as_zeros_and_stays_a_hole(void **state)
     assert_int_equal(guest_memory_hole(w->guest, 0, 0), 300 * PAGE);
 }
 
+/* A tenth of it was written, and some of that with zeros; a part was read. What was not written is not
+ * read, and goes in runs. */
+static World *zero_heavy_world(WorldSetup *setup)
+{
+    World *w;
+
+    setup->kind = MAPPED_PRIVATE;
+    w = world_new(setup);
+    madvise(w->memory->at, setup->length, MADV_NOHUGEPAGE);
+    for (guint64 i = 0; i < PAGES; i++) {
+        if (i % 7 == 3)
+            (void)((volatile guint8 *)w->memory->at)[i * PAGE];
+        if (i % 10 == 0)
+            memset(w->memory->at + i * PAGE, i % 20 ? 0 : (int)(i % 251) + 1, PAGE);
+    }
+    return w;
+}
+
+static void pages_that_were_never_written_go_in_runs(void **state)
+{
+    for (guint i = 0; i < 4; i++) {
+        WorldSetup setup = plain_setup();
+        g_autoptr(World) w = NULL;
+
+        setup.n_bulk = i / 2 ? 2 : 0;
+        w = zero_heavy_world(&setup);
+        if (i % 2)
+            start_postcopy(w);
+        world_expect_moved(w);
+        assert_int_equal(w->pages, PAGES);
+        assert_int_equal(w->zero_pages, PAGES - (PAGES + 19) / 20);
+    }
+}
+
+/* What was looked at before is written meanwhile, and asked for out of turn. */
+static void what_is_written_to_untouched_memory_meanwhile_is_moved_as_well(void **state)
+{
+    for (guint i = 0; i < 8; i++) {
+        WorldSetup setup = plain_setup();
+        g_autoptr(World) w = NULL;
+        Guest guest = { NULL, g_rand_new_with_seed(i), 3, PAGES };
+
+        setup.n_bulk = i % 2 ? 2 : 0;
+        setup.window = 128 * 1024;
+        setup.params.downtime_limit_ms = 0;
+        w = zero_heavy_world(&setup);
+        guest.world = w;
+        w->guest_runs = write_at_random;
+        w->guest_data = &guest;
+        world_run_until(w, MAPPED_OUT_ACTIVE);
+        world_run(w, 10 * i);
+        start_postcopy(w);
+        world_run_until(w, MAPPED_OUT_POSTCOPY_ACTIVE);
+        w->guest_runs = NULL;
+        world_ask(w, (PAGES / 2 + i) * PAGE, PAGE);
+        world_ask(w, 11 * PAGE, 3 * PAGE);
+        world_expect_moved(w);
+        g_rand_free(guest.rand);
+    }
+}
+
 static void differences_go_out_where_both_can_and_are_wanted(void **state)
 {
     WorldSetup setup = plain_setup();
@@ -238,11 +305,6 @@ static void differences_end_when_they_are_not_wanted_any_more(void **state)
 }
 
 /* ---- post-copy ---- */
-
-static void start_postcopy(World *w)
-{
-    world_say(w, MEMORY_EV_START_POSTCOPY);
-}
 
 static void each_page_comes_once_after_the_switch(void **state)
 {
@@ -998,6 +1060,8 @@ int main(void)
         cmocka_unit_test(huge_pages_are_moved),
         cmocka_unit_test(of_a_huge_page_only_what_was_written_goes_before_the_switch),
         cmocka_unit_test(a_hole_is_sent_as_zeros_and_stays_a_hole),
+        cmocka_unit_test(pages_that_were_never_written_go_in_runs),
+        cmocka_unit_test(what_is_written_to_untouched_memory_meanwhile_is_moved_as_well),
         cmocka_unit_test(differences_go_out_where_both_can_and_are_wanted),
         cmocka_unit_test(differences_end_when_they_are_not_wanted_any_more),
         cmocka_unit_test(each_page_comes_once_after_the_switch),

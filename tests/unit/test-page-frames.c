@@ -220,6 +220,55 @@ static void zero_pages_in_a_row_are_one_record(void **state)
     assert_body_holds(reader, blocks, body, pages, G_N_ELEMENTS(pages));
 }
 
+/* Whole runs are put in and taken out at once, in pieces as they fit, between pages that come one by one. */
+static void zero_pages_go_in_and_come_out_in_runs(void **state)
+{
+    const QemuPage first = zero_page(0, 3, 0), second = zero_page(0, 8, 0), last = zero_page(0, 10, 0);
+    g_autoptr(RamBlocks) blocks = some_blocks(PAGE);
+    g_autoptr(PagesReader) reader = pages_reader_new(PAGE);
+    g_auto(PagesBatch) batch;
+    g_autoptr(GBytes) body = NULL;
+    gboolean more;
+    QemuPage page;
+
+    pages_batch_init(&batch, RESERVE);
+    assert_int_equal(pages_batch_add_zeros(&batch, &first, 5, PAGE), 5);
+    assert_int_equal(pages_batch_add_zeros(&batch, &second, 2, PAGE), 2);
+    assert_true(pages_batch_add(&batch, &last, PAGE));
+    assert_int_equal(batch.target_pages, 8);
+    body = finish(&batch);
+    assert_int_equal(g_bytes_get_size(body), PAGES_HEAD_LEN + PAGES_RECORD_HEAD_LEN + 4);
+
+    assert_true(pages_reader_begin(reader, body, NULL));
+    assert_int_equal(pages_reader_run_left(reader), 0);
+    assert_true(pages_reader_next(reader, blocks, &page, &more, NULL) && more);
+    assert_page_equal(&page, &first);
+    assert_int_equal(pages_reader_run_left(reader), 7);
+    pages_reader_skip(reader, 4);
+    assert_true(pages_reader_next(reader, blocks, &page, &more, NULL) && more);
+    assert_page_equal(&page, &second);
+    pages_reader_skip(reader, pages_reader_run_left(reader));
+    assert_true(pages_reader_next(reader, blocks, &page, &more, NULL));
+    assert_false(more);
+}
+
+static void run_of_zero_pages_is_cut_at_the_limit(void **state)
+{
+    const QemuPage first = zero_page(0, 0, 0);
+    const QemuPage more = zero_page(0, PAGES_TARGET_MAX, 0);
+    g_auto(PagesBatch) batch;
+    g_autoptr(GBytes) body = NULL;
+
+    pages_batch_init(&batch, 0);
+    assert_int_equal(pages_batch_add_zeros(&batch, &first, PAGES_TARGET_MAX + 7, PAGE),
+                     PAGES_TARGET_MAX);
+    assert_int_equal(pages_batch_add_zeros(&batch, &more, 7, PAGE), 0);
+    assert_false(pages_batch_add(&batch, &more, PAGE));
+    assert_int_equal(batch.target_pages, PAGES_TARGET_MAX);
+    body = finish(&batch);
+    assert_int_equal(pages_batch_add_zeros(&batch, &more, 7, PAGE), 7);
+}
+
 static void another_page_ends_a_run_of_zero_pages(void **state)
 {
     static const guint8 data[PAGE] = { 1, 2, 3 };
@@ -1105,6 +1154,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_batches_come_out_as_they_went_in),
         cmocka_unit_test(zero_pages_in_a_row_are_one_record),
+        cmocka_unit_test(zero_pages_go_in_and_come_out_in_runs),
+        cmocka_unit_test(run_of_zero_pages_is_cut_at_the_limit),
         cmocka_unit_test(another_page_ends_a_run_of_zero_pages),
         cmocka_unit_test(raw_pages_in_a_row_are_one_record_with_runs),
         cmocka_unit_test(pages_of_a_run_lie_one_behind_the_other),

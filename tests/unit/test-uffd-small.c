@@ -133,6 +133,11 @@ static void a_range_takes_its_requests_and_no_others(void **state)
 
     for (guint i = 0; i < 40; i += 2)
         requested_add(requested, i % 4 ? 1 : 0, ((i * 7) % 40) * PAGE, i);
+    assert_int_equal(requested_next(requested, 0, 0, 100 * PAGE), 0);
+    assert_int_equal(requested_next(requested, 0, 5 * PAGE, 100 * PAGE), 8 * PAGE);
+    assert_int_equal(requested_next(requested, 0, 8 * PAGE, 9 * PAGE), 8 * PAGE);
+    assert_int_equal(requested_next(requested, 0, PAGE, 3 * PAGE), 3 * PAGE);
+    assert_int_equal(requested_next(requested, 7, PAGE, 5 * PAGE), 5 * PAGE);
     assert_int_equal(requested_remove_range(requested, 0, 8 * PAGE, 8 * PAGE, add_up, gone), 2);
     assert_string_equal(gone->str, "0:8@24 0:12@36 ");
     assert_int_equal(requested_remove_range(requested, 0, 8 * PAGE, 8 * PAGE, add_up, gone), 0);
