@@ -125,8 +125,8 @@ PagesEncoding pages_reader_encoding(const PagesReader *reader, gsize *ret_plain_
 gboolean pages_reader_next(PagesReader *reader, const RamBlocks *blocks, QemuPage *ret_page,
                            gboolean *ret_more, GError **error);
 
-/* How many pages of the same record follow the one that came out last; and leaves out n of these (the caller has
- * dealt with them all at once). */
+/* How many pages of the same record follow the one that came out last; and leaves out n of these:
+ * the caller has dealt with them all at once. */
 guint pages_reader_run_left(const PagesReader *reader);
 void pages_reader_skip(PagesReader *reader, guint n);
 

@@ -36,8 +36,8 @@ typedef struct {
     /* All that is sent of it is in frames, in order, on one channel; it may be changed or freed. A frame
      * is not acknowledged by that, nor on the way yet if it is being compressed. */
     void (*done)(PageSupply *supply, SupplyPage *page, gboolean urgent);
-    /* record() has just said that target page i is zeros: how many from there on are, with that one, as far as
-     * is known without looking at each, and are all sent. NULL: it does not know. */
+    /* record() has just said that target page i is zeros: how many from there on are, with that one,
+     * and are all sent, as far as is known without looking at each. NULL: it does not know. */
     guint (*zeros)(PageSupply *supply, const SupplyPage *page, guint i);
 } PageSupplyOps;
 

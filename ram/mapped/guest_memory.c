@@ -273,8 +273,8 @@ static void add_zeros(MemoryRange *zeros, guint *n, guint64 start, guint64 lengt
         zeros[(*n)++] = (MemoryRange){ start, length };
 }
 
-/* One scan tells what is registered for the log and what is in it: of the rest (it is gone, or is not what it was
- * said to be) nothing is found. */
+/* One scan tells what is registered for the log and what is in it: of the rest (it is gone, or not
+ * what it was said to be) nothing is found. */
 guint64 guest_memory_find_zeros(GuestMemory *memory, guint block, guint64 offset, guint64 length,
                                 MemoryRange *ret_zeros, guint max, guint *ret_n)
 {

@@ -40,8 +40,8 @@ guint64 guest_memory_hole(GuestMemory *memory, guint block, guint64 offset);
  * zeros, at most max ranges, in order. Returns how much of it was looked at; 0: it is not known. */
 guint64 guest_memory_find_zeros(GuestMemory *memory, guint block, guint64 offset, guint64 length,
                                 MemoryRange *ret_zeros, guint max, guint *ret_n);
-/* Where guest_memory_hole() was 0: how many bytes it is worth reading before the next hole, as far as that look
- * went; the rest of the block where it is not known. */
+/* Where guest_memory_hole() was 0: how many bytes it is worth reading before the next hole, as far
+ * as that look went; the rest of the block where it is not known. */
 guint64 guest_memory_data(const GuestMemory *memory, guint block, guint64 offset);
 
 gboolean guest_memory_write(GuestMemory *memory, guint block, guint64 offset, const guint8 *bytes,

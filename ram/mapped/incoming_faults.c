@@ -358,7 +358,8 @@ static gboolean send_request(MappedIncoming *in)
     return TRUE;
 }
 
-/* Who goes through fresh memory is not to stop at each page. Up to the first one that is there: the kernel tells. */
+/* Who goes through fresh memory is not to stop at each page. Up to the first one that is there,
+ * which the kernel tells. */
 static void fill_ahead(const MappedIncoming *in, const PageRequest *request)
 {
     const UffdRange *range = uffd_map_at_offset(in->map, request->block, request->start);

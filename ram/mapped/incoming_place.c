@@ -309,11 +309,11 @@ static gboolean check_sink(const MappedFeed *feed, GError **error)
     return FALSE;
 }
 
-/* Zeros are not placed. What is missing reads as zeros as soon as nobody watches it any more, which is
- * when all is here (mapped_incoming_end_watch()); who runs into it before that is given them then
- * (take_fault()). So they cost nothing, neither time nor memory. Not so what somebody waits for already. Nor
- * huge pages: a host that has none left must say so before the guest runs into it. FALSE: it is to be
- * placed. */
+/* Zeros are not placed. What is missing reads as zeros as soon as nobody watches it any more, which
+ * is when all is here (mapped_incoming_end_watch()); who runs into it before that is given them
+ * then (take_fault()). So they cost neither time nor memory. Not so what somebody waits for
+ * already. Nor huge pages: a host that has none left must say so before the guest runs into it.
+ * FALSE: it is to be placed. */
 static gboolean take_zeros(MappedFeed *feed, const QemuPage *page)
 {
     MappedIncoming *in = feed->in;

@@ -79,8 +79,8 @@ static gboolean is_in_window(const MappedOutgoing *o, guint block, guint64 offse
            offset + ram_blocks_target_page(o->blocks) <= window->end;
 }
 
-/* How many target pages from `first` on are dirty and zeros, in whole host pages, if the host page there is: n, or
- * more. The log has been cleared for all of them then. */
+/* How many target pages from `first` on are dirty and zeros, in whole host pages; n, which is the
+ * host page there, if that is not. The log has been cleared for all of them then. */
 static guint64 count_zeros(MappedOutgoing *o, guint block, guint64 first, guint64 n)
 {
     const Bitmap *dirty = dirty_map_bitmap(o->map, block);

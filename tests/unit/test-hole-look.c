@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a source knows of where there is nothing: on memory that was never touched, read, written with zeros and
- * written, in whatever order it is asked. */
+/* What a source knows of where there is nothing: on memory that was never touched, read, written
+ * with zeros and written, in whatever order it is asked. */
 #include "config.h"
 
 #include <setjmp.h>

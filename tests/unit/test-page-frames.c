@@ -220,10 +220,11 @@ static void zero_pages_in_a_row_are_one_record(void **state)
     assert_body_holds(reader, blocks, body, pages, G_N_ELEMENTS(pages));
 }
 
-/* Whole runs are put in and taken out at once, in pieces as they fit, between pages that come one by one. */
+/* Whole runs are put in and taken out at once, in pieces, between pages that come one by one. */
 static void zero_pages_go_in_and_come_out_in_runs(void **state)
 {
-    const QemuPage first = zero_page(0, 3, 0), second = zero_page(0, 8, 0), last = zero_page(0, 10, 0);
+    const QemuPage first = zero_page(0, 3, 0), second = zero_page(0, 8, 0);
+    const QemuPage last = zero_page(0, 10, 0);
     g_autoptr(RamBlocks) blocks = some_blocks(PAGE);
     g_autoptr(PagesReader) reader = pages_reader_new(PAGE);
     g_auto(PagesBatch) batch;
