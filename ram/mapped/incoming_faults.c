@@ -188,25 +188,27 @@ void mapped_incoming_unshare(MappedIncoming *in, guint32 id)
 
 /* ---- the end ---- */
 
-static gboolean is_placing(const MappedFeed *feed)
+static gboolean has_begun(const MappedFeed *feed)
 {
     return feed->in_body && feed->sink;
 }
 
-static gboolean is_any_placing(const MappedIncoming *in)
+/* Be it a duplicate: to place it where nobody watches any more would fail. */
+static gboolean is_any_on_its_way(const MappedIncoming *in)
 {
-    gboolean placing = is_placing(&in->main) || is_placing(&in->urgent);
+    gboolean begun = has_begun(&in->main) || has_begun(&in->urgent);
     RamSink *fill = uffd_sink_base(in->fill);
 
     for (guint i = 0; i < in->bulk->len; i++)
-        placing |= is_placing(in->bulk->pdata[i]);
-    return placing || !fill->ops->is_empty(fill) || in->fills.length > 0;
+        begun |= has_begun(in->bulk->pdata[i]);
+    return begun || !fill->ops->is_empty(fill) || in->fills.length > 0 ||
+           mapped_incoming_is_placing(in);
 }
 
 /* Who waits goes on. A range that stays registered, for whatever reason, is served as before. */
 void mapped_incoming_end_watch(MappedIncoming *in)
 {
-    if (in->unwatched || !in->map || in->missing > 0 || is_any_placing(in))
+    if (in->unwatched || !in->placer || in->missing > 0 || is_any_on_its_way(in))
         return;
     in->unwatched = TRUE;
     for (guint i = 0; i < uffd_map_count(in->map); i++) {

@@ -1203,6 +1203,7 @@ static void zeros_that_somebody_waits_for_are_placed(void **test)
         wait_done(&bench, &readers[i]);
         assert_int_equal(GPOINTER_TO_UINT(g_thread_join(threads[i])), 0);
     }
+    settle(&bench);
     assert_int_equal(stats_now(&bench).requests_outstanding, 0);
     assert_int_equal(count_resident(&bench, RAM), 2);
     assert_int_equal(count_resident(&bench, PRIVATE), 2);
