@@ -76,26 +76,21 @@ static char *take_text(DriverJob *job, RpcFrame *reply, const char *what)
 {
     g_autoptr(RpcFrame) frame = reply;
     g_autoptr(GError) error = NULL;
-    RPC_XDR_AUTO(remote_text_ret, ret) = { 0 };
-    const guint8 *payload;
-    gsize len;
+    char *text;
 
     if (!frame) {
         driver_job_free(job);
         return NULL;
     }
-    payload = rpc_frame_payload(frame, &len);
     if (frame->header.status != RPC_STATUS_OK) {
         job->failed(job, _("libvirt does not tell who runs the domain's QEMU, which has to get at "
                            "the disks' connection"));
         return NULL;
     }
-    if (!rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_text_ret, &ret, sizeof ret, what,
-                        &error)) {
+    text = rpc_xdr_reply_text(frame, what, &error);
+    if (!text)
         job->failed(job, error->message);
-        return NULL;
-    }
-    return g_strdup(ret.text);
+    return text;
 }
 
 static void on_capabilities(Proxy *proxy, RpcFrame *reply, gpointer data)

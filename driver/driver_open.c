@@ -117,22 +117,18 @@ gboolean driver_connect_open(Driver *driver, Proxy *proxy, RpcFrame *frame)
 static void on_uri(Proxy *proxy, RpcFrame *reply, gpointer data)
 {
     g_autoptr(RpcFrame) theirs = reply;
-    RPC_XDR_AUTO(remote_text_ret, ret) = { 0 };
+    g_autofree char *text = NULL;
     g_autofree char *uri = NULL;
     RpcFrame *ours = NULL;
-    const guint8 *payload;
-    gsize len;
 
     if (!theirs)
         return;
-    payload = rpc_frame_payload(theirs, &len);
-    if (theirs->header.status == RPC_STATUS_OK &&
-        rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_text_ret, &ret, sizeof ret,
-                       "CONNECT_GET_URI", NULL) &&
-        g_str_has_prefix(ret.text, UPSTREAM_SCHEME)) {
+    if (theirs->header.status == RPC_STATUS_OK)
+        text = rpc_xdr_reply_text(theirs, "CONNECT_GET_URI", NULL);
+    if (text && g_str_has_prefix(text, UPSTREAM_SCHEME)) {
         remote_text_ret mine;
 
-        uri = g_strconcat(OUR_SCHEME, ret.text + strlen(UPSTREAM_SCHEME), NULL);
+        uri = g_strconcat(OUR_SCHEME, text + strlen(UPSTREAM_SCHEME), NULL);
         mine.text = uri;
         ours = rpc_xdr_reply(&theirs->header, (xdrproc_t)xdr_remote_text_ret, &mine, NULL);
     }

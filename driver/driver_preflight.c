@@ -127,6 +127,15 @@ static void log_findings(const DriverJob *job, const GPtrArray *findings)
     }
 }
 
+/* NULL: nothing is wrong. With this host's name: who reads it may be on neither host. */
+static char *words_of(const DriverJob *job, const GPtrArray *findings)
+{
+    PreflightConfig config = preflight_config(job->driver->settings);
+    g_autofree char *words = findings_error(findings);
+
+    return words ? g_strdup_printf("%s: %s", config.host_name, words) : NULL;
+}
+
 gboolean driver_preflight_host(const DriverJob *job, const QemuOwner *owner, GError **error)
 {
     PreflightConfig config = preflight_config(job->driver->settings);
@@ -138,25 +147,16 @@ gboolean driver_preflight_host(const DriverJob *job, const QemuOwner *owner, GEr
     config.helper_user_known = TRUE;
     findings = owner ? preflight_destination(&config, owner, /* qemu_version= */ 0)
                      : preflight_source(&config);
-    problem = findings_error(findings);
+    problem = words_of(job, findings);
     log_findings(job, findings);
     /* What goes to a plain destination goes without helpers. */
     if (problem && !owner && job->driver->settings->allow_plain_destination)
         log_warning(&log, "%s", problem);
-    else if (problem) /* who reads it may be on neither host */
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, "%s: %s", config.host_name, problem);
+    else if (problem)
+        g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_FAILED, problem);
     else
         return TRUE;
     return !owner && job->driver->settings->allow_plain_destination;
-}
-
-/* Who reads it may be on neither host. */
-static char *words_of(const DriverJob *job, const GPtrArray *findings)
-{
-    PreflightConfig config = preflight_config(job->driver->settings);
-    g_autofree char *words = findings_error(findings);
-
-    return words ? g_strdup_printf("%s: %s", config.host_name, words) : NULL;
 }
 
 static void judge(DriverJob *job, const Look *look, const GPtrArray *findings, const char *error)
@@ -282,18 +282,10 @@ static void check(DriverJob *job, char *running)
 
 static char *domain_xml(const RpcFrame *reply, GError **error)
 {
-    RPC_XDR_AUTO(remote_text_ret, ret) = { 0 };
-    gsize len;
-    const guint8 *payload = rpc_frame_payload(reply, &len);
-
-    if (reply->header.status != RPC_STATUS_OK) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, _("libvirt does not tell its XML"));
-        return NULL;
-    }
-    if (!rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_text_ret, &ret, sizeof ret,
-                        "the domain's XML", error))
-        return NULL;
-    return g_strdup(ret.text);
+    if (reply->header.status == RPC_STATUS_OK)
+        return rpc_xdr_reply_text(reply, "the domain's XML", error);
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, _("libvirt does not tell its XML"));
+    return NULL;
 }
 
 static void on_domain_xml(Proxy *proxy, RpcFrame *reply, gpointer data)

@@ -70,6 +70,18 @@ RpcFrame *rpc_xdr_reply(const RpcHeader *call, xdrproc_t proc, void *value, GErr
     return rpc_frame_new(&header, payload->data, payload->len);
 }
 
+char *rpc_xdr_reply_text(const RpcFrame *reply, const char *what, GError **error)
+{
+    RPC_XDR_AUTO(remote_text_ret, ret) = { 0 };
+    gsize len;
+    const guint8 *payload = rpc_frame_payload(reply, &len);
+
+    if (!rpc_xdr_decode(payload, len, (xdrproc_t)xdr_remote_text_ret, &ret, sizeof ret, what,
+                        error))
+        return NULL;
+    return g_strdup(ret.text);
+}
+
 void rpc_xdr_free(xdrproc_t proc, void *value)
 {
     xdr_free(proc, value);

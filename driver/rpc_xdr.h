@@ -25,6 +25,9 @@ GByteArray *rpc_xdr_encode(xdrproc_t proc, void *value, const char *what, GError
 /* The good reply to a call, with value as its result. */
 RpcFrame *rpc_xdr_reply(const RpcHeader *call, xdrproc_t proc, void *value, GError **error);
 
+/* The text that a good reply has for its result; g_free(). */
+char *rpc_xdr_reply_text(const RpcFrame *reply, const char *what, GError **error);
+
 void rpc_xdr_free(xdrproc_t proc, void *value);
 
 /* For a variable whose clean-up should come by itself:

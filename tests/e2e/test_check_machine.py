@@ -5,7 +5,7 @@ import contextlib
 
 import settings
 from checking import case, check, ids, run_cases
-from guest import Guest
+from guest import HUGEPAGES, Guest
 from harness import Skip, deadline, note
 from migrating import POSTCOPY, arrived, stayed
 
@@ -51,3 +51,24 @@ def test_a_migration_says_the_sysctl(rig):
     assert "userfaultfd-forbidden" not in ids(check(rig.b)[1])
     guest.migrate(rig.a, rig.b)
     arrived(rig, guest)
+
+
+@deadline(200)
+def test_a_migration_that_lacks_huge_pages_is_refused(rig):
+    """The guest takes all there are; the other host has the machine's as well."""
+    free = settings.HUGEPAGE_POOL.with_name("free_hugepages")
+    guest = Guest(rig, 64, hot=2, rate=500, memory_backing=HUGEPAGES)
+    with rig.hugepages(64):
+        guest.start(rig.a)
+        if int(free.read_text()) >= 32:
+            raise Skip("somebody else on this machine has set huge pages aside")
+        migration = guest.migrate(rig.a, rig.b, check=False)
+        assert migration.status != 0
+        assert f"{rig.b.name}: the domain takes 32 huge pages of 2048 KiB, and {rig.b.name} has" in migration.stderr, \
+            migration.stderr
+        note(migration.stderr.strip())
+        stayed(rig, guest)
+        with rig.hugepages(64):
+            guest.migrate(rig.a, rig.b)
+            arrived(rig, guest)
+            guest.destroy(rig.b)
