@@ -146,9 +146,28 @@ def test_compression(rig):
         assert int(counted["encoded-bytes"]) < int(counted["plain-bytes"]) / 2, counted
 
 
-def resident_mib(workload):
+def mib_of(workload, name):
     status = pathlib.Path(f"/proc/{workload.process.pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s*(\d+)", status).group(1)) >> 10
+    return int(re.search(name + r":\s*(\d+)", status).group(1)) >> 10
+
+
+def resident_mib(workload):
+    return mib_of(workload, "VmRSS")
+
+
+@deadline(60)
+def test_locked_memory(rig):
+    """Of both processes (mlock): the source's is given back all the same, the destination's is locked once it is all
+    there."""
+    with Move(rig, "ram:anon:32:locked", "shm:shmem:16:locked", "rest:anon:8", hashes=True,
+              settings=(*SLOW_SETTINGS, "release-ram=1")) as move:
+        locked = [mib_of(side, "VmLck") for side in (move.source, move.destination)]
+        assert locked == [48, 48], locked
+        move.connect()
+        move.postcopy()
+        tell("locked", move, move.completed())
+        assert mib_of(move.destination, "VmLck") == 48
+        assert move.destination.ended()["error"] == ""
 
 
 @deadline(120)

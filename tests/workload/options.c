@@ -3,7 +3,9 @@
 
 #include "tests/workload/options.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define THREADS_MAX 1024
 
@@ -32,7 +34,8 @@ static gboolean refuse(const char *what, GError **error)
     return FALSE;
 }
 
-static gboolean flags_of(const char *words, uint32_t *ret_flags, GError **error)
+static gboolean flags_of(const char *words, uint32_t *ret_flags, gboolean *ret_locked,
+                         GError **error)
 {
     static const struct {
         const char *name;
@@ -44,14 +47,19 @@ static gboolean flags_of(const char *words, uint32_t *ret_flags, GError **error)
     g_auto(GStrv) names = g_strsplit(words, ",", -1);
 
     *ret_flags = POSTCOPY_REGION_MIGRATABLE;
+    *ret_locked = FALSE;
     for (guint i = 0; names[i]; i++) {
         guint k;
 
+        if (strcmp(names[i], "locked") == 0) {
+            *ret_locked = TRUE;
+            continue;
+        }
         for (k = 0; k < G_N_ELEMENTS(known) && strcmp(names[i], known[k].name) != 0; k++)
             continue;
         if (k == G_N_ELEMENTS(known))
-            return refuse("a region's flags are shared, pmem, ignored, stays (not migratable)",
-                          error);
+            return refuse("a region's flags are shared, pmem, ignored, stays (not migratable), "
+                          "locked (mlock)", error);
         if (known[k].flag == 0)
             *ret_flags &= ~(uint32_t)POSTCOPY_REGION_MIGRATABLE;
         *ret_flags |= known[k].flag;
@@ -63,12 +71,17 @@ static gboolean add_regions(Options *options, char **regions, GError **error)
 {
     for (guint i = 0; regions && regions[i]; i++) {
         g_autofree char *words = NULL;
+        const Region *region;
         uint32_t flags;
+        gboolean locked;
 
         if (!memory_add(options->memory, regions[i], &words, error) ||
-            !flags_of(words, &flags, error))
+            !flags_of(words, &flags, &locked, error))
             return FALSE;
-        if (memory_region(options->memory, i)->fd >= 0)
+        region = memory_region(options->memory, i);
+        if (locked && mlock(region->address, region->length) < 0)
+            return refuse(g_strerror(errno), error);
+        if (region->fd >= 0)
             flags |= POSTCOPY_REGION_SHARED;
         g_array_append_val(options->region_flags, flags);
     }
