@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <gio/gio.h>
 #include <glib/gi18n.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -40,6 +41,7 @@ typedef struct {
     GArray *existed; /* of guint64: offsets in the slot; NULL: none */
 } Slot;
 
+/* POSIX's locks rather than GLib's: ThreadSanitizer knows these. */
 struct UffdPlacer {
     int uffd;
     UffdPlacedFunc func;
@@ -50,11 +52,11 @@ struct UffdPlacer {
 
     /* Who comes first to the turn has uffd_lock next: the owner is not passed over while the thread goes
      * from one step to the next. */
-    GMutex turn;
-    GMutex uffd_lock;
+    pthread_mutex_t turn;
+    pthread_mutex_t uffd_lock;
 
-    GMutex lock; /* for all below */
-    GCond work;
+    pthread_mutex_t lock; /* for all below */
+    pthread_cond_t work;
     guint64 n_in;     /* slots that were submitted, ever */
     guint64 n_placed;
     guint64 n_out;    /* that were collected; the owner's */
@@ -140,13 +142,13 @@ static gboolean pass_existing(UffdPlacer *placer, Slot *slot, GError **error)
 
 static void count(UffdPlacer *placer, const Slot *slot, UffdPlaced how)
 {
-    g_mutex_lock(&placer->lock);
+    pthread_mutex_lock(&placer->lock);
     if (slot->is_zero)
         placer->stats.zeropages++;
     else
         placer->stats.copies++;
     placer->stats.again += how == UFFD_AGAIN;
-    g_mutex_unlock(&placer->lock);
+    pthread_mutex_unlock(&placer->lock);
 }
 
 /* *most: how much at once, less when the owner has split its mapping. *ret_how: UFFD_PLACED also when nothing
@@ -158,9 +160,9 @@ static gboolean step(UffdPlacer *placer, Slot *slot, guint64 *most, UffdPlaced *
     gboolean ok = TRUE;
 
     *ret_how = UFFD_PLACED;
-    g_mutex_lock(&placer->turn);
-    g_mutex_lock(&placer->uffd_lock);
-    g_mutex_unlock(&placer->turn);
+    pthread_mutex_lock(&placer->turn);
+    pthread_mutex_lock(&placer->uffd_lock);
+    pthread_mutex_unlock(&placer->turn);
     if (next_step(slot, &length)) {
         g_autoptr(GError) cause = NULL;
 
@@ -176,7 +178,7 @@ static gboolean step(UffdPlacer *placer, Slot *slot, guint64 *most, UffdPlaced *
         if (!ok && cause)
             g_propagate_error(error, g_steal_pointer(&cause));
     }
-    g_mutex_unlock(&placer->uffd_lock);
+    pthread_mutex_unlock(&placer->uffd_lock);
     return ok;
 }
 
@@ -209,12 +211,12 @@ static Slot *next_slot(UffdPlacer *placer)
 {
     Slot *slot = NULL;
 
-    g_mutex_lock(&placer->lock);
+    pthread_mutex_lock(&placer->lock);
     while (placer->n_placed == placer->n_in && !g_atomic_int_get(&placer->stopping))
-        g_cond_wait(&placer->work, &placer->lock);
+        pthread_cond_wait(&placer->work, &placer->lock);
     if (!g_atomic_int_get(&placer->stopping) && !placer->error)
         slot = slot_of(placer, placer->n_placed);
-    g_mutex_unlock(&placer->lock);
+    pthread_mutex_unlock(&placer->lock);
     return slot;
 }
 
@@ -223,7 +225,7 @@ static void give_back(UffdPlacer *placer, GError *error)
 {
     guint64 left;
 
-    g_mutex_lock(&placer->lock);
+    pthread_mutex_lock(&placer->lock);
     if (error)
         placer->error = error;
     else
@@ -231,7 +233,7 @@ static void give_back(UffdPlacer *placer, GError *error)
     left = placer->n_in - placer->n_placed;
     if (error || left == 0 || (placer->wants_room && left <= UFFD_PLACER_SLOTS / 2))
         signal_owner(placer);
-    g_mutex_unlock(&placer->lock);
+    pthread_mutex_unlock(&placer->lock);
 }
 
 static gpointer placer_thread(gpointer data)
@@ -261,10 +263,10 @@ UffdPlacer *uffd_placer_new(int uffd, UffdPlacedFunc func, gpointer data, GError
     placer->uffd = uffd;
     placer->func = func;
     placer->func_data = data;
-    g_mutex_init(&placer->turn);
-    g_mutex_init(&placer->uffd_lock);
-    g_mutex_init(&placer->lock);
-    g_cond_init(&placer->work);
+    pthread_mutex_init(&placer->turn, NULL);
+    pthread_mutex_init(&placer->uffd_lock, NULL);
+    pthread_mutex_init(&placer->lock, NULL);
+    pthread_cond_init(&placer->work, NULL);
     for (guint i = 0; i < UFFD_PLACER_SLOTS; i++)
         placer->slots[i].data = g_malloc(UFFD_PLACER_SLOT);
     placer->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -283,10 +285,10 @@ static void stop(UffdPlacer *placer)
 {
     if (!placer->thread)
         return;
-    g_mutex_lock(&placer->lock);
+    pthread_mutex_lock(&placer->lock);
     g_atomic_int_set(&placer->stopping, 1);
-    g_cond_signal(&placer->work);
-    g_mutex_unlock(&placer->lock);
+    pthread_cond_signal(&placer->work);
+    pthread_mutex_unlock(&placer->lock);
     g_thread_join(placer->thread);
 }
 
@@ -301,10 +303,10 @@ void uffd_placer_free(UffdPlacer *placer)
     }
     autofd_clear(&placer->fd);
     g_clear_error(&placer->error);
-    g_cond_clear(&placer->work);
-    g_mutex_clear(&placer->lock);
-    g_mutex_clear(&placer->uffd_lock);
-    g_mutex_clear(&placer->turn);
+    pthread_cond_destroy(&placer->work);
+    pthread_mutex_destroy(&placer->lock);
+    pthread_mutex_destroy(&placer->uffd_lock);
+    pthread_mutex_destroy(&placer->turn);
     g_free(placer);
 }
 
@@ -337,20 +339,20 @@ guint64 uffd_placer_submit(UffdPlacer *placer, const UffdRange *range, guint64 o
     guint64 n = placer->n_in;
 
     if (n - placer->n_out == UFFD_PLACER_SLOTS) {
-        g_mutex_lock(&placer->lock);
+        pthread_mutex_lock(&placer->lock);
         placer->wants_room = TRUE;
         placer->stats.full++;
         /* The thread may be through meanwhile. */
         if (placer->n_placed == n)
             signal_owner(placer);
-        g_mutex_unlock(&placer->lock);
+        pthread_mutex_unlock(&placer->lock);
         return 0;
     }
     fill(slot_of(placer, n), range, offset, taken, data);
-    g_mutex_lock(&placer->lock);
+    pthread_mutex_lock(&placer->lock);
     placer->n_in = n + 1;
-    g_cond_signal(&placer->work);
-    g_mutex_unlock(&placer->lock);
+    pthread_cond_signal(&placer->work);
+    pthread_mutex_unlock(&placer->lock);
     return taken;
 }
 
@@ -396,14 +398,14 @@ gboolean uffd_placer_collect(UffdPlacer *placer, GError **error)
     GError *cause = NULL;
     eventfd_t n;
 
-    g_mutex_lock(&placer->lock);
+    pthread_mutex_lock(&placer->lock);
     n_placed = placer->n_placed;
     if (placer->signalled && eventfd_read(placer->fd, &n) < 0)
         g_error("eventfd: %s", g_strerror(errno));
     placer->signalled = placer->wants_room = FALSE;
     if (placer->error)
         cause = g_error_copy(placer->error);
-    g_mutex_unlock(&placer->lock);
+    pthread_mutex_unlock(&placer->lock);
     for (; placer->n_out < n_placed; placer->n_out++)
         report(placer, slot_of(placer, placer->n_out));
     if (!cause)
@@ -428,14 +430,14 @@ int uffd_placer_fd(const UffdPlacer *placer)
 
 void uffd_placer_hold(UffdPlacer *placer)
 {
-    g_mutex_lock(&placer->turn);
-    g_mutex_lock(&placer->uffd_lock);
-    g_mutex_unlock(&placer->turn);
+    pthread_mutex_lock(&placer->turn);
+    pthread_mutex_lock(&placer->uffd_lock);
+    pthread_mutex_unlock(&placer->turn);
 }
 
 void uffd_placer_release(UffdPlacer *placer)
 {
-    g_mutex_unlock(&placer->uffd_lock);
+    pthread_mutex_unlock(&placer->uffd_lock);
 }
 
 static void forget_in(Slot *slot, guint64 address, guint64 length)
@@ -458,7 +460,7 @@ void uffd_placer_forget(UffdPlacer *placer, guint64 address, guint64 length)
 
 void uffd_placer_get_stats(UffdPlacer *placer, UffdPlacerStats *ret_stats)
 {
-    g_mutex_lock(&placer->lock);
+    pthread_mutex_lock(&placer->lock);
     *ret_stats = placer->stats;
-    g_mutex_unlock(&placer->lock);
+    pthread_mutex_unlock(&placer->lock);
 }
