@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "ram/uffd/uffd.h"
@@ -16,6 +18,13 @@
 
 #ifndef MFD_HUGETLB
 #define MFD_HUGETLB 0x0004U
+#endif
+
+#ifndef UFFD_FEATURE_WP_UNPOPULATED
+#define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
+#endif
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC (1 << 15)
 #endif
 
 #define HUGE_FILE "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
@@ -117,7 +126,7 @@ TestMemory *test_memory_new(const TestRegion *regions, guint n)
     g_autoptr(TestMemory) memory = g_new0(TestMemory, 1);
 
     memory->maps = g_new0(TestMapping, n);
-    memory->received_fd = memory->dirty_fd = -1;
+    memory->received_fd = memory->dirty_fd = memory->watch_fd = -1;
     for (guint i = 0; i < n; i++) {
         memory->n = i + 1;
         if (!map_region(&memory->maps[i], &regions[i]))
@@ -142,6 +151,7 @@ void test_memory_free(TestMemory *memory)
     g_free(memory->maps);
     autofd_clear(&memory->received_fd);
     autofd_clear(&memory->dirty_fd);
+    autofd_clear(&memory->watch_fd);
     g_free(memory->dirty);
     g_free(memory);
 }
@@ -149,6 +159,26 @@ void test_memory_free(TestMemory *memory)
 static int duplicate(int fd)
 {
     return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+}
+
+gboolean test_memory_watch(TestMemory *memory)
+{
+    struct uffdio_api api = { .api = UFFD_API,
+                              .features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED };
+
+    memory->watch_fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+    if (memory->watch_fd < 0 || ioctl(memory->watch_fd, UFFDIO_API, &api) < 0)
+        return FALSE;
+    for (guint i = 0; i < memory->n; i++) {
+        struct uffdio_register reg = {
+            .range = { (guintptr)memory->maps[i].at, memory->maps[i].length },
+            .mode = UFFDIO_REGISTER_MODE_WP,
+        };
+
+        if (memory->maps[i].fd < 0 && ioctl(memory->watch_fd, UFFDIO_REGISTER, &reg) < 0)
+            return FALSE;
+    }
+    return TRUE;
 }
 
 MemoryLayout *test_memory_layout(const TestMemory *memory, gboolean recovers, int uffd)
@@ -174,6 +204,8 @@ MemoryLayout *test_memory_layout(const TestMemory *memory, gboolean recovers, in
     layout->dirty_fd = duplicate(memory->dirty_fd);
     layout->received_fd = duplicate(memory->received_fd);
     layout->uffd = duplicate(uffd);
+    if (memory->watch_fd >= 0)
+        layout->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     return layout;
 }
 

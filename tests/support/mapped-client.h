@@ -32,12 +32,17 @@ typedef struct {
     int dirty_fd;
     guint64 *dirty; /* what the guest has written since the last log_sync, as in dirty_fd */
     gsize bitmap_bytes;
+    int watch_fd; /* -1, or a userfaultfd: the pagemap is handed over as well */
 } TestMemory;
 
 /* NULL: there are no huge pages to be had. regions must outlive it. */
 TestMemory *test_memory_new(const TestRegion *regions, guint n);
 void test_memory_free(TestMemory *memory);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(TestMemory, test_memory_free)
+
+/* Private regions are registered for write protection (nothing is protected): a source sees by the
+ * pagemap what of them was never touched. FALSE: this kernel cannot. */
+gboolean test_memory_watch(TestMemory *memory);
 
 /* Enough huge pages for so many; what was there is put back by test_huge_pages_restore(). */
 gboolean test_huge_pages_reserve(guint n);

@@ -33,6 +33,11 @@ static const TestRegion huge_regions[] = {
     { "small", 200, TEST_MEMFD, 0 },
 };
 
+static const TestRegion zero_regions[] = {
+    { "pc.ram", 5000, TEST_PRIVATE, 0 },
+    { "hotplugged", 3000, TEST_MEMFD, 0 },
+};
+
 /* ---- one migration ---- */
 
 typedef struct {
@@ -250,6 +255,8 @@ static void run_begin(Run *run, const TestRegion *regions, guint n, guint32 seed
     run->source = test_memory_new(regions, n);
     run->destination = test_memory_new(regions, n);
     assert_true(run->source && run->destination);
+    if (seed % 2)
+        assert_true(test_memory_watch(run->source));
     fill_memory(run->rand, run->source, 5);
     /* What is there before is of no use to anybody. */
     fill_memory(run->rand, run->destination, 2);
@@ -404,6 +411,47 @@ static void a_guest_arrives_whole_when_sessions_are_lost_and_recovered(void **te
     try_seeds(small_regions, G_N_ELEMENTS(small_regions), TRUE, 3, seeds());
 }
 
+/* A tenth has data. Of the rest most was never touched, some was read and some was written with zeros, in
+ * stretches of all lengths. */
+static void fill_zero_heavy(GRand *rand, TestMemory *memory)
+{
+    for (guint i = 0; i < memory->n; i++) {
+        const TestMapping *map = &memory->maps[i];
+        guint left = 0, kind = 0;
+
+        madvise(map->at, map->length, MADV_NOHUGEPAGE);
+        for (gsize at = 0; at < map->length; at += PAGE, left--) {
+            if (left == 0) {
+                left = 1 << g_rand_int_range(rand, 0, 7);
+                kind = g_rand_int_range(rand, 0, 10);
+            }
+            if (kind == 0)
+                memset(map->at + at, g_rand_int_range(rand, 1, 256), PAGE);
+            else if (kind == 1)
+                ((volatile guint8 *)map->at)[at];
+            else if (kind == 2)
+                memset(map->at + at, 0, PAGE);
+        }
+    }
+}
+
+static void a_guest_that_is_mostly_zeros_arrives_whole(void **test)
+{
+    for (guint32 seed = 1; seed <= MAX(seeds() / 3, 4); seed++) {
+        MappedSetup setup = { 0 };
+        Run run = { .rand = g_rand_new_with_seed(seed) };
+
+        run.source = test_memory_new(zero_regions, G_N_ELEMENTS(zero_regions));
+        run.destination = test_memory_new(zero_regions, G_N_ELEMENTS(zero_regions));
+        assert_true(test_memory_watch(run.source));
+        fill_zero_heavy(run.rand, run.source);
+        run.postcopy = seed % 4 != 0;
+        run.recoveries_left = seed % 4 == 1 ? 2 : 0;
+        migrate(&run, &setup, seed);
+        run_end(&run);
+    }
+}
+
 static void a_guest_with_huge_pages_arrives_whole(void **test)
 {
     if (!test_huge_pages_reserve(8))
@@ -426,6 +474,7 @@ int main(void)
         cmocka_unit_test(a_guest_arrives_whole_by_post_copy),
         cmocka_unit_test(a_guest_stays_where_it_is_when_the_destination_cannot_listen),
         cmocka_unit_test(a_guest_arrives_whole_when_sessions_are_lost_and_recovered),
+        cmocka_unit_test(a_guest_that_is_mostly_zeros_arrives_whole),
         cmocka_unit_test_teardown(a_guest_with_huge_pages_arrives_whole, restore_huge_pages),
     };
 
