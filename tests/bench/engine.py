@@ -110,9 +110,12 @@ def _finish(move, watch):
     helpers = watch.summary()["processes"]
     verdict = move.destination.verify(timeout=TIMEOUT)
     stats = move.destination.stats()
+    counted = {name: int(value) for name, value in move.counted()["destination"].items() if value.isdecimal()}
     return {"postcopy_s": move.postcopy_s, "downtime_ms": move.downtime_s * 1000, "pages": verdict["pages"],
             "stall_p50_us": stats["stall-p50-ns"] / 1000, "stall_p99_us": stats["stall-p99-ns"] / 1000,
             "stalls": stats["stalls"],
+            "local_p50_us": counted["request-latency-p50-us"],
+            "local_mean_us": counted["request-latency-sum-us"] / max(counted["request-latency-count"], 1),
             **{f"{side}_helper_mib": helpers[label]["peak_bytes"] / MIB for side, label in
                (("source", "helper-source"), ("destination", "helper-destination")) if label in helpers},
             **{f"{side}_helper_cpu_s": helpers[label]["cpu_s"] for side, label in
