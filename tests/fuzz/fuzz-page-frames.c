@@ -51,6 +51,17 @@ static void check_page(const RamBlocks *blocks, const QemuPage *page)
     }
 }
 
+/* Half of what follows a zero page in its record is taken along with it. */
+static gboolean add(PagesReader *reader, PagesBatch *batch, const QemuPage *page)
+{
+    guint along = page->kind == QEMU_PAGE_ZERO ? pages_reader_run_left(reader) / 2 : 0;
+
+    pages_reader_skip(reader, along);
+    if (along == 0)
+        return pages_batch_add(batch, page, PAGE);
+    return pages_batch_add_zeros(batch, page, along + 1, PAGE) == along + 1;
+}
+
 /* Reads body into a new batch. FALSE: it was refused. */
 static gboolean read_into(GBytes *body, PagesBatch *batch)
 {
@@ -74,7 +85,7 @@ static gboolean read_into(GBytes *body, PagesBatch *batch)
             return TRUE;
         check_page(blocks, &page);
         /* Ours is never longer than what was read. */
-        g_assert(pages_batch_add(batch, &page, PAGE));
+        g_assert(add(reader, batch, &page));
     }
 }
 
