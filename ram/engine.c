@@ -278,6 +278,8 @@ void engine_on_session_end(Engine *engine, SessionState state, gint64 now_us)
         mapped_end_on_session_end(engine->mapped, state, now_us);
     else if (engine->source)
         outgoing_event(qemu_source_outgoing(engine->source), event, &in, NULL);
+    else if (engine->incoming)
+        incoming_on_session_end(engine->incoming);
 }
 
 /* ---- mapped ---- */

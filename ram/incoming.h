@@ -97,6 +97,8 @@ gint64 incoming_due(const Incoming *incoming);
 gint64 incoming_awake_until(const Incoming *incoming);
 /* Readable: incoming_run() goes on with what is placed by a thread of its own. -1: there is none. Borrowed. */
 int incoming_placing_fd(const Incoming *incoming);
+/* Nothing is placed in QEMU's memory any more: the next session may have it. What is in place is noted. */
+void incoming_on_session_end(Incoming *incoming);
 /* Something is with that thread. */
 gboolean incoming_is_placing(const Incoming *incoming);
 

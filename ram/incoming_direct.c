@@ -40,6 +40,8 @@ static PlacedRecord *take_record(Incoming *in, int fd, GError **error)
 
 static void on_placed(guint block, guint64 offset, guint64 length, gboolean existed,
                       gpointer data);
+static void note_in_thread(guint block, guint64 offset, guint64 length, gboolean existed,
+                           gpointer data);
 
 static gboolean can_be_set(Incoming *in, GError **error)
 {
@@ -82,7 +84,7 @@ gboolean incoming_set_placing(Incoming *in, int uffd, int record_fd, const Placi
                                   ranges, n, &cause);
     if (in->placing) {
         /* Without a thread the relay's does it. */
-        in->placer = placing_new_placer(in->placing, on_placed, in, NULL);
+        in->placer = placing_new_placer(in->placing, on_placed, note_in_thread, in, NULL);
         in->awaits_placing = FALSE;
         in->placing_state = PLACING_ON;
         return TRUE;
@@ -156,6 +158,15 @@ static void on_placed(guint block, guint64 offset, guint64 length, gboolean exis
         incoming_note_waited(in, block, at, in->now_us);
 }
 
+/* Should the helper be killed now, the next one is to know of it. */
+static void note_in_thread(guint block, guint64 offset, guint64 length, gboolean existed,
+                           gpointer data)
+{
+    const Incoming *in = data;
+
+    placing_note(in->placing, block, offset, length);
+}
+
 static void count(Incoming *in, const Feed *feed, const QemuPage *page)
 {
     if (feed->is_urgent)
@@ -213,6 +224,12 @@ gboolean incoming_flush_direct(Incoming *in, Feed *feed, GError **error)
 gboolean incoming_collect(Incoming *in, GError **error)
 {
     return !in->placer || uffd_placer_collect(in->placer, error);
+}
+
+void incoming_on_session_end(Incoming *in)
+{
+    if (in->placer)
+        uffd_placer_stop(in->placer);
 }
 
 gboolean incoming_is_placing(const Incoming *in)

@@ -224,10 +224,10 @@ void placed_record_mark(PlacedRecord *record, guint index, guint64 first, guint6
 
     while (first < end) {
         if (first % 8 == 0 && end - first >= 8) {
-            bits[first / 8] = 0xff;
+            __atomic_store_n(&bits[first / 8], 0xff, __ATOMIC_RELAXED);
             first += 8;
         } else {
-            bits[first / 8] |= (guint8)(1u << (first % 8));
+            __atomic_fetch_or(&bits[first / 8], (guint8)(1u << (first % 8)), __ATOMIC_RELAXED);
             first++;
         }
     }

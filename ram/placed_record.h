@@ -46,7 +46,7 @@ gboolean placed_record_find(const PlacedRecord *record, const char *name, guint 
 gboolean placed_record_begin(PlacedRecord *record, gsize target_page, const PlacedBlock *blocks,
                              guint n, GError **error);
 
-/* Of that block: target pages. Those beyond its end are left out. */
+/* Of that block: target pages. Those beyond its end are left out. Any thread. */
 void placed_record_mark(PlacedRecord *record, guint index, guint64 first, guint64 n);
 /* Sets what is set here in QEMU's wire form, the first byte of which is byte `first` of the whole bitmap. */
 void placed_record_merge(const PlacedRecord *record, guint index, guint64 first, guint8 *bytes,

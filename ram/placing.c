@@ -230,10 +230,10 @@ UffdSink *placing_new_sink(Placing *placing, UffdPlacedFunc func, gpointer data)
     return uffd_sink_new(placing->uffd, placing->map, placing->blocks, func, data);
 }
 
-UffdPlacer *placing_new_placer(const Placing *placing, UffdPlacedFunc func, gpointer data,
-                               GError **error)
+UffdPlacer *placing_new_placer(const Placing *placing, UffdPlacedFunc func, UffdPlacedFunc note,
+                               gpointer data, GError **error)
 {
-    return uffd_placer_new(placing->uffd, func, data, error);
+    return uffd_placer_new(placing->uffd, func, note, data, error);
 }
 
 void placing_note(Placing *placing, guint block, guint64 offset, guint64 length)

@@ -48,10 +48,11 @@ gboolean placing_takes(const Placing *placing, guint block, guint64 offset);
 /* For one channel; func is told what is in place (and in the record by then). Free it before the
  * placing. */
 UffdSink *placing_new_sink(Placing *placing, UffdPlacedFunc func, gpointer data);
-/* The same for the channels of the background (uffd_sink_set_placer()): it has a thread. */
-UffdPlacer *placing_new_placer(const Placing *placing, UffdPlacedFunc func, gpointer data,
-                               GError **error);
-/* To be called by func first. */
+/* The same for the channels of the background (uffd_sink_set_placer()): it has a thread, which calls
+ * note. */
+UffdPlacer *placing_new_placer(const Placing *placing, UffdPlacedFunc func, UffdPlacedFunc note,
+                               gpointer data, GError **error);
+/* To be called by func first, or by note. Any thread. */
 void placing_note(Placing *placing, guint block, guint64 offset, guint64 length);
 /* How many blocks, and bytes of them. */
 guint placing_blocks(const Placing *placing, guint64 *ret_bytes);

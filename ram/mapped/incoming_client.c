@@ -177,6 +177,9 @@ void mapped_incoming_on_session_end(MappedIncoming *in, SessionState state, cons
     g_autofree char *text = NULL;
 
     in->over = TRUE;
+    /* Whoever hears of the end may use the memory for something else. */
+    if (in->placer)
+        uffd_placer_stop(in->placer);
     if (!in->client)
         return;
     if (in->failed_over || mapped_incoming_can_fail_over(in))

@@ -99,7 +99,7 @@ gboolean mapped_incoming_listen(MappedIncoming *in, int uffd, GError **error)
     }
     if (!make_map(in, error) || (in->recovers && !wake_all(in, error)))
         return FALSE;
-    in->placer = uffd_placer_new(uffd, on_placed_by_thread, in, error);
+    in->placer = uffd_placer_new(uffd, on_placed_by_thread, NULL, in, error);
     if (!in->placer)
         return FALSE;
     in->postcopy = TRUE;
@@ -253,6 +253,15 @@ static void take_fault(MappedIncoming *in, const UffdEvent *event)
     }
 }
 
+/* What has come, and did not go to the kernel yet, because that could not go on or the placer had no room. */
+static void forget_in_sinks(MappedIncoming *in, guint block, guint64 offset, guint64 length)
+{
+    uffd_sink_forget(in->main.sink, block, offset, length);
+    uffd_sink_forget(in->urgent.sink, block, offset, length);
+    for (guint i = 0; i < in->bulk->len; i++)
+        uffd_sink_forget(((MappedFeed *)in->bulk->pdata[i])->sink, block, offset, length);
+}
+
 /* The guest has dropped pages: they are zeros from here on, wherever the source's copy of them
  * is. */
 static void take_removed(MappedIncoming *in, const UffdEvent *event)
@@ -268,6 +277,7 @@ static void take_removed(MappedIncoming *in, const UffdEvent *event)
         offset = range->offset + (at - range->address);
         n = MIN(event->address + event->length - at, range->address + range->length - at);
         uffd_placer_forget(in->placer, at, n);
+        forget_in_sinks(in, range->block, offset, n);
         mapped_incoming_placed(range->block, offset, n, FALSE, in);
         /* Who waits for one of them runs into it again, and gets zeros then. */
         uffd_wake(in->uffd, at, n, NULL);

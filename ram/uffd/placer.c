@@ -44,10 +44,10 @@ typedef struct {
 /* POSIX's locks rather than GLib's: ThreadSanitizer knows these. */
 struct UffdPlacer {
     int uffd;
-    UffdPlacedFunc func;
+    UffdPlacedFunc func, note;
     gpointer func_data;
     GThread *thread;
-    int fd; /* an eventfd */
+    int fd; /* an eventfd; -1: stopped */
     int stopping; /* atomic */
 
     /* Who comes first to the turn has uffd_lock next: the owner is not passed over while the thread goes
@@ -128,6 +128,14 @@ static UffdPlaced place(UffdPlacer *placer, const Slot *slot, guint64 length, gu
                : uffd_copy(placer->uffd, address, slot->data + slot->done, length, ret_done, error);
 }
 
+/* The next bytes of the slot are in place. */
+static void advance(UffdPlacer *placer, Slot *slot, guint64 length, gboolean existed)
+{
+    if (length > 0 && placer->note)
+        placer->note(slot->block, slot->offset + slot->done, length, existed, placer->func_data);
+    slot->done += length;
+}
+
 /* The page is there: whoever ran into it before it was sleeps on. */
 static gboolean pass_existing(UffdPlacer *placer, Slot *slot, GError **error)
 {
@@ -136,7 +144,7 @@ static gboolean pass_existing(UffdPlacer *placer, Slot *slot, GError **error)
     if (!slot->existed)
         slot->existed = g_array_new(FALSE, FALSE, sizeof(guint64));
     g_array_append_val(slot->existed, slot->done);
-    slot->done += slot->page_size;
+    advance(placer, slot, slot->page_size, TRUE);
     return TRUE;
 }
 
@@ -168,7 +176,7 @@ static gboolean step(UffdPlacer *placer, Slot *slot, guint64 *most, UffdPlaced *
 
         length = MIN(length, *most);
         *ret_how = place(placer, slot, length, &done, &cause);
-        slot->done += done;
+        advance(placer, slot, done, FALSE);
         if (*ret_how == UFFD_EXISTED)
             ok = pass_existing(placer, slot, error);
         else if (*ret_how == UFFD_FAILED && length - done > slot->page_size)
@@ -256,12 +264,14 @@ static gpointer placer_thread(gpointer data)
 
 /* ---- life ---- */
 
-UffdPlacer *uffd_placer_new(int uffd, UffdPlacedFunc func, gpointer data, GError **error)
+UffdPlacer *uffd_placer_new(int uffd, UffdPlacedFunc func, UffdPlacedFunc note, gpointer data,
+                            GError **error)
 {
     UffdPlacer *placer = g_new0(UffdPlacer, 1);
 
     placer->uffd = uffd;
     placer->func = func;
+    placer->note = note;
     placer->func_data = data;
     pthread_mutex_init(&placer->turn, NULL);
     pthread_mutex_init(&placer->uffd_lock, NULL);
@@ -281,7 +291,7 @@ UffdPlacer *uffd_placer_new(int uffd, UffdPlacedFunc func, gpointer data, GError
     return NULL;
 }
 
-static void stop(UffdPlacer *placer)
+static void end_thread(UffdPlacer *placer)
 {
     if (!placer->thread)
         return;
@@ -290,13 +300,14 @@ static void stop(UffdPlacer *placer)
     pthread_cond_signal(&placer->work);
     pthread_mutex_unlock(&placer->lock);
     g_thread_join(placer->thread);
+    placer->thread = NULL;
 }
 
 void uffd_placer_free(UffdPlacer *placer)
 {
     if (!placer)
         return;
-    stop(placer);
+    end_thread(placer);
     for (guint i = 0; i < UFFD_PLACER_SLOTS; i++) {
         g_free(placer->slots[i].data);
         g_clear_pointer(&placer->slots[i].existed, g_array_unref);
@@ -314,7 +325,7 @@ void uffd_placer_free(UffdPlacer *placer)
 
 gboolean uffd_placer_takes(const UffdRange *range)
 {
-    return range->page_size <= UFFD_PLACER_SLOT;
+    return range->page_size <= UFFD_PLACER_SLOT && range->backing != UFFD_HUGETLB;
 }
 
 static void fill(Slot *slot, const UffdRange *range, guint64 offset, guint64 length,
@@ -338,6 +349,8 @@ guint64 uffd_placer_submit(UffdPlacer *placer, const UffdRange *range, guint64 o
     /* Only the owner changes it. */
     guint64 n = placer->n_in;
 
+    if (!placer->thread)
+        return 0;
     if (n - placer->n_out == UFFD_PLACER_SLOTS) {
         pthread_mutex_lock(&placer->lock);
         placer->wants_room = TRUE;
@@ -416,6 +429,21 @@ gboolean uffd_placer_collect(UffdPlacer *placer, GError **error)
     placer->failed = TRUE;
     g_propagate_error(error, cause);
     return FALSE;
+}
+
+void uffd_placer_stop(UffdPlacer *placer)
+{
+    if (!placer->thread)
+        return;
+    end_thread(placer);
+    for (; placer->n_out < placer->n_placed; placer->n_out++)
+        report(placer, slot_of(placer, placer->n_out));
+    /* It may have been in the midst of one. */
+    if (placer->n_out < placer->n_in && !placer->failed)
+        report(placer, slot_of(placer, placer->n_out));
+    placer->n_out = placer->n_in;
+    placer->signalled = FALSE;
+    autofd_clear(&placer->fd);
 }
 
 gboolean uffd_placer_is_idle(const UffdPlacer *placer)

@@ -21,8 +21,13 @@ typedef void (*UffdPlacedFunc)(guint block, guint64 offset, guint64 length, gboo
                                gpointer data);
 
 /* Starts the thread. uffd is borrowed: it is not to be closed before the placer is freed. func and data: for
- * uffd_placer_collect(). */
-UffdPlacer *uffd_placer_new(int uffd, UffdPlacedFunc func, gpointer data, GError **error);
+ * uffd_placer_collect(). note (or NULL) is told the same, but in the thread, as soon as the kernel is through: for
+ * what a process that is killed must have written down. */
+UffdPlacer *uffd_placer_new(int uffd, UffdPlacedFunc func, UffdPlacedFunc note, gpointer data,
+                            GError **error);
+/* Waits for the system call that is under way, and reports all that is in place. The rest is forgotten: nothing is
+ * placed, nor taken, any more, and there is no descriptor. */
+void uffd_placer_stop(UffdPlacer *placer);
 /* Waits for the system call that is under way. What is not in place by then is not placed any more, and what
  * was not collected is not reported: it is missing for whoever comes next, who finds that it exists. */
 void uffd_placer_free(UffdPlacer *placer);
@@ -38,7 +43,7 @@ guint64 uffd_placer_submit(UffdPlacer *placer, const UffdRange *range, guint64 o
 gboolean uffd_placer_collect(UffdPlacer *placer, GError **error);
 /* All that was submitted has been reported. */
 gboolean uffd_placer_is_idle(const UffdPlacer *placer);
-/* Readable when there is something to collect and room again, or nothing left to do. Borrowed. */
+/* Readable when there is something to collect and room again, or nothing left to do. Borrowed. -1: stopped. */
 int uffd_placer_fd(const UffdPlacer *placer);
 
 /* Between the two nothing is placed here. The owner reads the userfaultfd's events between them: when one says

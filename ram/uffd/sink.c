@@ -35,6 +35,12 @@ typedef struct {
     gboolean is_zero; /* so far; nothing of it is in data then */
 } HostPage;
 
+typedef struct {
+    guint block;
+    guint64 offset;
+    guint64 length;
+} Piece;
+
 struct UffdSink {
     RamSink base;
     int uffd;
@@ -49,6 +55,7 @@ struct UffdSink {
     gboolean stuck; /* run waits for uffd_sink's flush() */
     gboolean has_held;
     QemuPage held;
+    GArray *forgotten; /* of Piece: of run and held, that are not to be placed; NULL: none */
     HostPage host;
     guint8 *scratch; /* a target page that is not in its frame as it is; target_page bytes */
     guint8 *zeros;   /* where the kernel has no zero page to place: never written */
@@ -64,6 +71,14 @@ static UffdSink *sink_of(const RamSink *base)
 
 /* ---- to the kernel ---- */
 
+static void skip(Run *run, guint64 length)
+{
+    run->offset += length;
+    run->length -= length;
+    if (run->data)
+        run->data += length;
+}
+
 static void placed(UffdSink *sink, guint64 length, gboolean existed)
 {
     Run *run = &sink->run;
@@ -75,10 +90,7 @@ static void placed(UffdSink *sink, guint64 length, gboolean existed)
     else
         sink->stats.bytes += length;
     sink->func(run->range->block, run->offset, length, existed, sink->func_data);
-    run->offset += length;
-    run->length -= length;
-    if (run->data)
-        run->data += length;
+    skip(run, length);
 }
 
 /* Pages that nobody ever writes to share one page of zeros. */
@@ -136,6 +148,36 @@ static gboolean may_be_split(const UffdSink *sink, guint64 tried, const GError *
             g_error_matches(error, UFFD_ERROR, UFFD_ERROR_FAILED));
 }
 
+/* ---- what is not to be placed any more ---- */
+
+static gboolean is_forgotten(const UffdSink *sink, guint block, guint64 offset)
+{
+    for (guint i = 0; sink->forgotten && i < sink->forgotten->len; i++) {
+        const Piece *piece = &g_array_index(sink->forgotten, Piece, i);
+
+        if (piece->block == block && offset >= piece->offset &&
+            offset - piece->offset < piece->length)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+/* How much of the run, from its beginning, goes to the kernel; what is forgotten before that is left out. */
+static guint64 next_length(UffdSink *sink)
+{
+    Run *run = &sink->run;
+    guint64 length = 0;
+
+    if (!sink->forgotten)
+        return run->length;
+    while (run->length > 0 && is_forgotten(sink, run->range->block, run->offset))
+        skip(run, run->range->page_size);
+    while (length < run->length &&
+           !is_forgotten(sink, run->range->block, run->offset + length))
+        length += run->range->page_size;
+    return length;
+}
+
 static gboolean goes_to_placer(const UffdSink *sink)
 {
     return sink->placer && sink->run.range && uffd_placer_takes(sink->run.range);
@@ -145,19 +187,17 @@ static gboolean goes_to_placer(const UffdSink *sink)
 static gboolean hand_over_run(UffdSink *sink)
 {
     Run *run = &sink->run;
+    guint64 length;
 
-    while (run->length > 0) {
-        guint64 taken = uffd_placer_submit(sink->placer, run->range, run->offset, run->length,
+    while ((length = next_length(sink)) > 0) {
+        guint64 taken = uffd_placer_submit(sink->placer, run->range, run->offset, length,
                                            run->data);
 
         if (taken == 0) {
             sink->stuck = sink->no_room = TRUE;
             return FALSE;
         }
-        run->offset += taken;
-        run->length -= taken;
-        if (run->data)
-            run->data += taken;
+        skip(run, taken);
     }
     run->range = NULL;
     return TRUE;
@@ -167,14 +207,14 @@ static gboolean hand_over_run(UffdSink *sink)
 static gboolean place_run(UffdSink *sink)
 {
     Run *run = &sink->run;
-    guint64 most = G_MAXUINT64;
+    guint64 most = G_MAXUINT64, length;
 
     sink->stuck = sink->no_room = FALSE;
     if (goes_to_placer(sink))
         return hand_over_run(sink);
-    while (run->range && run->length > 0) {
+    while (run->range && (length = next_length(sink)) > 0) {
         g_autoptr(GError) error = NULL;
-        guint64 tried = MIN(run->length, most);
+        guint64 tried = MIN(length, most);
         guint64 done;
         UffdPlaced how = place_some(sink, tried, &done, &error);
 
@@ -368,14 +408,21 @@ static gboolean sink_is_empty(const RamSink *base)
     return !sink_of(base)->run.range && !sink_of(base)->has_held;
 }
 
+static gboolean take_held(UffdSink *sink)
+{
+    return is_forgotten(sink, sink->held.block, sink->held.offset) || take(sink, &sink->held);
+}
+
 static gboolean sink_flush(RamSink *base, GError **error)
 {
     UffdSink *sink = sink_of(base);
 
-    if (!sink->error && place_run(sink) && sink->has_held && take(sink, &sink->held)) {
+    if (!sink->error && place_run(sink) && sink->has_held && take_held(sink)) {
         sink->has_held = FALSE;
         place_run(sink);
     }
+    if (sink_is_empty(base))
+        g_clear_pointer(&sink->forgotten, g_array_unref);
     if (!sink->error)
         return TRUE;
     g_propagate_error(error, g_error_copy(sink->error));
@@ -409,6 +456,7 @@ void uffd_sink_free(UffdSink *sink)
         munmap(sink->zeros, sink->zeros_size);
     g_free(sink->host.data);
     g_free(sink->scratch);
+    g_clear_pointer(&sink->forgotten, g_array_unref);
     g_clear_error(&sink->error);
     g_free(sink);
 }
@@ -426,6 +474,17 @@ void uffd_sink_set_placer(UffdSink *sink, UffdPlacer *placer)
 gboolean uffd_sink_awaits_placer(const UffdSink *sink)
 {
     return sink->no_room;
+}
+
+void uffd_sink_forget(UffdSink *sink, guint block, guint64 offset, guint64 length)
+{
+    const Piece piece = { block, offset, length };
+
+    if (sink_is_empty(&sink->base))
+        return;
+    if (!sink->forgotten)
+        sink->forgotten = g_array_new(FALSE, FALSE, sizeof(Piece));
+    g_array_append_val(sink->forgotten, piece);
 }
 
 gboolean uffd_sink_in_host_page(const UffdSink *sink)

@@ -38,6 +38,10 @@ RamSink *uffd_sink_base(UffdSink *sink);
 
 gboolean uffd_sink_awaits_placer(const UffdSink *sink);
 
+/* The owner's process has dropped these pages: what of them is still here is not placed any more, nor
+ * reported. To be called before flush() is. */
+void uffd_sink_forget(UffdSink *sink, guint block, guint64 offset, guint64 length);
+
 /* A host page has begun and is not complete. */
 gboolean uffd_sink_in_host_page(const UffdSink *sink);
 /* Drops what has begun: its channel was lost, and its first target page comes again. */

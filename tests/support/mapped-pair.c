@@ -441,7 +441,7 @@ static gboolean read_faults(MappedPair *pair)
     guint n = mapped_incoming_poll_fds(pair->incoming, fds, G_N_ELEMENTS(fds));
     gboolean any = FALSE;
 
-    for (guint i = 0; i < n; i++) {
+    for (guint i = 0; i < n && !pair->deaf; i++) {
         struct pollfd fd = { fds[i], POLLIN, 0 };
 
         if (poll(&fd, 1, 0) != 1)

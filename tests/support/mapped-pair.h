@@ -55,6 +55,7 @@ typedef struct {
     guint n_channels;
     guint cuts_left; /* connections that will be cut, at random */
     guint cuts;
+    gboolean deaf; /* what waits in the userfaultfds is left there */
 } MappedPair;
 
 /* The channels are open, both clients attached. Memories are the caller's. recovers: both go on

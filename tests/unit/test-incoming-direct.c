@@ -474,6 +474,68 @@ static void a_recovery_asks_for_nothing_that_was_placed(void **state)
     assert_int_equal(incoming_state(bench.incoming), INCOMING_END);
 }
 
+static gboolean is_noted(const Host *host, guint page)
+{
+    g_autoptr(PlacedRecord) record = placed_record_open(dup(host->record), NULL);
+    guint8 bits[N_PAGES / 8] = { 0 };
+    guint index;
+
+    assert_non_null(record);
+    assert_true(placed_record_find(record, "pc.ram", &index));
+    placed_record_merge(record, index, 0, bits, sizeof bits);
+    return bits[page / 8] >> page % 8 & 1;
+}
+
+static gboolean is_in_place(const Host *host, guint page)
+{
+    guint8 data[MODEL_PAGE];
+    guint64 done;
+
+    owner_fill(data, MODEL_PAGE, page);
+    return uffd_copy(host->owner->uffd, host->owner->address + page * MODEL_PAGE, data, MODEL_PAGE,
+                     &done, NULL) == UFFD_EXISTED;
+}
+
+/* QEMU takes a page for an error that comes on its stream, should the next session not be given its memory. */
+static void what_is_in_place_at_the_end_is_in_the_record(void **state)
+{
+    g_auto(Host) host = { 0 };
+    g_auto(Bench) bench = { 0 };
+
+    host_init(&host);
+    bench_init(&bench);
+    begin(&bench);
+    assert_true(offer(&bench, &host, NULL));
+    for (guint i = 0; i < N_PAGES; i += 8)
+        put_pages(&bench, FALSE, BLOCK_RAM, i, 7);
+    assert_true(incoming_run(bench.incoming, bench.now_us, NULL));
+    incoming_on_session_end(bench.incoming);
+    assert_false(incoming_is_placing(bench.incoming));
+    /* Nobody collects any more: poll() would never wait. */
+    assert_int_equal(incoming_placing_fd(bench.incoming), -1);
+    for (guint i = 0; i < N_PAGES; i++)
+        assert_int_equal(is_noted(&host, i), is_in_place(&host, i));
+}
+
+static void what_a_helper_that_is_killed_has_placed_is_in_the_record(void **state)
+{
+    struct pollfd fd = { .events = POLLIN };
+    g_auto(Host) host = { 0 };
+    g_auto(Bench) bench = { 0 };
+
+    host_init(&host);
+    bench_init(&bench);
+    begin(&bench);
+    assert_true(offer(&bench, &host, NULL));
+    put_pages(&bench, FALSE, BLOCK_RAM, 8, 8);
+    assert_true(incoming_run(bench.incoming, bench.now_us, NULL));
+    fd.fd = incoming_placing_fd(bench.incoming);
+    assert_int_equal(poll(&fd, 1, 20000), 1);
+    assert_true(incoming_is_placing(bench.incoming));
+    for (guint i = 0; i < N_PAGES; i++)
+        assert_int_equal(is_noted(&host, i), i >= 8 && i < 16);
+}
+
 static void without_the_memory_a_recovery_goes_on_by_the_stream(void **state)
 {
     g_auto(Host) host = { 0 };
@@ -536,6 +598,8 @@ int main(void)
         cmocka_unit_test(a_preempt_connection_of_qemus_is_against_it),
         cmocka_unit_test(a_process_that_has_ended_ends_the_session),
         cmocka_unit_test(a_recovery_asks_for_nothing_that_was_placed),
+        cmocka_unit_test(what_is_in_place_at_the_end_is_in_the_record),
+        cmocka_unit_test(what_a_helper_that_is_killed_has_placed_is_in_the_record),
         cmocka_unit_test(without_the_memory_a_recovery_goes_on_by_the_stream),
         cmocka_unit_test(nobody_is_waited_for_for_ever),
         cmocka_unit_test(a_record_comes_first_or_not_at_all),

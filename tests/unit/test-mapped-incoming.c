@@ -1083,6 +1083,43 @@ static void a_page_that_is_dropped_before_it_is_known_to_have_come_is_zeros(void
     assert_fine(&bench);
 }
 
+/* While it is not read that the guest drops pages the kernel places nothing: there is no room with the thread any
+ * more, and what comes then is kept until there is. */
+static void pages_that_are_dropped_while_there_is_no_room_stay_dropped(void **test)
+{
+    enum { DROPPED = 32 };
+    g_auto(Bench) bench = { 0 };
+    struct pollfd fd = { .events = POLLIN };
+    Reader reader;
+    GThread *threads[2];
+
+    bench_init(&bench);
+    bench.pair.destination.client->uffd_features = UFFD_FEATURE_EVENT_REMOVE;
+    go_to_running(&bench);
+    assert_true(mapped_incoming_poll_fds(bench.pair.incoming, &fd.fd, 1) == 1);
+    threads[0] = g_thread_new("balloon", drop_pages,
+                              bench.memory->maps[PRIVATE].at + DROPPED * PAGE);
+    assert_int_equal(poll(&fd, 1, 20000), 1);
+    bench.pair.deaf = TRUE;
+    /* No two are neighbours: the seventeenth is the first that finds no room. */
+    for (guint i = 0; i < PAGES; i += 2)
+        send_right(&bench, 0, PRIVATE, i);
+    for (guint i = 0; i < 200; i++)
+        mapped_pair_turn(&bench.pair);
+    assert_fine(&bench);
+    bench.pair.deaf = FALSE;
+    settle(&bench);
+    g_thread_join(threads[0]);
+    settle(&bench);
+    reader = (Reader){ bench.memory->maps[PRIVATE].at + DROPPED * PAGE, 0, 1, 0, 0 };
+    threads[1] = g_thread_new("vcpu", read_pages, &reader);
+    wait_done(&bench, &reader);
+    assert_int_equal(GPOINTER_TO_UINT(g_thread_join(threads[1])), 0);
+    assert_true(is_right(&bench, PRIVATE, DROPPED - 2) &&
+                is_full_of(&bench, PRIVATE, DROPPED, 0) &&
+                is_right(&bench, PRIVATE, DROPPED + 4));
+}
+
 static void zeros_from_before_the_switch_are_not_asked_for(void **test)
 {
     g_auto(Bench) bench = { 0 };
@@ -1136,6 +1173,30 @@ static guint count_resident(const Bench *bench, guint block)
     for (guint i = 0; i < PAGES; i++)
         n += resident[i] & 1;
     return n;
+}
+
+/* What was told the end may use its memory for something else. */
+static void nothing_is_placed_after_the_session_has_ended(void **test)
+{
+    g_auto(Bench) bench = { 0 };
+    guint64 here; /* a bit for each of its pages */
+    guint resident;
+
+    bench_init(&bench);
+    go_to_running(&bench);
+    for (guint i = 0; i < PAGES; i += 2)
+        send_right(&bench, 0, PRIVATE, i);
+    while (!mapped_incoming_is_placing(bench.pair.incoming))
+        mapped_pair_turn(&bench.pair);
+    mapped_incoming_on_session_end(bench.pair.incoming, SESSION_FAILED, "enough");
+    resident = count_resident(&bench, PRIVATE);
+    assert_false(mapped_incoming_is_placing(bench.pair.incoming));
+    g_usleep(20000);
+    assert_int_equal(count_resident(&bench, PRIVATE), resident);
+    /* Those are known to be there. */
+    assert_int_equal(pread(bench.memory->received_fd, &here, sizeof here, PRIVATE * sizeof here),
+                     sizeof here);
+    assert_int_equal(__builtin_popcountll(here), resident);
 }
 
 /* Who runs into them meanwhile gets them, and the source is not asked; in the end they are what is
@@ -1509,6 +1570,8 @@ int main(void)
         cmocka_unit_test(others_that_share_the_memory_wait_and_are_woken),
         cmocka_unit_test(as_many_as_can_share_the_memory_are_all_served),
         cmocka_unit_test(pages_that_the_guest_drops_meanwhile_stay_dropped),
+        cmocka_unit_test(pages_that_are_dropped_while_there_is_no_room_stay_dropped),
+        cmocka_unit_test(nothing_is_placed_after_the_session_has_ended),
         cmocka_unit_test(a_page_that_is_dropped_before_it_is_known_to_have_come_is_zeros),
         cmocka_unit_test(zeros_from_before_the_switch_are_not_asked_for),
         cmocka_unit_test(zeros_are_here_without_being_placed),

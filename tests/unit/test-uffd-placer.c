@@ -33,6 +33,7 @@ typedef struct {
     guint8 *data;    /* what all pages are to hold */
     guint8 *fresh;   /* by page: how often it was reported */
     guint8 *existed; /* the same, as one that was there */
+    guint8 *noted;   /* and of both, by the thread */
 } World;
 
 static void on_placed(guint block, guint64 offset, guint64 length, gboolean existed, gpointer data)
@@ -46,6 +47,14 @@ static void on_placed(guint block, guint64 offset, guint64 length, gboolean exis
         (existed ? w->existed : w->fresh)[i]++;
 }
 
+static void on_noted(guint block, guint64 offset, guint64 length, gboolean existed, gpointer data)
+{
+    World *w = data;
+
+    for (guint64 i = offset / PAGE; i < (offset + length) / PAGE; i++)
+        w->noted[i]++;
+}
+
 static void world_init(World *w, guint64 features)
 {
     OwnerConfig config = {
@@ -57,7 +66,8 @@ static void world_init(World *w, guint64 features)
     owner_range(w->owner, 0, &w->range);
     w->map = uffd_map_new();
     assert_true(uffd_map_add(w->map, &w->range, NULL));
-    w->placer = uffd_placer_new(w->owner->uffd, on_placed, w, NULL);
+    w->noted = g_malloc0(N_PAGES);
+    w->placer = uffd_placer_new(w->owner->uffd, on_placed, on_noted, w, NULL);
     assert_non_null(w->placer);
     w->data = g_malloc(N_PAGES * PAGE);
     w->fresh = g_malloc0(N_PAGES);
@@ -74,6 +84,7 @@ static void world_clear(World *w)
     g_free(w->data);
     g_free(w->fresh);
     g_free(w->existed);
+    g_free(w->noted);
 }
 
 static void wait_for(World *w)
@@ -411,6 +422,64 @@ static void it_can_be_freed_in_the_midst_of_it(void **state)
     }
 }
 
+/* ---- the end ---- */
+
+static gboolean is_in_place(World *w, guint64 page)
+{
+    guint64 done;
+
+    return uffd_copy(w->owner->uffd, w->range.address + page * PAGE, w->data + page * PAGE, PAGE,
+                     &done, NULL) == UFFD_EXISTED;
+}
+
+static void what_is_in_place_is_noted_before_it_is_collected(void **state)
+{
+    struct pollfd fd = { .events = POLLIN };
+    World w;
+
+    world_init(&w, 0);
+    submit(&w, 3, 1, FALSE);
+    wait_idle(&w);
+    uffd_placer_hold(w.placer);
+    submit(&w, 0, 40, FALSE);
+    submit(&w, 40, 600, TRUE);
+    uffd_placer_release(w.placer);
+    fd.fd = uffd_placer_fd(w.placer);
+    assert_int_equal(poll(&fd, 1, WAIT_MS), 1);
+    g_clear_pointer(&w.placer, uffd_placer_free);
+    assert_true(are_reported(w.fresh, 0, 3, 0) && are_reported(w.fresh, 4, 636, 0));
+    assert_true(are_reported(w.noted, 0, 3, 1) && are_reported(w.noted, 4, 636, 1));
+    assert_int_equal(w.noted[3], 2);
+    world_clear(&w);
+}
+
+/* At whatever it was. */
+static void what_is_in_place_when_it_is_stopped_is_reported(void **state)
+{
+    for (guint i = 0; i < 20; i++) {
+        guint64 n = UFFD_PLACER_SLOTS * SLOT_PAGES;
+        World w;
+
+        world_init(&w, 0);
+        uffd_placer_hold(w.placer);
+        submit(&w, 0, n, FALSE);
+        uffd_placer_release(w.placer);
+        g_usleep(i * 20);
+        uffd_placer_stop(w.placer);
+        assert_true(uffd_placer_is_idle(w.placer));
+        assert_int_equal(uffd_placer_fd(w.placer), -1);
+        assert_int_equal(uffd_placer_submit(w.placer, &w.range, n * PAGE, PAGE, w.data), 0);
+        assert_true(uffd_placer_collect(w.placer, NULL));
+        for (guint64 page = 0; page < n; page++) {
+            gboolean there = is_in_place(&w, page);
+
+            assert_int_equal(w.fresh[page], there);
+            assert_int_equal(w.noted[page], there);
+        }
+        world_clear(&w);
+    }
+}
+
 /* ---- behind a sink ---- */
 
 static void a_sink_of_the_background_leaves_it_to_the_placer(void **state)
@@ -449,6 +518,68 @@ static void a_sink_of_the_background_leaves_it_to_the_placer(void **state)
     world_clear(&w);
 }
 
+static RamSink *sink_with_placer(World *w, RamBlocks *blocks)
+{
+    UffdSink *sink;
+
+    assert_true(ram_blocks_add(blocks, (const guint8 *)"ram", 3, N_PAGES * PAGE, PAGE, NULL, NULL));
+    sink = uffd_sink_new(w->owner->uffd, w->map, blocks, on_placed, w);
+    uffd_sink_set_placer(sink, w->placer);
+    return uffd_sink_base(sink);
+}
+
+static void put(World *w, RamSink *base, guint64 page)
+{
+    base->ops->place(base, &(QemuPage){ .offset = page * PAGE, .kind = QEMU_PAGE_RAW,
+                                        .data = w->data + page * PAGE, .data_len = PAGE });
+}
+
+/* Of a run that finds no room, and of the page that is held behind it. */
+static void pages_that_are_dropped_before_they_are_submitted_are_not(void **state)
+{
+    static const guint8 expected[] = { 0, 1, 1, 0, 0, 1, 0, 0, 0, 1 };
+
+    for (guint drops_held = 0; drops_held < 2; drops_held++) {
+        g_autoptr(RamBlocks) blocks = ram_blocks_new();
+        UffdSink *sink;
+        RamSink *base;
+        World w;
+
+        world_init(&w, 0);
+        base = sink_with_placer(&w, blocks);
+        sink = (UffdSink *)base;
+        uffd_placer_hold(w.placer);
+        for (guint i = 0; i < UFFD_PLACER_SLOTS; i++)
+            assert_int_equal(uffd_placer_submit(w.placer, &w.range, i * PAGE, PAGE, w.data), PAGE);
+        for (guint64 i = 100; i < 107; i++)
+            put(&w, base, i);
+        put(&w, base, 109);
+        assert_int_equal(base->ops->room(base), 0);
+        uffd_sink_forget(sink, 0, 103 * PAGE, 2 * PAGE);
+        uffd_sink_forget(sink, 0, 106 * PAGE, 2 * PAGE);
+        uffd_sink_forget(sink, 0, 100 * PAGE, PAGE);
+        uffd_sink_forget(sink, 1, 101 * PAGE, 9 * PAGE);
+        if (drops_held)
+            uffd_sink_forget(sink, 0, 109 * PAGE, PAGE);
+        uffd_placer_release(w.placer);
+        while (assert_true(base->ops->flush(base, NULL)), !base->ops->is_empty(base))
+            wait_for(&w);
+        wait_idle(&w);
+        assert_memory_equal(w.fresh + 100, expected, drops_held ? 9 : 10);
+        for (guint64 i = 100; i < 110; i++)
+            assert_int_equal(is_in_place(&w, i), w.fresh[i]);
+        assert_int_equal(w.fresh[109], !drops_held);
+        /* That was of what was there then. */
+        put(&w, base, 200);
+        put(&w, base, 103 + 200);
+        assert_true(base->ops->flush(base, NULL));
+        wait_idle(&w);
+        assert_true(w.fresh[200] && w.fresh[303]);
+        uffd_sink_free(sink);
+        world_clear(&w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -467,7 +598,10 @@ int main(void)
         cmocka_unit_test(what_was_placed_before_a_failure_is_reported),
         cmocka_unit_test(a_mapping_that_was_split_is_no_failure),
         cmocka_unit_test(it_can_be_freed_in_the_midst_of_it),
+        cmocka_unit_test(what_is_in_place_is_noted_before_it_is_collected),
+        cmocka_unit_test(what_is_in_place_when_it_is_stopped_is_reported),
         cmocka_unit_test(a_sink_of_the_background_leaves_it_to_the_placer),
+        cmocka_unit_test(pages_that_are_dropped_before_they_are_submitted_are_not),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
