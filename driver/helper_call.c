@@ -142,11 +142,12 @@ void helper_process_set_placing(HelperProcess *helper, int uffd, int record, GVa
     tell(helper, "SetPlacing", g_variant_new("(hh@a(ttts))", 0, 1, ranges), fds);
 }
 
-void helper_process_set_placed(HelperProcess *helper, int record)
+void helper_process_set_placed(HelperProcess *helper, int record, int pagemap)
 {
-    g_autoptr(GUnixFDList) fds = fd_list_of(record);
+    int both[] = { record, pagemap };
+    g_autoptr(GUnixFDList) fds = g_unix_fd_list_new_from_array(both, 2);
 
-    tell(helper, "SetPlaced", g_variant_new("(h)", 0), fds);
+    tell(helper, "SetPlaced", g_variant_new("(hh)", 0, 1), fds);
 }
 
 void helper_process_refuse_placing(HelperProcess *helper, const char *reason)

@@ -122,7 +122,7 @@ void helper_process_attach_qemu(HelperProcess *helper, int fd);
 void helper_process_refuse_qemu(HelperProcess *helper, const char *reason);
 /* ranges: a(ttts), floating. Both descriptors are taken. */
 void helper_process_set_placing(HelperProcess *helper, int uffd, int record, GVariant *ranges);
-void helper_process_set_placed(HelperProcess *helper, int record);
+void helper_process_set_placed(HelperProcess *helper, int record, int pagemap);
 void helper_process_refuse_placing(HelperProcess *helper, const char *reason);
 /* It was told one of the first and the last, by whichever daemon. */
 gboolean helper_process_places(HelperProcess *helper);

@@ -4,6 +4,7 @@
  * does not fit, all pages come to QEMU on its stream: what fails here is a line in the log. */
 #include "config.h"
 
+#include <fcntl.h>
 #include <glib/gi18n.h>
 
 #include "driver/migration_priv.h"
@@ -58,18 +59,33 @@ static GVariant *ranges_of(const GArray *ranges)
 
 /* ---- in a recovery ---- */
 
-/* -1 with G_IO_ERROR_NOT_FOUND: nothing was placed before. */
-static int open_placed(Migration *migration, GError **error)
+/* A kernel need not have it. An empty file then. */
+static int open_pagemap(const Migration *migration, const QemuProcess *qemu)
+{
+    g_autoptr(GError) error = NULL;
+    int fd = qemu_process_open_file(qemu, "pagemap", O_RDONLY, &error);
+
+    if (fd >= 0)
+        return fd;
+    log_warning(&migration->log, "what is in place in QEMU's memory: %s", error->message);
+    return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+/* -1 with G_IO_ERROR_NOT_FOUND: nothing was placed before. ret_pagemap: of QEMU, or NULL. */
+static int open_placed(Migration *migration, int *ret_pagemap, GError **error)
 {
     g_autoptr(QemuProcess) qemu =
         qemu_process_open(QEMU_PROCESS_RUN_DIR, migration_domain(migration), error);
+    int fd = qemu ? placed_file_open(migration->set->run_dir, qemu, error) : -1;
 
-    return qemu ? placed_file_open(migration->set->run_dir, qemu, error) : -1;
+    if (fd >= 0 && ret_pagemap)
+        *ret_pagemap = open_pagemap(migration, qemu);
+    return fd;
 }
 
 static gboolean has_placed(Migration *migration)
 {
-    autofd fd = migration->record->recovers ? open_placed(migration, NULL) : -1;
+    autofd fd = migration->record->recovers ? open_placed(migration, NULL, NULL) : -1;
 
     return fd >= 0;
 }
@@ -77,14 +93,15 @@ static gboolean has_placed(Migration *migration)
 void migration_tell_placed(Migration *migration)
 {
     g_autoptr(GError) error = NULL;
-    int fd;
+    autofd pagemap = -1;
+    autofd fd = -1;
 
     if (!migration->record->recovers || !migration->set || migration_is_memory(migration))
         return;
-    fd = open_placed(migration, &error);
-    if (fd >= 0)
-        helper_process_set_placed(migration->helper, fd);
-    else if (!g_error_matches(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND))
+    fd = open_placed(migration, &pagemap, &error);
+    if (fd >= 0 && pagemap >= 0)
+        helper_process_set_placed(migration->helper, autofd_steal(&fd), autofd_steal(&pagemap));
+    else if (error && !g_error_matches(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND))
         log_warning(&migration->log, "what was placed in QEMU's memory: %s", error->message);
 }
 

@@ -5,6 +5,7 @@
 
 #include <gio/gunixfdlist.h>
 #include <glib/gi18n.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -12,6 +13,7 @@
 #include "ram/job_options.h"
 #include "ram/job_priv.h"
 #include "ram/job_properties.h"
+#include "ram/placed_look.h"
 #include "util/autofd.h"
 
 /* ---- what the daemon says ---- */
@@ -240,17 +242,33 @@ static gboolean on_set_reading(PostcopyMigration *skeleton, GDBusMethodInvocatio
 
 /* ---- the destination QEMU's memory ---- */
 
-static gboolean on_set_placed(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
-                              GUnixFDList *list, GVariant *record, Job *job)
+/* As the relay's machine will find it. What is wrong with the record that says. */
+static void look_for_placed(const Job *job, int record_fd, int pagemap)
 {
-    int fd;
+    g_autoptr(PlacedRecord) record = placed_record_open(record_fd, NULL);
+    guint64 found = record ? placed_look(record, pagemap) : 0;
+
+    if (found > 0)
+        log_info(&job->log, "%" PRIu64 " pages are in place in QEMU's memory that nobody has noted",
+                 found);
+}
+
+static gboolean on_set_placed(PostcopyMigration *skeleton, GDBusMethodInvocation *call,
+                              GUnixFDList *list, GVariant *record, GVariant *pagemap, Job *job)
+{
+    autofd pagemap_fd = -1;
+    gint n = 0;
+    g_autofree int *fds = NULL;
 
     if (!check_side(job, call, SESSION_DESTINATION))
         return TRUE;
-    fd = steal_descriptor(list, g_variant_get_handle(record));
-    if (fd < 0)
-        return refuse(call, JOB_ERROR_INVALID_ARGUMENT, _("the record's descriptor is missing"));
-    return pass_on(job, call, RELAY_SET_RECORD, fd, NULL);
+    if (!list || g_unix_fd_list_get_length(list) != 2 || g_variant_get_handle(record) != 0 ||
+        g_variant_get_handle(pagemap) != 1)
+        return refuse(call, JOB_ERROR_INVALID_ARGUMENT, _("two descriptors are needed"));
+    fds = g_unix_fd_list_steal_fds(list, &n);
+    pagemap_fd = fds[1];
+    look_for_placed(job, fds[0], pagemap_fd);
+    return pass_on(job, call, RELAY_SET_RECORD, fds[0], NULL);
 }
 
 static gboolean parse_placing(GVariant *array, GArray *ranges)

@@ -215,6 +215,14 @@ gboolean placed_record_begin(PlacedRecord *record, gsize target_page, const Plac
     return TRUE;
 }
 
+gboolean placed_record_has(const PlacedRecord *record, guint index, guint64 page)
+{
+    const Entry *entry = &g_array_index(record->entries, Entry, index);
+
+    return page < entry->length / record->target_page &&
+           (record->bytes[entry->bits + page / 8] >> (page % 8) & 1) != 0;
+}
+
 void placed_record_mark(PlacedRecord *record, guint index, guint64 first, guint64 n)
 {
     const Entry *entry = &g_array_index(record->entries, Entry, index);

@@ -46,6 +46,8 @@ gboolean placed_record_find(const PlacedRecord *record, const char *name, guint 
 gboolean placed_record_begin(PlacedRecord *record, gsize target_page, const PlacedBlock *blocks,
                              guint n, GError **error);
 
+/* The target page is marked. */
+gboolean placed_record_has(const PlacedRecord *record, guint index, guint64 page);
 /* Of that block: target pages. Those beyond its end are left out. Any thread. */
 void placed_record_mark(PlacedRecord *record, guint index, guint64 first, guint64 n);
 /* Sets what is set here in QEMU's wire form, the first byte of which is byte `first` of the whole bitmap. */

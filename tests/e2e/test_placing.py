@@ -3,6 +3,7 @@
 finds all of its memory right, and QEMU is never given a page that it has."""
 import os
 import signal
+import struct
 
 from course import LogWatch
 from cuts import connections, reset
@@ -143,6 +144,49 @@ def test_helpers_killed_again_and_again(rig):
                  "another helper that places", 60)
     resumed(rig, guest, migration)
     placed_much(rig, guest)
+
+
+def notes(rig):
+    """What helpers have noted: the record (ram/placed_record.h), and where the bits of its blocks are."""
+    path, = rig.b.path(RUN_DIR).glob("placed-*")
+    record = bytearray(path.read_bytes())
+    target, count = struct.unpack_from("=II", record, 16)
+    blocks = (struct.unpack_from("=QQQQ", record, at + 256) for at in range(24, 24 + 304 * count, 304))
+    return path, record, [slice(bits, bits + length // target // 8) for _, length, _, bits in blocks]
+
+
+def noted(rig):
+    _, record, blocks = notes(rig)
+    return sum(byte.bit_count() for block in blocks for byte in record[block])
+
+
+def forget_notes(rig):
+    """As if no helper had lived to note what it placed."""
+    path, record, blocks = notes(rig)
+    for block in blocks:
+        record[block] = bytes(block.stop - block.start)
+    with path.open("r+b") as file:
+        file.write(record)
+
+
+@deadline(120)
+def test_what_was_not_noted_comes_only_once(rig):
+    """Also where the recovery's stream is passed on unread, as of a guest all of whose pages are huge."""
+    with rig.hugepages(2 * 128):
+        guest = Guest(rig, 128, memory_backing=HUGEPAGES, **BUSY).start(rig.a)
+        migration, log = places(rig, guest, rate="400mbit")
+        wait_for(lambda: noted(rig) >= 2048, "pages that are placed")
+        pid, = rig.b.helpers()
+        rig.b.kill_daemon()
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not rig.b.helpers(), "the helper gone")
+        note(f"{noted(rig)} pages were placed")
+        forget_notes(rig)
+        rig.b.start_daemon()
+        log.wait("pages are in place in QEMU's memory that nobody has noted")
+        resumed(rig, guest, migration)
+        assert not LogWatch(rig.b, f"qemu/{guest.name}.log").find(TWICE)
+        guest.destroy(rig.b)
 
 
 @deadline(120)

@@ -7,11 +7,14 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "ram/placed_look.h"
 #include "ram/placing.h"
+#include "ram/uffd/uffd.h"
 #include "tests/support/memory-owner.h"
 #include "util/autofd.h"
 
@@ -291,6 +294,58 @@ static void what_is_placed_is_there_and_in_the_record(void **state)
     owner_free(owner);
 }
 
+static int pagemap_of(const Owner *owner)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/pagemap", (int)owner->pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    assert_true(fd >= 0);
+    return fd;
+}
+
+/* More than one read of the kernel's table; pages at its ends are among those that nobody noted. */
+static void what_a_killed_helper_has_not_noted_is_found(void **state)
+{
+    enum { N = 20000 };
+    static const guint placed[] = { 0, 7, 8191, 8192, N - 1 };
+    static const UffdBacking kinds[] = { UFFD_ANON, UFFD_SHMEM };
+    const char *name = "pc.ram";
+    guint64 length = (guint64)N * PAGE, done;
+
+    for (gsize k = 0; k < G_N_ELEMENTS(kinds); k++) {
+        OwnerConfig config = { .backing = kinds[k], .page_size = PAGE, .n_pages = N, .memfd = -1 };
+        g_autoptr(RamBlocks) blocks = blocks_of(&name, &length, NULL, 1);
+        autofd fd = record_file(RECORD_SIZE);
+        autofd nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        autofd pagemap = -1;
+        Owner *owner = owner_start(&config);
+        PlacingRange range = { owner->address, length, PAGE, kinds[k] };
+        g_autoptr(Placing) placing =
+            placing_new(blocks, FALSE, dup(owner->uffd), open_record(fd), &range, 1, NULL);
+        g_autoptr(PlacedRecord) record = open_record(fd);
+        g_autofree guint8 *data = g_malloc(PAGE);
+
+        for (gsize i = 0; i < G_N_ELEMENTS(placed); i++) {
+            owner_fill(data, PAGE, placed[i]);
+            assert_int_equal(uffd_copy(owner->uffd, owner->address + (guint64)placed[i] * PAGE,
+                                       data, PAGE, &done, NULL),
+                             UFFD_PLACED);
+        }
+        placing_note(placing, 0, 7 * PAGE, PAGE);
+        pagemap = pagemap_of(owner);
+        assert_int_equal(placed_look(record, nothing), 0);
+        assert_int_equal(placed_look(record, pagemap), G_N_ELEMENTS(placed) - 1);
+        for (guint i = 0, next = 0; i < N; i++) {
+            gboolean there = next < G_N_ELEMENTS(placed) && placed[next] == i;
+
+            assert_int_equal(placed_record_has(record, 0, i), there);
+            next += there;
+        }
+        assert_int_equal(placed_look(record, pagemap), 0);
+        owner_free(owner);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +359,7 @@ int main(void)
         cmocka_unit_test(a_record_that_lies_is_refused),
         cmocka_unit_test(a_record_must_be_a_file),
         cmocka_unit_test(what_is_placed_is_there_and_in_the_record),
+        cmocka_unit_test(what_a_killed_helper_has_not_noted_is_found),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
