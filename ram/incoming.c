@@ -113,6 +113,8 @@ void incoming_free(Incoming *in)
 {
     if (!in)
         return;
+    /* Its thread notes what it places. */
+    uffd_placer_free(in->placer);
     for (guint i = 0; in->received && i < ram_blocks_count(in->blocks); i++)
         bitmap_free(in->received[i]);
     g_free(in->received);
@@ -129,7 +131,6 @@ void incoming_free(Incoming *in)
     discards_free(in->discards);
     g_queue_clear_full(&in->requests, g_free);
     frame_queue_clear(&in->queue);
-    uffd_placer_free(in->placer);
     placing_free(in->placing);
     placed_record_free(in->record);
     g_free(in->placing_why);
