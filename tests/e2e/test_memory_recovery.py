@@ -75,7 +75,7 @@ def test_a_link_that_comes_back_is_an_interruption(rig):
         for workload, host in ((move.source, rig.a), (move.destination, rig.b)):
             seen = shown(host)
             assert seen["side"] == workload.side and seen["job"] == "running", seen
-            assert seen["stats"]["postcopy.phase"] in ("postcopy-active", "running"), seen
+            wait_for(lambda h=host: shown(h)["stats"]["postcopy.phase"] in ("postcopy-active", "running"), "the phase")
             wait_for(lambda h=host: 0 < shown(h)["progress"] < 1, "progress")
         assert shown(rig.a)["uuid"] == shown(rig.b)["uuid"]
         rig.drop(True)
