@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A ring of slots that the owner fills, the thread places and the owner collects, in that order. */
+/* A ring of slots, and one of the bytes in them, that the owner fills, the thread places and the owner collects, in
+ * that order. */
 #include "config.h"
 
 #include "ram/uffd/placer.h"
@@ -33,8 +34,8 @@ typedef struct {
     guint64 address;
     guint64 length;
     guint64 page_size;
-    guint8 *data;    /* UFFD_PLACER_SLOT bytes */
-    gboolean is_zero;
+    guint8 *data;    /* in the ring of bytes; NULL: zeros */
+    gsize room;      /* bytes of that ring, with those passed over at its end */
     guint64 done;    /* bytes, placed or passed over; the thread's */
     guint64 skip;    /* a bit for each page that is not to be placed; under uffd_lock */
     guint64 skipped; /* those of them that were not; the thread's */
@@ -60,11 +61,18 @@ struct UffdPlacer {
     guint64 n_in;     /* slots that were submitted, ever */
     guint64 n_placed;
     guint64 n_out;    /* that were collected; the owner's */
+    gsize waiting;    /* bytes of the ring that are not placed */
     gboolean wants_room;
+    gboolean is_idle; /* the thread waits for work */
     gboolean signalled; /* fd is readable */
     GError *error;
     gboolean failed; /* and that was reported; the owner's */
     UffdPlacerStats stats;
+
+    /* the owner's, but for what of it is in slots that are with the thread */
+    guint8 *bytes; /* UFFD_PLACER_ROOM */
+    gsize at;      /* where the next ones go */
+    gsize used;
 
     Slot slots[UFFD_PLACER_SLOTS]; /* n modulo their number: of the owner, the thread, the owner again */
 };
@@ -99,7 +107,7 @@ static void step_back(void)
 /* The next bytes of the slot that are to be placed. FALSE: there are none. Under uffd_lock. */
 static gboolean next_step(Slot *slot, guint64 *ret_length)
 {
-    guint64 most = slot->is_zero ? ZERO_STEP : COPY_STEP;
+    guint64 most = slot->data ? COPY_STEP : ZERO_STEP;
     guint64 end;
 
     while (slot->skip && slot->done < slot->length &&
@@ -123,9 +131,9 @@ static UffdPlaced place(UffdPlacer *placer, const Slot *slot, guint64 length, gu
 {
     guint64 address = slot->address + slot->done;
 
-    return slot->is_zero
-               ? uffd_zero(placer->uffd, address, length, ret_done, error)
-               : uffd_copy(placer->uffd, address, slot->data + slot->done, length, ret_done, error);
+    return slot->data
+               ? uffd_copy(placer->uffd, address, slot->data + slot->done, length, ret_done, error)
+               : uffd_zero(placer->uffd, address, length, ret_done, error);
 }
 
 /* The next bytes of the slot are in place. */
@@ -151,10 +159,10 @@ static gboolean pass_existing(UffdPlacer *placer, Slot *slot, GError **error)
 static void count(UffdPlacer *placer, const Slot *slot, UffdPlaced how)
 {
     pthread_mutex_lock(&placer->lock);
-    if (slot->is_zero)
-        placer->stats.zeropages++;
-    else
+    if (slot->data)
         placer->stats.copies++;
+    else
+        placer->stats.zeropages++;
     placer->stats.again += how == UFFD_AGAIN;
     pthread_mutex_unlock(&placer->lock);
 }
@@ -220,8 +228,10 @@ static Slot *next_slot(UffdPlacer *placer)
     Slot *slot = NULL;
 
     pthread_mutex_lock(&placer->lock);
+    placer->is_idle = TRUE;
     while (placer->n_placed == placer->n_in && !g_atomic_int_get(&placer->stopping))
         pthread_cond_wait(&placer->work, &placer->lock);
+    placer->is_idle = FALSE;
     if (!g_atomic_int_get(&placer->stopping) && !placer->error)
         slot = slot_of(placer, placer->n_placed);
     pthread_mutex_unlock(&placer->lock);
@@ -229,17 +239,21 @@ static Slot *next_slot(UffdPlacer *placer)
 }
 
 /* It is not waked for each slot: when all are done, or when it waits for room and there is enough of it. */
-static void give_back(UffdPlacer *placer, GError *error)
+static void give_back(UffdPlacer *placer, const Slot *slot, GError *error)
 {
     guint64 left;
 
     pthread_mutex_lock(&placer->lock);
-    if (error)
+    if (error) {
         placer->error = error;
-    else
+    } else {
         placer->n_placed++;
+        placer->waiting -= slot->room;
+    }
     left = placer->n_in - placer->n_placed;
-    if (error || left == 0 || (placer->wants_room && left <= UFFD_PLACER_SLOTS / 2))
+    if (error || left == 0 ||
+        (placer->wants_room && left <= UFFD_PLACER_SLOTS / 2 &&
+         placer->waiting <= UFFD_PLACER_ROOM / 2))
         signal_owner(placer);
     pthread_mutex_unlock(&placer->lock);
 }
@@ -255,7 +269,7 @@ static gpointer placer_thread(gpointer data)
 
         place_slot(placer, slot, &error);
         if (!g_atomic_int_get(&placer->stopping))
-            give_back(placer, error);
+            give_back(placer, slot, error);
         else
             g_clear_error(&error);
     }
@@ -277,8 +291,7 @@ UffdPlacer *uffd_placer_new(int uffd, UffdPlacedFunc func, UffdPlacedFunc note, 
     pthread_mutex_init(&placer->uffd_lock, NULL);
     pthread_mutex_init(&placer->lock, NULL);
     pthread_cond_init(&placer->work, NULL);
-    for (guint i = 0; i < UFFD_PLACER_SLOTS; i++)
-        placer->slots[i].data = g_malloc(UFFD_PLACER_SLOT);
+    placer->bytes = g_malloc(UFFD_PLACER_ROOM);
     placer->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (placer->fd < 0)
         g_set_error(error, G_IO_ERROR, (gint)g_io_error_from_errno(errno),
@@ -308,10 +321,9 @@ void uffd_placer_free(UffdPlacer *placer)
     if (!placer)
         return;
     end_thread(placer);
-    for (guint i = 0; i < UFFD_PLACER_SLOTS; i++) {
-        g_free(placer->slots[i].data);
+    for (guint i = 0; i < UFFD_PLACER_SLOTS; i++)
         g_clear_pointer(&placer->slots[i].existed, g_array_unref);
-    }
+    g_free(placer->bytes);
     autofd_clear(&placer->fd);
     g_clear_error(&placer->error);
     pthread_cond_destroy(&placer->work);
@@ -328,18 +340,46 @@ gboolean uffd_placer_takes(const UffdRange *range)
     return range->page_size <= UFFD_PLACER_SLOT && range->backing != UFFD_HUGETLB;
 }
 
-static void fill(Slot *slot, const UffdRange *range, guint64 offset, guint64 length,
-                 const guint8 *data)
+/* They are in one piece, so some may be left over at the end of the ring. FALSE: there is no room. */
+static gboolean take_bytes(UffdPlacer *placer, Slot *slot, const guint8 *data, gsize length)
+{
+    gsize to_end = UFFD_PLACER_ROOM - placer->at;
+    gsize left_over = length > to_end ? to_end : 0;
+
+    slot->data = NULL;
+    slot->room = 0;
+    if (!data)
+        return TRUE;
+    if (placer->used + left_over + length > UFFD_PLACER_ROOM)
+        return FALSE;
+    if (length > to_end)
+        placer->at = 0;
+    slot->data = memcpy(placer->bytes + placer->at, data, length);
+    slot->room = left_over + length;
+    placer->used += slot->room;
+    placer->at += length;
+    return TRUE;
+}
+
+static void fill(Slot *slot, const UffdRange *range, guint64 offset, guint64 length)
 {
     slot->block = range->block;
     slot->offset = offset;
     slot->address = range->address + (offset - range->offset);
     slot->length = length;
     slot->page_size = range->page_size;
-    slot->is_zero = data == NULL;
     slot->done = slot->skip = slot->skipped = 0;
-    if (data)
-        memcpy(slot->data, data, length);
+}
+
+static void ask_for_room(UffdPlacer *placer)
+{
+    pthread_mutex_lock(&placer->lock);
+    placer->wants_room = TRUE;
+    placer->stats.full++;
+    /* The thread may be through meanwhile. */
+    if (placer->n_placed == placer->n_in)
+        signal_owner(placer);
+    pthread_mutex_unlock(&placer->lock);
 }
 
 guint64 uffd_placer_submit(UffdPlacer *placer, const UffdRange *range, guint64 offset,
@@ -348,23 +388,20 @@ guint64 uffd_placer_submit(UffdPlacer *placer, const UffdRange *range, guint64 o
     guint64 taken = MIN(length, data ? UFFD_PLACER_SLOT : ZERO_SLOT);
     /* Only the owner changes it. */
     guint64 n = placer->n_in;
+    Slot *slot = slot_of(placer, n);
 
     if (!placer->thread)
         return 0;
-    if (n - placer->n_out == UFFD_PLACER_SLOTS) {
-        pthread_mutex_lock(&placer->lock);
-        placer->wants_room = TRUE;
-        placer->stats.full++;
-        /* The thread may be through meanwhile. */
-        if (placer->n_placed == n)
-            signal_owner(placer);
-        pthread_mutex_unlock(&placer->lock);
+    if (n - placer->n_out == UFFD_PLACER_SLOTS || !take_bytes(placer, slot, data, taken)) {
+        ask_for_room(placer);
         return 0;
     }
-    fill(slot_of(placer, n), range, offset, taken, data);
+    fill(slot, range, offset, taken);
     pthread_mutex_lock(&placer->lock);
     placer->n_in = n + 1;
-    pthread_cond_signal(&placer->work);
+    placer->waiting += slot->room;
+    if (placer->is_idle)
+        pthread_cond_signal(&placer->work);
     pthread_mutex_unlock(&placer->lock);
     return taken;
 }
@@ -403,6 +440,7 @@ static void report(UffdPlacer *placer, Slot *slot)
     }
     report_plain(placer, slot, at, slot->done);
     g_clear_pointer(&slot->existed, g_array_unref);
+    placer->used -= slot->room;
 }
 
 gboolean uffd_placer_collect(UffdPlacer *placer, GError **error)
@@ -470,7 +508,7 @@ void uffd_placer_release(UffdPlacer *placer)
 
 static void forget_in(Slot *slot, guint64 address, guint64 length)
 {
-    if (slot->is_zero)
+    if (!slot->data)
         return;
     for (guint64 at = 0; at < slot->length; at += slot->page_size) {
         guint64 page = slot->address + at;

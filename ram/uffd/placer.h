@@ -11,7 +11,9 @@
 
 /* The largest host page it takes, and the most it copies at once. */
 #define UFFD_PLACER_SLOT (64 * 1024)
-#define UFFD_PLACER_SLOTS 16
+/* It has room for so many bytes and pieces. */
+#define UFFD_PLACER_ROOM (1024 * 1024)
+#define UFFD_PLACER_SLOTS 256
 
 typedef struct UffdPlacer UffdPlacer;
 

@@ -5,6 +5,7 @@ import argparse
 import json
 import pathlib
 import subprocess
+import time
 
 import engine_table
 import native
@@ -17,6 +18,9 @@ from workload import Move
 
 MIB = 1 << 20
 TIMEOUT = 300
+# Before each run: memory that was freed a moment ago is at hand, and a machine that is itself a guest gives it back
+# soon after, so that what comes next would be as fast as what came before lets it.
+REST_S = 6
 TOUCHES = 1000                          # a second, of every guest: they are there, but not what is measured
 QEMU_TLS = "/run/qemu-tls"
 CREDENTIALS = "migration"
@@ -34,6 +38,8 @@ def parse_arguments(argv):
                         "[%(default)s]")
     parser.add_argument("--sizes", metavar="MIB,…", default="512,1024,2048,4096,8192", help="to see that time is "
                         "linear; empty: leave out [%(default)s]")
+    parser.add_argument("--rest", metavar="S", type=float, default=REST_S, help="before each run: memory that was just "
+                        "freed is faster than other memory [%(default)s]")
     parser.add_argument("--bulk", metavar="N", type=int, default=0, help="channels for the background [%(default)s]")
     parser.add_argument("--only", metavar="KIND,…", help="of " + ", ".join(KINDS))
     parser.add_argument("--json", metavar="FILE", help="write every run there")
@@ -41,6 +47,7 @@ def parse_arguments(argv):
     options = parser.parse_args(argv)
     if options.quick:
         options.rounds, options.memory, options.zero_heavy, options.sizes = 1, 256, 512, "128,256"
+        options.rest = 0
     options.sizes = [int(size) for size in options.sizes.split(",") if size]
     options.only = options.only.split(",") if options.only else list(KINDS)
     if set(options.only) - set(KINDS) or options.rounds < 1 or options.memory < 64:
@@ -52,8 +59,10 @@ def parse_arguments(argv):
 
 
 def limit(rig, case):
-    """What placing pages takes if nothing else is to be done, on the destination."""
-    done = rig.b.run([f"{INSIDE_BUILD}/tests/workload/place-limit", str(case["memory"])], timeout=TIMEOUT)
+    """What placing pages takes if nothing else is to be done, on the destination, while the host has as little memory at
+    hand as in the other runs."""
+    memory = str(case["memory"])
+    done = rig.b.run([f"{INSIDE_BUILD}/tests/workload/place-limit", memory, "64", memory], timeout=TIMEOUT)
     return {"postcopy_s": json.loads(done.stdout)["seconds"]}
 
 
@@ -127,7 +136,10 @@ def _mapped(rig, case, **options):
     if case.get("bulk"):
         settings.append(f"bulk-channels={case['bulk']}")
     workload = {"pattern": "zero" if case["zero"] else "random", "threads": 1, "rate": TOUCHES, **options}
-    with Move(rig, f"ram:anon:{case['memory']}", settings=settings, **workload) as move:
+    # Transparent huge pages as for a QEMU's guest; but where a page in ten has data, none would be zero any more that
+    # is not to be looked at.
+    flags = "" if case["zero"] else ":thp"
+    with Move(rig, f"ram:anon:{case['memory']}{flags}", settings=settings, **workload) as move:
         with Watch({}, {"helper-source": lambda: only(rig.a.helpers()),
                         "helper-destination": lambda: only(rig.b.helpers())}) as watch:
             move.connect()
@@ -175,6 +187,7 @@ def measure(rig, options):
                 if kind not in options.only:
                     continue
                 about = {"case": name, "kind": kind, "round": turn, "memory": case["memory"], "load": load()}
+                time.sleep(options.rest)
                 try:
                     yield about | KINDS[kind](rig, case)
                 except (AssertionError, RuntimeError, KeyError, subprocess.SubprocessError) as error:

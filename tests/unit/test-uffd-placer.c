@@ -22,7 +22,8 @@
 
 #define PAGE 4096
 #define SLOT_PAGES (UFFD_PLACER_SLOT / PAGE)
-#define N_PAGES (4 * UFFD_PLACER_SLOTS * SLOT_PAGES)
+#define ROOM_PAGES (UFFD_PLACER_ROOM / PAGE)
+#define N_PAGES (4 * ROOM_PAGES)
 #define WAIT_MS 20000
 
 typedef struct {
@@ -235,20 +236,43 @@ static void there_is_only_so_much_room(void **state)
 
     world_init(&w, 0);
     uffd_placer_hold(w.placer);
-    for (guint i = 0; i < UFFD_PLACER_SLOTS; i++)
+    for (guint i = 0; i < UFFD_PLACER_ROOM / UFFD_PLACER_SLOT; i++)
         assert_int_equal(uffd_placer_submit(w.placer, &w.range, i * UFFD_PLACER_SLOT,
                                             UFFD_PLACER_SLOT + PAGE, w.data + i * UFFD_PLACER_SLOT),
                          UFFD_PLACER_SLOT);
     assert_int_equal(uffd_placer_submit(w.placer, &w.range, 0, PAGE, w.data), 0);
+    /* Zeros take a slot, but none of it. */
+    for (guint i = UFFD_PLACER_ROOM / UFFD_PLACER_SLOT; i < UFFD_PLACER_SLOTS; i++)
+        assert_int_equal(uffd_placer_submit(w.placer, &w.range, (ROOM_PAGES + i) * PAGE, PAGE, NULL),
+                         PAGE);
     assert_int_equal(uffd_placer_submit(w.placer, &w.range, 0, PAGE, NULL), 0);
     assert_int_equal(stats_of(&w).full, 2);
     uffd_placer_release(w.placer);
     wait_for(&w);
     assert_true(uffd_placer_submit(w.placer, &w.range, 0, PAGE, w.data) > 0);
     wait_idle(&w);
-    assert_true(are_reported(w.fresh, 0, UFFD_PLACER_SLOTS * SLOT_PAGES, 1));
+    assert_true(are_reported(w.fresh, 0, ROOM_PAGES, 1));
     assert_true(are_reported(w.existed, 0, 1, 1));
     world_clear(&w);
+}
+
+/* Again and again across the end of the ring. */
+static void pieces_of_all_sizes_find_room(void **state)
+{
+    for (guint stride = 3; stride <= SLOT_PAGES; stride++) {
+        guint64 n = 1;
+        World w;
+
+        world_init(&w, 0);
+        for (guint64 at = 0; at < N_PAGES; at += n) {
+            n = MIN((at * 7 + stride) % stride + 1, N_PAGES - at);
+            submit(&w, at, n, FALSE);
+        }
+        wait_idle(&w);
+        assert_true(are_reported(w.fresh, 0, N_PAGES, 1));
+        assert_int_equal(wrong_pages(&w), 0);
+        world_clear(&w);
+    }
 }
 
 /* The thread may be through before the owner finds that there was no room. */
@@ -417,7 +441,7 @@ static void it_can_be_freed_in_the_midst_of_it(void **state)
         World w;
 
         world_init(&w, 0);
-        submit(&w, 0, UFFD_PLACER_SLOTS * SLOT_PAGES, FALSE);
+        submit(&w, 0, ROOM_PAGES, FALSE);
         world_clear(&w);
     }
 }
@@ -457,7 +481,7 @@ static void what_is_in_place_is_noted_before_it_is_collected(void **state)
 static void what_is_in_place_when_it_is_stopped_is_reported(void **state)
 {
     for (guint i = 0; i < 20; i++) {
-        guint64 n = UFFD_PLACER_SLOTS * SLOT_PAGES;
+        guint64 n = ROOM_PAGES;
         World w;
 
         world_init(&w, 0);
@@ -550,7 +574,9 @@ static void pages_that_are_dropped_before_they_are_submitted_are_not(void **stat
         sink = (UffdSink *)base;
         uffd_placer_hold(w.placer);
         for (guint i = 0; i < UFFD_PLACER_SLOTS; i++)
-            assert_int_equal(uffd_placer_submit(w.placer, &w.range, i * PAGE, PAGE, w.data), PAGE);
+            assert_int_equal(uffd_placer_submit(w.placer, &w.range, (2 * ROOM_PAGES + i) * PAGE, PAGE,
+                                                w.data),
+                             PAGE);
         for (guint64 i = 100; i < 107; i++)
             put(&w, base, i);
         put(&w, base, 109);
@@ -590,6 +616,7 @@ int main(void)
         cmocka_unit_test(a_page_that_is_there_is_reported_as_such),
         cmocka_unit_test(threads_that_wait_go_on),
         cmocka_unit_test(there_is_only_so_much_room),
+        cmocka_unit_test(pieces_of_all_sizes_find_room),
         cmocka_unit_test(who_finds_no_room_is_told_of_it_in_any_case),
         cmocka_unit_test(nothing_is_placed_while_it_is_held),
         cmocka_unit_test(what_is_forgotten_stays_missing),

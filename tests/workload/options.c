@@ -34,7 +34,33 @@ static gboolean refuse(const char *what, GError **error)
     return FALSE;
 }
 
-static gboolean flags_of(const char *words, uint32_t *ret_flags, gboolean *ret_locked,
+/* What is done to a region's memory, beside what it is said to be. */
+typedef struct {
+    gboolean locked;
+    gboolean thp;
+} Treatment;
+
+static gboolean take_treatment(const char *word, Treatment *treatment)
+{
+    if (strcmp(word, "locked") == 0)
+        treatment->locked = TRUE;
+    else if (strcmp(word, "thp") == 0)
+        treatment->thp = TRUE;
+    else
+        return FALSE;
+    return TRUE;
+}
+
+static gboolean treat(const Region *region, const Treatment *treatment, GError **error)
+{
+    if (treatment->thp && madvise(region->address, region->length, MADV_HUGEPAGE) < 0)
+        return refuse(g_strerror(errno), error);
+    if (treatment->locked && mlock(region->address, region->length) < 0)
+        return refuse(g_strerror(errno), error);
+    return TRUE;
+}
+
+static gboolean flags_of(const char *words, uint32_t *ret_flags, Treatment *ret_treatment,
                          GError **error)
 {
     static const struct {
@@ -47,19 +73,17 @@ static gboolean flags_of(const char *words, uint32_t *ret_flags, gboolean *ret_l
     g_auto(GStrv) names = g_strsplit(words, ",", -1);
 
     *ret_flags = POSTCOPY_REGION_MIGRATABLE;
-    *ret_locked = FALSE;
+    *ret_treatment = (Treatment){ 0 };
     for (guint i = 0; names[i]; i++) {
         guint k;
 
-        if (strcmp(names[i], "locked") == 0) {
-            *ret_locked = TRUE;
+        if (take_treatment(names[i], ret_treatment))
             continue;
-        }
         for (k = 0; k < G_N_ELEMENTS(known) && strcmp(names[i], known[k].name) != 0; k++)
             continue;
         if (k == G_N_ELEMENTS(known))
             return refuse("a region's flags are shared, pmem, ignored, stays (not migratable), "
-                          "locked (mlock)", error);
+                          "locked (mlock), thp (MADV_HUGEPAGE)", error);
         if (known[k].flag == 0)
             *ret_flags &= ~(uint32_t)POSTCOPY_REGION_MIGRATABLE;
         *ret_flags |= known[k].flag;
@@ -73,14 +97,14 @@ static gboolean add_regions(Options *options, char **regions, GError **error)
         g_autofree char *words = NULL;
         const Region *region;
         uint32_t flags;
-        gboolean locked;
+        Treatment treatment;
 
         if (!memory_add(options->memory, regions[i], &words, error) ||
-            !flags_of(words, &flags, &locked, error))
+            !flags_of(words, &flags, &treatment, error))
             return FALSE;
         region = memory_region(options->memory, i);
-        if (locked && mlock(region->address, region->length) < 0)
-            return refuse(g_strerror(errno), error);
+        if (!treat(region, &treatment, error))
+            return FALSE;
         if (region->fd >= 0)
             flags |= POSTCOPY_REGION_SHARED;
         g_array_append_val(options->region_flags, flags);

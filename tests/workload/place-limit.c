@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* place-limit MIB [PAGES-IN-A-RUN]: how fast this kernel places pages in memory that has not been
- * touched, which no post-copy can exceed. Prints {"bytes": n, "seconds": t, "mib_per_s": r}. Exit
+/* place-limit MIB [PAGES-IN-A-RUN [MIB-BESIDE]]: how fast this kernel places pages in memory that has not been
+ * touched, which no post-copy can exceed. MIB-BESIDE: of other memory that is filled before, as the guest at the
+ * source is: of what the machine has at hand it takes its share. Prints {"bytes": n, "seconds": t, "mib_per_s": r}. Exit
  * status 77: there is no userfaultfd here. */
 #include "config.h"
 
@@ -73,20 +74,33 @@ static double place_all(int fd, guint8 *at, gsize length, const void *source, gs
     return (double)(ended.tv_sec - began.tv_sec) + (double)(ended.tv_nsec - began.tv_nsec) / 1e9;
 }
 
+/* As a VMM has it: in huge pages, where there are any. */
+static void fill(gsize length)
+{
+    guint8 *at = length > 0 ? map(length) : NULL;
+
+    if (at)
+        madvise(at, length, MADV_HUGEPAGE);
+    for (gsize i = 0; i < length; i += PAGE)
+        at[i] = 1;
+}
+
 int main(int argc, char **argv)
 {
     gsize length = (gsize)(argc > 1 ? strtoul(argv[1], NULL, 10) : 0) * MIB;
     gsize run = (gsize)(argc > 2 ? strtoul(argv[2], NULL, 10) : 64) * PAGE;
+    gsize beside = (gsize)(argc > 3 ? strtoul(argv[3], NULL, 10) : 0) * MIB;
     struct uffdio_register area = { .mode = UFFDIO_REGISTER_MODE_MISSING };
     int fd;
     guint8 *at;
     double took;
 
     if (length == 0 || run == 0) {
-        fprintf(stderr, "usage: place-limit MIB [PAGES-IN-A-RUN]\n");
+        fprintf(stderr, "usage: place-limit MIB [PAGES-IN-A-RUN [MIB-BESIDE]]\n");
         return 2;
     }
     fd = open_userfaultfd();
+    fill(beside);
     at = map(length);
     madvise(at, length, MADV_NOHUGEPAGE);
     area.range.start = (guintptr)at;
