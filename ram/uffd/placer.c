@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "ram/uffd/pace.h"
 #include "ram/uffd/uffd.h"
 #include "util/autofd.h"
 
@@ -67,6 +68,7 @@ struct UffdPlacer {
     gboolean signalled; /* fd is readable */
     GError *error;
     gboolean failed; /* and that was reported; the owner's */
+    Pace pace;
     UffdPlacerStats stats;
 
     /* the owner's, but for what of it is in slots that are with the thread */
@@ -83,6 +85,35 @@ G_STATIC_ASSERT(UFFD_PLACER_SLOT / 4096 <= 64);
 static Slot *slot_of(UffdPlacer *placer, guint64 n)
 {
     return &placer->slots[n % UFFD_PLACER_SLOTS];
+}
+
+/* ---- how quick the kernel is ---- */
+
+gboolean uffd_placer_wants_pace(UffdPlacer *placer)
+{
+    gboolean due;
+
+    pthread_mutex_lock(&placer->lock);
+    due = pace_is_due(&placer->pace);
+    pthread_mutex_unlock(&placer->lock);
+    return due;
+}
+
+void uffd_placer_note_pace(UffdPlacer *placer, guint64 bytes, gint64 ns)
+{
+    pthread_mutex_lock(&placer->lock);
+    pace_note(&placer->pace, bytes, ns);
+    pthread_mutex_unlock(&placer->lock);
+}
+
+gboolean uffd_placer_is_quick(UffdPlacer *placer)
+{
+    gboolean quick;
+
+    pthread_mutex_lock(&placer->lock);
+    quick = placer->pace.quick;
+    pthread_mutex_unlock(&placer->lock);
+    return quick;
 }
 
 /* ---- the thread ---- */
@@ -156,9 +187,12 @@ static gboolean pass_existing(UffdPlacer *placer, Slot *slot, GError **error)
     return TRUE;
 }
 
-static void count(UffdPlacer *placer, const Slot *slot, UffdPlaced how)
+/* done: bytes; ns: -1: not measured. */
+static void count(UffdPlacer *placer, const Slot *slot, UffdPlaced how, guint64 done, gint64 ns)
 {
     pthread_mutex_lock(&placer->lock);
+    if (slot->data && ns >= 0)
+        pace_note(&placer->pace, done, ns);
     if (slot->data)
         placer->stats.copies++;
     else
@@ -172,6 +206,7 @@ static void count(UffdPlacer *placer, const Slot *slot, UffdPlaced how)
 static gboolean step(UffdPlacer *placer, Slot *slot, guint64 *most, UffdPlaced *ret_how,
                      GError **error)
 {
+    gint64 began = uffd_placer_wants_pace(placer) ? pace_clock() : -1;
     guint64 length, done = 0;
     gboolean ok = TRUE;
 
@@ -195,6 +230,7 @@ static gboolean step(UffdPlacer *placer, Slot *slot, guint64 *most, UffdPlaced *
             g_propagate_error(error, g_steal_pointer(&cause));
     }
     pthread_mutex_unlock(&placer->uffd_lock);
+    count(placer, slot, *ret_how, done, began >= 0 ? pace_clock() - began : -1);
     return ok;
 }
 
@@ -206,7 +242,6 @@ static gboolean place_slot(UffdPlacer *placer, Slot *slot, GError **error)
     while (slot->done < slot->length && !g_atomic_int_get(&placer->stopping)) {
         if (!step(placer, slot, &most, &how, error))
             return FALSE;
-        count(placer, slot, how);
         if (how == UFFD_AGAIN)
             g_usleep(AGAIN_US);
     }

@@ -41,6 +41,12 @@ gboolean uffd_placer_takes(const UffdRange *range);
  * taken, whole pages; 0: none, try again when the descriptor is readable. */
 guint64 uffd_placer_submit(UffdPlacer *placer, const UffdRange *range, guint64 offset,
                            guint64 length, const guint8 *data);
+/* The kernel is quick at the moment: to place pages at once takes no longer than to submit them. What its owner
+ * places then is measured, too. */
+gboolean uffd_placer_is_quick(UffdPlacer *placer);
+/* TRUE: the next call is one to be measured. */
+gboolean uffd_placer_wants_pace(UffdPlacer *placer);
+void uffd_placer_note_pace(UffdPlacer *placer, guint64 bytes, gint64 ns);
 /* Reports what is in place. FALSE: something could not be placed (UFFD_ERROR_*), and nothing more will be. */
 gboolean uffd_placer_collect(UffdPlacer *placer, GError **error);
 /* All that was submitted has been reported. */

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <zlib.h>
 
+#include "ram/uffd/pace.h"
 #include "ram/uffd/uffd.h"
 
 /* What an incoming machine places in one go, before others have their turn. */
@@ -110,6 +111,19 @@ static const guint8 *zeros(UffdSink *sink, gsize size)
     return sink->zeros;
 }
 
+static UffdPlaced copy(UffdSink *sink, guint64 address, guint64 length, guint64 *ret_done,
+                       GError **error)
+{
+    gboolean measured = sink->placer && uffd_placer_wants_pace(sink->placer);
+    gint64 began = measured ? pace_clock() : 0;
+    UffdPlaced how =
+        uffd_copy(sink->uffd, address, sink->run.data, length, ret_done, error);
+
+    if (measured)
+        uffd_placer_note_pace(sink->placer, *ret_done, pace_clock() - began);
+    return how;
+}
+
 static UffdPlaced place_some(UffdSink *sink, guint64 length, guint64 *ret_done, GError **error)
 {
     const Run *run = &sink->run;
@@ -121,7 +135,7 @@ static UffdPlaced place_some(UffdSink *sink, guint64 length, guint64 *ret_done, 
     }
     sink->stats.copies++;
     if (run->data)
-        return uffd_copy(sink->uffd, address, run->data, length, ret_done, error);
+        return copy(sink, address, length, ret_done, error);
     return uffd_copy(sink->uffd, address, zeros(sink, run->range->page_size),
                      MIN(length, run->range->page_size), ret_done, error);
 }
@@ -180,7 +194,8 @@ static guint64 next_length(UffdSink *sink)
 
 static gboolean goes_to_placer(const UffdSink *sink)
 {
-    return sink->placer && sink->run.range && uffd_placer_takes(sink->run.range);
+    return sink->placer && sink->run.range && uffd_placer_takes(sink->run.range) &&
+           !uffd_placer_is_quick(sink->placer);
 }
 
 /* FALSE: stuck, there is no room. */

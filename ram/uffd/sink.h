@@ -25,7 +25,7 @@ UffdSink *uffd_sink_new(int uffd, const UffdMap *map, const RamBlocks *blocks, U
 void uffd_sink_free(UffdSink *sink);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(UffdSink, uffd_sink_free)
 
-/* From now on, what is placed on ranges that it takes goes to placer (borrowed, of the same userfaultfd; NULL:
+/* From now on, what is placed on ranges that it takes goes to placer, unless the kernel is quick (borrowed, of the same userfaultfd; NULL:
  * none), and it is placer that reports it. The sink's owner sees to it that placer is collected: where a sink is
  * not empty after flush(), that is what it waits for. */
 void uffd_sink_set_placer(UffdSink *sink, UffdPlacer *placer);
