@@ -326,13 +326,6 @@ void engine_polled(Engine *engine, const struct pollfd *fds, guint n, gint64 now
         mapped_end_polled(engine->mapped, fds, n, now_us);
 }
 
-gint64 engine_awake_until(const Engine *engine)
-{
-    if (engine->mapped)
-        return mapped_end_awake_until(engine->mapped);
-    return engine->incoming ? incoming_awake_until(engine->incoming) : 0;
-}
-
 gint64 engine_due_us(const Engine *engine)
 {
     return engine->mapped ? mapped_end_due_us(engine->mapped) : G_MAXINT64;

@@ -61,9 +61,6 @@ void engine_drop_memory(Engine *engine);
 guint engine_poll(Engine *engine, struct pollfd ret_fds[ENGINE_POLL_MAX]);
 /* What became of them. */
 void engine_polled(Engine *engine, const struct pollfd *fds, guint n, gint64 now_us);
-/* Until when it is worth looking at the descriptors again and again, because the guest waits for what comes; monotonic,
- * 0: it is not. */
-gint64 engine_awake_until(const Engine *engine);
 /* When engine_run() is due, whatever happens; monotonic, G_MAXINT64: it is not. */
 gint64 engine_due_us(const Engine *engine);
 

@@ -571,11 +571,6 @@ gboolean incoming_preempt_is_over(const Incoming *in)
 
 /* ---- asking ---- */
 
-gint64 incoming_awake_until(const Incoming *in)
-{
-    return vigil_until(&in->vigil, page_set_size(in->asked));
-}
-
 IncomingState incoming_state(const Incoming *in)
 {
     return in->state;

@@ -93,8 +93,6 @@ PlacingState incoming_placing_state(const Incoming *incoming, const char **ret_w
  * INCOMING_DUE_NOW: there is more to do already. */
 #define INCOMING_DUE_NOW 1
 gint64 incoming_due(const Incoming *incoming);
-/* See engine_awake_until(). */
-gint64 incoming_awake_until(const Incoming *incoming);
 /* Readable: incoming_run() goes on with what is placed by a thread of its own. -1: there is none. Borrowed. */
 int incoming_placing_fd(const Incoming *incoming);
 /* Nothing is placed in QEMU's memory any more: the next session may have it. What is in place is noted. */

@@ -36,7 +36,6 @@ void incoming_note_waited(Incoming *in, guint block, guint64 offset, gint64 now_
     if (page_set_size(in->asked) == 0 || !page_set_remove(in->asked, block, offset, &since))
         return;
     histogram_add(&in->stats.request_latency, now_us - since);
-    vigil_came(&in->vigil, now_us - since);
     if (page_set_size(in->asked) == 0)
         in->stats.blocked_us += now_us - in->blocked_since_us;
 }

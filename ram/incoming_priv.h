@@ -10,7 +10,6 @@
 #include "ram/page_set.h"
 #include "ram/placing.h"
 #include "ram/qemu_return.h"
-#include "ram/vigil.h"
 
 /* A host page of several target pages, as it is put together. */
 typedef struct {
@@ -77,7 +76,6 @@ struct Incoming {
     gboolean eof_sent;
     char *warning;
     PageSet *asked;
-    Vigil vigil; /* for them */
     gint64 blocked_since_us; /* while there are any in it */
     GQueue requests; /* of PageRequest, for the lane */
 

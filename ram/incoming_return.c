@@ -22,7 +22,6 @@ static void request_host_page(Incoming *in, guint block, guint64 offset, guint64
     /* It is with QEMU already, or was asked for: QEMU asks again after a recovery. */
     if (incoming_was_received(in, block, offset) || !page_set_add(in->asked, block, offset, now_us))
         return;
-    vigil_asked(&in->vigil, now_us);
     if (page_set_size(in->asked) == 1)
         in->blocked_since_us = now_us;
     put_request(in, block, offset, host);

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 
 #include "ram/relay_priv.h"
 
@@ -306,28 +305,6 @@ static gboolean turn(Relay *relay, const Waiting *w)
     return more;
 }
 
-/* A page that the guest waits for is on its way. For as long as that usually takes the thread stays awake, if no
- * other wants the processor: to be woken takes a good part of the time that a page takes. */
-static int wait_awake(Waiting *w, gint64 until_us)
-{
-    int n;
-
-    while ((n = poll(w->fds, w->n, 0)) == 0 && g_get_monotonic_time() < until_us)
-        sched_yield();
-    return n;
-}
-
-static int wait(Relay *relay, Waiting *w, gboolean more)
-{
-    int timeout = more ? 0 : timeout_ms(w);
-    gint64 until_us = timeout != 0 ? engine_awake_until(relay->engine) : 0;
-    int n;
-
-    if (until_us > g_get_monotonic_time() && (n = wait_awake(w, until_us)) != 0)
-        return n;
-    return poll(w->fds, w->n, timeout);
-}
-
 gpointer relay_run(gpointer data)
 {
     Relay *relay = data;
@@ -337,7 +314,7 @@ gpointer relay_run(gpointer data)
         Waiting w;
 
         prepare(relay, &w);
-        if (wait(relay, &w, more) < 0 && errno != EINTR)
+        if (poll(w.fds, w.n, more ? 0 : timeout_ms(&w)) < 0 && errno != EINTR)
             g_error("poll: %s", g_strerror(errno));
 
         turn_candidates(relay, &w);

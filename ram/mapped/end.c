@@ -225,11 +225,6 @@ void mapped_end_polled(MappedEnd *end, const struct pollfd *fds, guint n, gint64
         mapped_outgoing_on_client_read(end->outgoing);
 }
 
-gint64 mapped_end_awake_until(const MappedEnd *end)
-{
-    return end->incoming ? mapped_incoming_awake_until(end->incoming) : 0;
-}
-
 gint64 mapped_end_due_us(const MappedEnd *end)
 {
     if (end->outgoing)

@@ -30,8 +30,6 @@ void mapped_end_drop(MappedEnd *end);
 guint mapped_end_poll(const MappedEnd *end, struct pollfd *fds, guint max);
 void mapped_end_polled(MappedEnd *end, const struct pollfd *fds, guint n, gint64 now_us);
 gint64 mapped_end_due_us(const MappedEnd *end);
-/* See engine_awake_until(). */
-gint64 mapped_end_awake_until(const MappedEnd *end);
 
 /* ---- the machine ---- */
 

@@ -645,11 +645,6 @@ MappedIncomingState mapped_incoming_state(const MappedIncoming *in)
     return in->state;
 }
 
-gint64 mapped_incoming_awake_until(const MappedIncoming *in)
-{
-    return vigil_until(&in->vigil, requested_count(in->requested));
-}
-
 gboolean mapped_incoming_has_pages(const MappedIncoming *in)
 {
     return in->pages_come > 0;

@@ -114,8 +114,6 @@ gboolean mapped_incoming_is_placing(const MappedIncoming *in);
  * for the next call, see mapped_incoming_wake_us(). FALSE: the peer broke a rule
  * (RAM_ERROR_PROTOCOL). What is wrong at this end the session is told from here. */
 gboolean mapped_incoming_run(MappedIncoming *in, gint64 now_us, GError **error);
-/* See engine_awake_until(). */
-gint64 mapped_incoming_awake_until(const MappedIncoming *in);
 /* When it wants to run again, whatever happens; it may be over already. G_MAXINT64: it does not. */
 gint64 mapped_incoming_wake_us(const MappedIncoming *in);
 

@@ -245,12 +245,10 @@ static void take_fault(MappedIncoming *in, const UffdEvent *event)
     in->stats.requests++;
     /* Zeros may have been taken for granted, or the guest has dropped the page since; if it is
      * there after all, the kernel says so, and who waits is woken. */
-    if (received_map_get(in->received, in->region_of[event->block], event->offset / target)) {
+    if (received_map_get(in->received, in->region_of[event->block], event->offset / target))
         put(&in->fills, event->block, event->offset, host);
-    } else if (requested_add(in->requested, event->block, event->offset, in->now_us)) {
-        vigil_asked(&in->vigil, in->now_us);
+    else if (requested_add(in->requested, event->block, event->offset, in->now_us))
         put(&in->requests, event->block, event->offset, host);
-    }
 }
 
 /* What has come, and did not go to the kernel yet, because that could not go on or the placer had no room. */

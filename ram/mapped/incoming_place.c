@@ -271,7 +271,6 @@ static void note_waited(guint block, guint64 offset, gint64 since_us, gpointer d
     MappedIncoming *in = data;
 
     histogram_add(&in->stats.request_latency, MAX(in->now_us - since_us, 0));
-    vigil_came(&in->vigil, MAX(in->now_us - since_us, 0));
 }
 
 void mapped_incoming_placed(guint block, guint64 offset, guint64 length, gboolean existed,

@@ -11,7 +11,6 @@
 #include "ram/uffd/faults.h"
 #include "ram/uffd/requested.h"
 #include "ram/uffd/sink.h"
-#include "ram/vigil.h"
 
 /* One channel that brings pages. */
 typedef struct {
@@ -86,7 +85,6 @@ struct MappedIncoming {
     UffdSink *fill; /* for pages that were zero when they came */
     GQueue fills;   /* of PageRequest */
     Requested *requested;
-    Vigil vigil; /* for them */
     GQueue requests; /* of PageRequest, for the lane */
     UffdClients *clients;
     GPtrArray *shared; /* of SharedClient */

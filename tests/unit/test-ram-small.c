@@ -13,7 +13,6 @@
 #include "ram/frame_queue.h"
 #include "ram/page_set.h"
 #include "ram/qemu_sink.h"
-#include "ram/vigil.h"
 #include "tests/support/session-pair.h"
 
 #define PAGE 4096
@@ -319,41 +318,6 @@ static void the_queue_in_front_of_qemu_is_short(void **state)
     assert_int_equal(base->ops->room(base), QEMU_SINK_PAGES);
 }
 
-/* ---- staying awake ---- */
-
-static void it_is_awake_for_as_long_as_pages_usually_take(void **state)
-{
-    Vigil vigil = { 0 };
-
-    assert_int_equal(vigil_until(&vigil, 0), 0);
-    vigil_asked(&vigil, 10000);
-    assert_int_equal(vigil_until(&vigil, 0), 0);
-    assert_int_equal(vigil_until(&vigil, 1), 10000 + VIGIL_MAX_US);
-    vigil_came(&vigil, 100);
-    assert_int_equal(vigil_until(&vigil, 1), 10200);
-    vigil_asked(&vigil, 20000);
-    assert_int_equal(vigil_until(&vigil, 3), 20200);
-}
-
-static void where_pages_take_long_it_sleeps_and_wakes_up_when_they_do_not(void **state)
-{
-    Vigil vigil = { 0 };
-    guint n = 0;
-
-    vigil_asked(&vigil, 10000);
-    vigil_came(&vigil, 16000);
-    assert_int_equal(vigil_until(&vigil, 1), 0);
-    while (vigil_until(&vigil, 1) == 0) {
-        vigil_came(&vigil, 200);
-        assert_true(++n < 100);
-    }
-    assert_true(n > 8);
-    while (vigil_until(&vigil, 1) != 0) {
-        vigil_came(&vigil, 2000);
-        assert_true(++n < 200);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -368,8 +332,6 @@ int main(void)
         cmocka_unit_test(without_pages_there_is_no_section),
         cmocka_unit_test(a_preempt_connection_has_records_alone),
         cmocka_unit_test(the_queue_in_front_of_qemu_is_short),
-        cmocka_unit_test(it_is_awake_for_as_long_as_pages_usually_take),
-        cmocka_unit_test(where_pages_take_long_it_sleeps_and_wakes_up_when_they_do_not),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
