@@ -847,8 +847,9 @@ static void assert_type(Fixture *f, guint i, int type)
 static void memory_clients_are_listed_for_who_asks_for_them(void **state)
 {
     Fixture *f = *state;
-    g_autoptr(Migration) first = moves(f, MIGRATION_SIDE_SOURCE, 1, "active");
-    g_autoptr(Migration) second = moves(f, MIGRATION_SIDE_DESTINATION, 0xfe, "active");
+    G_GNUC_UNUSED g_autoptr(Migration) first = moves(f, MIGRATION_SIDE_SOURCE, 1, "active");
+    G_GNUC_UNUSED g_autoptr(Migration) second =
+        moves(f, MIGRATION_SIDE_DESTINATION, 0xfe, "active");
     RPC_XDR_AUTO(remote_list_domains_ret, ret) = { 0 };
 
     list_domains(f, MEMORY_LIST_FLAG);
