@@ -186,13 +186,39 @@ gboolean incoming_direct_takes(const Feed *feed)
     return !sink || sink->ops->room(sink) > 0;
 }
 
+gboolean incoming_place_now(Incoming *in, guint block, guint64 offset)
+{
+    gboolean placed;
+
+    if (!in->placer || !uffd_placer_has(in->placer, block, offset))
+        return FALSE;
+    uffd_placer_hold(in->placer);
+    placed = uffd_placer_place_now(in->placer, block, offset);
+    uffd_placer_release(in->placer);
+    return placed;
+}
+
+/* UffdWaitedFunc */
+static guint64 next_waited(guint block, guint64 offset, guint64 end, gpointer data)
+{
+    const Incoming *in = data;
+    guint64 host = ram_blocks_host_page(in->blocks, block);
+
+    if (page_set_size(in->asked) == 0)
+        return end;
+    while (offset < end && !page_set_contains(in->asked, block, offset))
+        offset += host;
+    return MIN(offset, end);
+}
+
 gboolean incoming_place_direct(Incoming *in, Feed *feed, const QemuPage *page)
 {
     RamSink *sink;
 
     if (!feed->direct) {
         feed->direct = placing_new_sink(in->placing, on_placed, in);
-        uffd_sink_set_placer(feed->direct, feed->is_urgent ? NULL : in->placer);
+        if (!feed->is_urgent)
+            uffd_sink_set_placer(feed->direct, in->placer, next_waited);
     }
     if (!incoming_direct_takes(feed))
         return FALSE;

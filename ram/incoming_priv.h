@@ -96,6 +96,14 @@ struct Incoming {
 /* The one place where the state changes. The event is one that has been checked. */
 gboolean incoming_enter(Incoming *in, IncomingEvent event, GError **error);
 
+/* ram/incoming_frames.c */
+/* For a feed, from BLOCKS on. */
+PagesReader *incoming_make_reader(const Incoming *in);
+/* A frame of the main channel that brings no pages. *ret_done FALSE: it waits for pages that are still on their
+ * way; to be called again. */
+gboolean incoming_take_frame(Incoming *in, FrameType type, GBytes *body, gboolean *ret_done,
+                             GError **error);
+
 /* ram/incoming_place.c */
 gboolean incoming_begin_pages(Incoming *in, Feed *feed, GBytes *body, GError **error);
 /* Places what the sinks take of the feed's frame. stream: QEMU's may be filled. */
@@ -118,6 +126,9 @@ gboolean incoming_direct_takes(const Feed *feed);
  * latest. */
 gboolean incoming_place_direct(Incoming *in, Feed *feed, const QemuPage *page);
 gboolean incoming_flush_direct(Incoming *in, Feed *feed, GError **error);
+/* The page has come, and waits for the thread of the background: it is placed at once. FALSE: it has not, or not
+ * now. */
+gboolean incoming_place_now(Incoming *in, guint block, guint64 offset);
 /* Notes what the thread of the background has placed meanwhile. */
 gboolean incoming_collect(Incoming *in, GError **error);
 /* Nothing refers to its frame any more. */

@@ -20,7 +20,8 @@ static void request_host_page(Incoming *in, guint block, guint64 offset, guint64
 {
     in->stats.requests++;
     /* It is with QEMU already, or was asked for: QEMU asks again after a recovery. */
-    if (incoming_was_received(in, block, offset) || !page_set_add(in->asked, block, offset, now_us))
+    if (incoming_was_received(in, block, offset) || incoming_place_now(in, block, offset) ||
+        !page_set_add(in->asked, block, offset, now_us))
         return;
     if (page_set_size(in->asked) == 1)
         in->blocked_since_us = now_us;

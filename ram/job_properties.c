@@ -138,9 +138,12 @@ static void add_latency(GVariantBuilder *builder, const Histogram *latency)
         { "request-latency-p99-us", histogram_percentile(latency, 0.99) },
     };
 
+    guint64 buckets[HISTOGRAM_BUCKETS];
+
     add_counters(builder, counters, G_N_ELEMENTS(counters));
+    histogram_get_buckets(latency, buckets);
     g_variant_builder_add(builder, "{sv}", "request-latency-us",
-                          g_variant_new_fixed_array(G_VARIANT_TYPE_UINT64, latency->buckets,
+                          g_variant_new_fixed_array(G_VARIANT_TYPE_UINT64, buckets,
                                                     HISTOGRAM_BUCKETS, sizeof(guint64)));
 }
 

@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The mapped destination's table of transitions, and what is done about each frame of the main
- * channel. */
+/* The mapped destination's table of transitions, and which channel's frame comes next. */
 #include "config.h"
 
 #include "ram/mapped/incoming.h"
 
 #include <glib/gi18n.h>
-#include <inttypes.h>
 
-#include "ram/mapped/frames.h"
 #include "ram/mapped/incoming_priv.h"
 #include "util/autofd.h"
 
@@ -260,219 +257,7 @@ void mapped_incoming_wake_at(MappedIncoming *in, gint64 us)
     in->wake_us = MIN(in->wake_us, us);
 }
 
-/* ---- phases ---- */
-
-static gboolean take_advise(MappedIncoming *in, GError **error)
-{
-    if (!mapped_incoming_check(in, MAPPED_INCOMING_EV_ADVISE, error))
-        return FALSE;
-    in->awaits = AWAITS_ADVISED;
-    in->client->ops->advise(in->client);
-    return TRUE;
-}
-
-/* What is missing is dropped first: only then it is missing for the kernel as well. TRUE with
- * the state still DISCARD: later. */
-static gboolean get_ready_to_listen(MappedIncoming *in, GError **error)
-{
-    if (in->state != MAPPED_INCOMING_DISCARD)
-        return TRUE;
-    if (!mapped_incoming_sweep(in, error))
-        return FALSE;
-    if (in->awaits != AWAITS_NOTHING)
-        return TRUE;
-    if (!in->swept) {
-        mapped_incoming_wake_at(in, in->now_us);
-        return TRUE;
-    }
-    in->awaits = AWAITS_LISTENING;
-    in->client->ops->listen(in->client);
-    return TRUE;
-}
-
-/* Through when it does: the source waits for that before it gives its guest up. */
-static gboolean take_listen(MappedIncoming *in, gboolean *ret_done, GError **error)
-{
-    if (!get_ready_to_listen(in, error))
-        return FALSE;
-    if (in->state == MAPPED_INCOMING_DISCARD)
-        return TRUE;
-    *ret_done = TRUE;
-    return mapped_incoming_enter(in, MAPPED_INCOMING_EV_PHASE_LISTEN, error);
-}
-
-static gboolean take_running(MappedIncoming *in, gboolean *ret_done, GError **error)
-{
-    if (!get_ready_to_listen(in, error))
-        return FALSE;
-    if (in->state == MAPPED_INCOMING_DISCARD)
-        return TRUE;
-    if (!mapped_incoming_check(in, MAPPED_INCOMING_EV_RUNNING, error))
-        return FALSE;
-    if (in->recovers) {
-        *ret_done = TRUE;
-        return mapped_incoming_enter(in, MAPPED_INCOMING_EV_RUNNING, error);
-    }
-    in->awaits = AWAITS_RUNNING;
-    in->run_asked = TRUE;
-    in->client->ops->device(in->client, (const guint8 *)"", 0, TRUE);
-    in->client->ops->run(in->client);
-    return TRUE;
-}
-
-static gboolean take_checkpoint_phase(MappedIncoming *in, MappedPhase phase, gboolean *ret_done,
-                                      GError **error)
-{
-    if (!(session_features(in->session) & SESSION_FEATURE_COLO)) {
-        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL, _("PHASE %s was not agreed on"),
-                    mapped_phase_name(phase));
-        return FALSE;
-    }
-    if (phase == MAPPED_PHASE_COMMIT)
-        return mapped_incoming_take_commit(in, error);
-    if (phase == MAPPED_PHASE_CHECKPOINT)
-        return mapped_incoming_begin_checkpoint(in, ret_done, error);
-    *ret_done = TRUE;
-    return mapped_incoming_take_failover(in, error);
-}
-
-static gboolean take_phase(MappedIncoming *in, GBytes *body, gboolean *ret_done, GError **error)
-{
-    MappedPhase phase;
-
-    if (!mapped_phase_body_decode(body, &phase, error))
-        return FALSE;
-    switch (phase) {
-    case MAPPED_PHASE_ADVISE:
-        return take_advise(in, error);
-    case MAPPED_PHASE_DISCARD:
-        *ret_done = TRUE;
-        return mapped_incoming_enter(in, MAPPED_INCOMING_EV_PHASE_DISCARD, error);
-    case MAPPED_PHASE_LISTEN:
-        return take_listen(in, ret_done, error);
-    case MAPPED_PHASE_RUNNING:
-        return take_running(in, ret_done, error);
-    default:
-        return take_checkpoint_phase(in, phase, ret_done, error);
-    }
-}
-
-/* ---- the device state ---- */
-
-static gboolean take_data(MappedIncoming *in, GBytes *body, gboolean *ret_done, GError **error)
-{
-    gsize len;
-    const guint8 *bytes = g_bytes_get_data(body, &len);
-
-    if (!mapped_incoming_keep_device(in, body, ret_done, error) || *ret_done)
-        return *ret_done;
-    if (!get_ready_to_listen(in, error))
-        return FALSE;
-    if (in->state == MAPPED_INCOMING_DISCARD)
-        return TRUE;
-    *ret_done = TRUE;
-    in->device_bytes += len;
-    if (in->recovers || in->device_bytes > MEMORY_DEVICE_MAX) {
-        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
-                    in->recovers ? _("DATA in a recovery: the devices are here already")
-                                 : _("DATA: more than %d bytes of device state"),
-                    MEMORY_DEVICE_MAX);
-        return FALSE;
-    }
-    if (!mapped_incoming_enter(in, MAPPED_INCOMING_EV_DATA, error))
-        return FALSE;
-    in->client->ops->device(in->client, bytes, len, FALSE);
-    return TRUE;
-}
-
-/* ---- the end of RAM ---- */
-
-static gboolean check_complete(const MappedIncoming *in, guint64 sent, GError **error)
-{
-    if (in->pages_come != sent) {
-        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
-                    _("RAM_END: %" PRIu64 " pages were sent, %" PRIu64 " have come"), sent,
-                    in->pages_come);
-        return FALSE;
-    }
-    if (in->postcopy && in->missing > 0) {
-        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
-                    _("RAM_END: %" PRIu64 " pages are still missing"), in->missing);
-        return FALSE;
-    }
-    return TRUE;
-}
-
-static const MappedFeed *find_bulk(const MappedIncoming *in, guint number)
-{
-    for (guint i = 0; i < in->bulk->len; i++) {
-        const MappedFeed *feed = in->bulk->pdata[i];
-
-        if (lane_number(feed->lane) == number)
-            return feed;
-    }
-    return NULL;
-}
-
-/* TRUE with *ret_all FALSE: pages are still on their way. */
-static gboolean have_all_come(const MappedIncoming *in, const RamEnd *end, gboolean *ret_all,
-                              GError **error)
-{
-    *ret_all = lane_consumed_seq(in->lane) >= end->preempt_seq &&
-               !mapped_incoming_is_placing(in);
-    for (guint i = 0; i < end->n_bulk; i++) {
-        const MappedFeed *feed = find_bulk(in, i + 1);
-
-        if (!feed && end->bulk_seq[i] > 0) {
-            g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
-                        _("RAM_END: there is no bulk channel %u"), i + 1);
-            return FALSE;
-        }
-        *ret_all &= !feed || lane_consumed_seq(feed->lane) >= end->bulk_seq[i];
-    }
-    return TRUE;
-}
-
-static gboolean take_ram_end(MappedIncoming *in, GBytes *body, gboolean *ret_done, GError **error)
-{
-    gboolean all;
-    RamEnd end;
-
-    if (!ram_end_body_decode(body, &end, error) ||
-        !mapped_incoming_check(in, MAPPED_INCOMING_EV_RAM_END, error) ||
-        !have_all_come(in, &end, &all, error))
-        return FALSE;
-    if (!all)
-        return TRUE;
-    *ret_done = TRUE;
-    return check_complete(in, end.pages, error) &&
-           mapped_incoming_enter(in, MAPPED_INCOMING_EV_RAM_END, error);
-}
-
 /* ---- the main channel's frames, in order ---- */
-
-static gboolean take_frame(MappedIncoming *in, FrameType type, GBytes *body, gboolean *ret_done,
-                           GError **error)
-{
-    switch (type) {
-    case FRAME_BLOCKS:
-        *ret_done = TRUE;
-        return mapped_incoming_take_blocks(in, body, error);
-    case FRAME_PHASE:
-        return take_phase(in, body, ret_done, error);
-    case FRAME_DISCARD:
-        *ret_done = TRUE;
-        return mapped_incoming_take_discard(in, body, error);
-    case FRAME_DATA:
-        return take_data(in, body, ret_done, error);
-    case FRAME_RAM_END:
-        return take_ram_end(in, body, ret_done, error);
-    default:
-        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL, _("%s is not for a memory client"),
-                    frame_type_name(type));
-        return FALSE;
-    }
-}
 
 /* After the switch-over, or before it, or of a checkpoint. */
 static gboolean move_pages(MappedFeed *feed, GError **error)
@@ -512,7 +297,7 @@ static gboolean turn_main(MappedIncoming *in, gboolean *ret_moved, GError **erro
         if (!move_pages(&in->main, error))
             return FALSE;
         done = !in->main.in_body;
-    } else if (!done && !take_frame(in, type, body, &done, error)) {
+    } else if (!done && !mapped_incoming_take_frame(in, type, body, &done, error)) {
         return FALSE;
     }
     if (done && !in->over) {

@@ -51,13 +51,22 @@ static UffdSink *make_sink(MappedIncoming *in)
     return uffd_sink_new(in->uffd, in->map, in->blocks, mapped_incoming_placed, in);
 }
 
+/* UffdWaitedFunc */
+static guint64 next_waited(guint block, guint64 offset, guint64 end, gpointer data)
+{
+    const MappedIncoming *in = data;
+
+    return requested_count(in->requested) > 0 ? requested_next(in->requested, block, offset, end)
+                                              : end;
+}
+
 void mapped_incoming_add_sink(MappedIncoming *in, MappedFeed *feed)
 {
     if (!in->placer || feed->sink)
         return;
     feed->sink = make_sink(in);
     if (feed != &in->urgent)
-        uffd_sink_set_placer(feed->sink, in->placer);
+        uffd_sink_set_placer(feed->sink, in->placer, next_waited);
 }
 
 /* Threads that wait since before a recovery have told somebody who is gone: they are to say it
@@ -237,6 +246,7 @@ static void put(GQueue *queue, guint block, guint64 offset, guint64 host)
     g_queue_push_tail(queue, request);
 }
 
+/* While the placer is held. */
 static void take_fault(MappedIncoming *in, const UffdEvent *event)
 {
     guint64 host = ram_blocks_host_page(in->blocks, event->block);
@@ -247,7 +257,8 @@ static void take_fault(MappedIncoming *in, const UffdEvent *event)
      * there after all, the kernel says so, and who waits is woken. */
     if (received_map_get(in->received, in->region_of[event->block], event->offset / target))
         put(&in->fills, event->block, event->offset, host);
-    else if (requested_add(in->requested, event->block, event->offset, in->now_us))
+    else if (!uffd_placer_place_now(in->placer, event->block, event->offset) &&
+             requested_add(in->requested, event->block, event->offset, in->now_us))
         put(&in->requests, event->block, event->offset, host);
 }
 
@@ -340,12 +351,14 @@ static void read_shared(MappedIncoming *in, int fd)
         if (uffd_clients_fd(in->clients, i, &id) != fd)
             continue;
         uffd_clients_read(in->clients, id, events, &n);
+        uffd_placer_hold(in->placer);
         for (guint k = 0; k < n; k++) {
             if (events[k].type == UFFD_EV_FAULT)
                 take_fault(in, &events[k]);
             else if (events[k].type == UFFD_EV_FORKED)
                 close((int)events[k].to);
         }
+        uffd_placer_release(in->placer);
         return;
     }
 }
@@ -411,6 +424,13 @@ static gboolean flush_fill(MappedIncoming *in, GError **error)
     return !sink || sink->ops->is_empty(sink) || sink->ops->flush(sink, error);
 }
 
+static gboolean is_fill_stuck(const MappedIncoming *in)
+{
+    RamSink *sink = in->fill ? uffd_sink_base(in->fill) : NULL;
+
+    return sink && !sink->ops->is_empty(sink);
+}
+
 gboolean mapped_incoming_serve(MappedIncoming *in, GError **error)
 {
     GError *cause = NULL;
@@ -423,18 +443,17 @@ gboolean mapped_incoming_serve(MappedIncoming *in, GError **error)
         return FALSE;
     while (!g_queue_is_empty(&in->fills)) {
         g_autofree PageRequest *request = NULL;
-        RamSink *sink = uffd_sink_base(in->fill);
 
-        if (!sink->ops->is_empty(sink)) {
-            mapped_incoming_wake_at(in, in->now_us + AGAIN_US);
+        if (is_fill_stuck(in))
             break;
-        }
         request = g_queue_pop_head(&in->fills);
         if (!fill_page(in, request, &cause) && cause) {
             g_propagate_error(error, cause);
             return FALSE;
         }
     }
+    if (is_fill_stuck(in))
+        mapped_incoming_wake_at(in, in->now_us + AGAIN_US);
     return TRUE;
 }
 

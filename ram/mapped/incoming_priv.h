@@ -130,6 +130,13 @@ gboolean mapped_incoming_judge(MappedIncoming *in, GError *cause, GError **error
 /* Run again at the latest then. */
 void mapped_incoming_wake_at(MappedIncoming *in, gint64 us);
 
+/* ram/mapped/incoming_frames.c */
+
+/* A frame of the main channel that brings no pages. *ret_done FALSE: it waits for the client, or for pages that
+ * are still on their way; to be called again. */
+gboolean mapped_incoming_take_frame(MappedIncoming *in, FrameType type, GBytes *body,
+                                    gboolean *ret_done, GError **error);
+
 /* ram/mapped/incoming_blocks.c */
 
 /* BLOCKS: compares with what the client has handed over. */

@@ -2,10 +2,11 @@
 /* How long the kernel takes to place a page, of late. A host that has memory at hand takes a microsecond: to hand the page
  * over to a thread takes as long. One that has to find the memory first, because it is short of it or is itself
  * a guest whose own host has taken it back, takes ten: there the thread pays (docs/benchmarks.md). Pure, but for
- * the clock; one thread, or a lock around it. */
+ * the clocks; one thread, or a lock around it. */
 #pragma once
 
 #include <glib.h>
+#include <sys/resource.h>
 #include <time.h>
 
 /* Nanoseconds of 4 KiB from which on it pays, and below which it does not any more. */
@@ -43,11 +44,34 @@ static inline void pace_note(Pace *pace, guint64 bytes, gint64 ns)
         pace->quick = TRUE;
 }
 
-/* Of this thread: what others do meanwhile says nothing of the kernel's memory. */
-static inline gint64 pace_clock(void)
+typedef struct {
+    gint64 cpu_ns, wall_ns;
+    glong sleeps;
+} PaceMark;
+
+static inline gint64 pace_clock(clockid_t clock)
 {
     struct timespec now;
 
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    clock_gettime(clock, &now);
     return (gint64)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static inline void pace_begin(PaceMark *mark)
+{
+    struct rusage usage = { 0 };
+
+    getrusage(RUSAGE_THREAD, &usage);
+    *mark = (PaceMark){ pace_clock(CLOCK_THREAD_CPUTIME_ID), pace_clock(CLOCK_MONOTONIC),
+                        usage.ru_nvcsw };
+}
+
+/* Nanoseconds of this thread's processor: what others do meanwhile says nothing of the kernel's memory. But if
+ * the kernel went to sleep over it (memory that has to be swapped out first), all the time that it took. */
+static inline gint64 pace_took(const PaceMark *mark)
+{
+    PaceMark now;
+
+    pace_begin(&now);
+    return now.sleeps > mark->sleeps ? now.wall_ns - mark->wall_ns : now.cpu_ns - mark->cpu_ns;
 }

@@ -3,8 +3,9 @@
  * find memory for it) than the relay's thread to receive it, and who waits for a page does not wait for
  * those. Everything is copied when it is submitted, and placed in that order.
  *
- * All functions are for one thread, the owner's. A page that was submitted and is asked for meanwhile may be
- * placed by a UffdSink of its own: the second of the two is reported as one that existed. */
+ * All functions are for one thread, the owner's. A page that was submitted and is asked for meanwhile goes first
+ * (uffd_placer_place_now()). If it comes once more, for a UffdSink without a placer, the second of the two is
+ * reported as one that existed. */
 #pragma once
 
 #include "ram/uffd/map.h"
@@ -14,6 +15,8 @@
 /* It has room for so many bytes and pieces. */
 #define UFFD_PLACER_ROOM (1024 * 1024)
 #define UFFD_PLACER_SLOTS 256
+/* The most zeros it places at once: who waits for a page may have to wait for that. */
+#define UFFD_PLACER_ZEROS (2 * 1024 * 1024)
 
 typedef struct UffdPlacer UffdPlacer;
 
@@ -62,11 +65,18 @@ void uffd_placer_release(UffdPlacer *placer);
  * nor reported. Zeros still are: that is what is there. */
 void uffd_placer_forget(UffdPlacer *placer, guint64 address, guint64 length);
 
+/* The page was submitted, and has not been reported. */
+gboolean uffd_placer_has(UffdPlacer *placer, guint block, guint64 offset);
+/* While it is held: somebody waits for that page. If it was submitted it is placed before its turn, and reported.
+ * FALSE: it is not here, had its turn and is not reported yet, or cannot be placed just now. */
+gboolean uffd_placer_place_now(UffdPlacer *placer, guint block, guint64 offset);
+
 typedef struct {
     guint64 copies;    /* calls of UFFDIO_COPY */
     guint64 zeropages; /* and of UFFDIO_ZEROPAGE */
     guint64 again;     /* times the kernel could not go on at once */
     guint64 full;      /* times there was no room */
+    guint64 ahead;     /* pages that were placed before their turn */
 } UffdPlacerStats;
 
 void uffd_placer_get_stats(UffdPlacer *placer, UffdPlacerStats *ret_stats);

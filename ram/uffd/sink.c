@@ -50,6 +50,7 @@ struct UffdSink {
     UffdPlacedFunc func;
     gpointer func_data;
     UffdPlacer *placer; /* or NULL */
+    UffdWaitedFunc waited; /* with it */
 
     Run run;
     gboolean no_room; /* of the placer's */
@@ -115,12 +116,14 @@ static UffdPlaced copy(UffdSink *sink, guint64 address, guint64 length, guint64 
                        GError **error)
 {
     gboolean measured = sink->placer && uffd_placer_wants_pace(sink->placer);
-    gint64 began = measured ? pace_clock() : 0;
-    UffdPlaced how =
-        uffd_copy(sink->uffd, address, sink->run.data, length, ret_done, error);
+    PaceMark mark = { 0 };
+    UffdPlaced how;
 
     if (measured)
-        uffd_placer_note_pace(sink->placer, *ret_done, pace_clock() - began);
+        pace_begin(&mark);
+    how = uffd_copy(sink->uffd, address, sink->run.data, length, ret_done, error);
+    if (measured)
+        uffd_placer_note_pace(sink->placer, *ret_done, pace_took(&mark));
     return how;
 }
 
@@ -192,10 +195,28 @@ static guint64 next_length(UffdSink *sink)
     return length;
 }
 
+/* Many zeros take long however quick the kernel is. */
 static gboolean goes_to_placer(const UffdSink *sink)
 {
-    return sink->placer && sink->run.range && uffd_placer_takes(sink->run.range) &&
-           !uffd_placer_is_quick(sink->placer);
+    const Run *run = &sink->run;
+
+    return sink->placer && run->range && uffd_placer_takes(run->range) &&
+           ((!run->data && run->length > UFFD_PLACER_ZEROS) ||
+            !uffd_placer_is_quick(sink->placer));
+}
+
+/* Of what was submitted last. */
+static void place_waited(UffdSink *sink, guint64 length)
+{
+    const Run *run = &sink->run;
+    guint64 at = run->offset, end = at + length;
+
+    while ((at = sink->waited(run->range->block, at, end, sink->func_data)) < end) {
+        uffd_placer_hold(sink->placer);
+        uffd_placer_place_now(sink->placer, run->range->block, at);
+        uffd_placer_release(sink->placer);
+        at += run->range->page_size;
+    }
 }
 
 /* FALSE: stuck, there is no room. */
@@ -212,6 +233,7 @@ static gboolean hand_over_run(UffdSink *sink)
             sink->stuck = sink->no_room = TRUE;
             return FALSE;
         }
+        place_waited(sink, taken);
         skip(run, taken);
     }
     run->range = NULL;
@@ -481,9 +503,10 @@ RamSink *uffd_sink_base(UffdSink *sink)
     return &sink->base;
 }
 
-void uffd_sink_set_placer(UffdSink *sink, UffdPlacer *placer)
+void uffd_sink_set_placer(UffdSink *sink, UffdPlacer *placer, UffdWaitedFunc waited)
 {
     sink->placer = placer;
+    sink->waited = waited;
 }
 
 gboolean uffd_sink_awaits_placer(const UffdSink *sink)
@@ -494,8 +517,13 @@ gboolean uffd_sink_awaits_placer(const UffdSink *sink)
 void uffd_sink_forget(UffdSink *sink, guint block, guint64 offset, guint64 length)
 {
     const Piece piece = { block, offset, length };
+    const Run *run = &sink->run;
+    gboolean in_run = run->range && run->range->block == block && offset < run->offset + run->length &&
+                      run->offset < offset + length;
+    gboolean is_held = sink->has_held && sink->held.block == block && sink->held.offset >= offset &&
+                       sink->held.offset - offset < length;
 
-    if (sink_is_empty(&sink->base))
+    if (!in_run && !is_held)
         return;
     if (!sink->forgotten)
         sink->forgotten = g_array_new(FALSE, FALSE, sizeof(Piece));

@@ -25,10 +25,13 @@ UffdSink *uffd_sink_new(int uffd, const UffdMap *map, const RamBlocks *blocks, U
 void uffd_sink_free(UffdSink *sink);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(UffdSink, uffd_sink_free)
 
-/* From now on, what is placed on ranges that it takes goes to placer, unless the kernel is quick (borrowed, of the same userfaultfd; NULL:
- * none), and it is placer that reports it. The sink's owner sees to it that placer is collected: where a sink is
- * not empty after flush(), that is what it waits for. */
-void uffd_sink_set_placer(UffdSink *sink, UffdPlacer *placer);
+/* The first page in [offset, end) of the block that somebody waits for; end: there is none. data: the sink's. */
+typedef guint64 (*UffdWaitedFunc)(guint block, guint64 offset, guint64 end, gpointer data);
+
+/* From now on, what is placed on ranges that it takes goes to placer (borrowed, of the same userfaultfd), unless the
+ * kernel is quick, and it is placer that reports it. The sink's owner sees to it that placer is collected:
+ * where a sink is not empty after flush(), that is what it waits for. What waited says goes before its turn. */
+void uffd_sink_set_placer(UffdSink *sink, UffdPlacer *placer, UffdWaitedFunc waited);
 
 /* place() takes pages (kinds RAW, ZERO, COMPRESSED) of blocks the map has; flush() places what is left of
  * runs. is_empty() after flush(): FALSE means UFFD_AGAIN; read the owner's events, and flush() again; or,

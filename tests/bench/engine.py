@@ -200,7 +200,7 @@ def line(run):
     words += [f"{speed:.0f} MiB/s"] if speed else []
     words += [f"downtime {run['downtime_ms']:.0f} ms"] if "downtime_ms" in run else []
     words += [f"stall p50 {run['stall_p50_us']:.0f} p99 {run['stall_p99_us']:.0f} µs, read to placed "
-              f"{run['local_mean_us']:.0f} µs"] if "stall_p50_us" in run else []
+              f"p50 {run['local_p50_us']:.0f} mean {run['local_mean_us']:.0f} µs"] if "stall_p50_us" in run else []
     words += [f"helpers {run.get('source_helper_mib', 0):.0f} and {run.get('destination_helper_mib', 0):.0f} MiB"] \
         if "pages" in run else []
     return ", ".join([*words, f"load {run['load']}"])

@@ -49,7 +49,7 @@ ROWS = [
     ("speed / the kernel's placing limit", lambda r: _engine_over(r, "limit"), 0.7, True),
     ("speed / native", lambda r: _engine_over(r, "native"), 1.3, True),
     ("speed / native with TLS", lambda r: _engine_over(r, "native-tls"), 2.0, True),
-    ("a fault, read to placed, mean µs", lambda r: _of(r, "main", "faults", "local_mean_us"), 120, False),
+    ("a fault, read to placed, p50 µs", lambda r: _of(r, "main", "faults", "local_p50_us"), 120, False),
     ("zero-heavy: time / native's", lambda r: _over(_of(r, "zero-heavy", "engine", "postcopy_s"),
                                                     _of(r, "zero-heavy", "native", "postcopy_s")), 0.2, False),
     ("helper MiB without bitmaps", _memory_over, OVERHEAD_MIB, False),

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "ram/uffd/faults.h"
+#include "ram/uffd/pace.h"
 #include "ram/uffd/placer.h"
 #include "ram/uffd/sink.h"
 #include "ram/uffd/uffd.h"
@@ -225,6 +226,94 @@ static void threads_that_wait_go_on(void **state)
     submit(&w, 0, N_PAGES, FALSE);
     assert_int_equal(owner_ask(w.owner, OWNER_WAIT, 0, 0), 0);
     wait_idle(&w);
+    world_clear(&w);
+}
+
+/* ---- before their turn ---- */
+
+static gboolean is_in_place(World *w, guint64 page);
+
+static void a_page_that_is_waited_for_goes_first(void **state)
+{
+    const guint first = 4 * SLOT_PAGES;
+    World w;
+
+    world_init(&w, 0);
+    owner_ask(w.owner, OWNER_TOUCH, 1, 1 + first + 5);
+    uffd_placer_hold(w.placer);
+    submit(&w, 0, 8 * SLOT_PAGES, FALSE);
+    assert_true(uffd_placer_has(w.placer, 0, (first + 5) * PAGE));
+    assert_true(uffd_placer_place_now(w.placer, 0, (first + 5) * PAGE));
+    assert_true(are_reported(w.fresh, first + 5, 1, 1));
+    /* Who waited for it goes on; the others are where they were. */
+    assert_int_equal(owner_ask(w.owner, OWNER_WAIT, 0, 0), 0);
+    assert_true(are_reported(w.fresh, 0, first + 5, 0));
+    /* Once is enough: the guest may have dropped it again. */
+    assert_false(uffd_placer_place_now(w.placer, 0, (first + 5) * PAGE));
+    uffd_placer_release(w.placer);
+    wait_idle(&w);
+    assert_int_equal(stats_of(&w).ahead, 1);
+    assert_true(are_reported(w.fresh, 0, 8 * SLOT_PAGES, 1));
+    assert_true(are_reported(w.existed, 0, 8 * SLOT_PAGES, 0));
+    assert_false(uffd_placer_has(w.placer, 0, (first + 5) * PAGE));
+    submit(&w, 8 * SLOT_PAGES, N_PAGES - 8 * SLOT_PAGES, FALSE);
+    wait_idle(&w);
+    assert_int_equal(wrong_pages(&w), 0);
+    world_clear(&w);
+}
+
+static void zeros_that_are_waited_for_go_first(void **state)
+{
+    World w;
+
+    world_init(&w, 0);
+    uffd_placer_hold(w.placer);
+    submit(&w, 0, N_PAGES, TRUE);
+    for (guint64 i = N_PAGES - 3; i < N_PAGES; i++)
+        assert_true(uffd_placer_place_now(w.placer, 0, i * PAGE));
+    assert_true(are_reported(w.fresh, N_PAGES - 3, 3, 1));
+    assert_true(are_reported(w.fresh, 0, N_PAGES - 3, 0));
+    uffd_placer_release(w.placer);
+    wait_idle(&w);
+    assert_true(are_reported(w.fresh, 0, N_PAGES, 1));
+    assert_true(are_reported(w.existed, 0, N_PAGES, 0));
+    world_clear(&w);
+}
+
+static void what_cannot_go_first_waits_for_its_turn(void **state)
+{
+    guint64 done;
+    World w;
+
+    world_init(&w, 0);
+    submit(&w, 0, 8, FALSE);
+    while (stats_of(&w).copies < 2)
+        g_usleep(100);
+    uffd_placer_hold(w.placer);
+    /* in place, and not collected */
+    assert_true(uffd_placer_has(w.placer, 0, 7 * PAGE));
+    assert_false(uffd_placer_place_now(w.placer, 0, 7 * PAGE));
+    assert_true(are_reported(w.fresh, 0, 8, 0));
+    submit(&w, 8, 8, FALSE);
+    uffd_placer_forget(w.placer, w.range.address + 9 * PAGE, PAGE);
+    assert_false(uffd_placer_place_now(w.placer, 0, 9 * PAGE));
+    /* that was never submitted, or is another block's */
+    assert_false(uffd_placer_place_now(w.placer, 0, 16 * PAGE));
+    assert_false(uffd_placer_place_now(w.placer, 1, 8 * PAGE));
+    /* that has come another way meanwhile */
+    assert_int_equal(uffd_copy(w.owner->uffd, w.range.address + 10 * PAGE, w.data + 10 * PAGE, PAGE,
+                               &done, NULL),
+                     UFFD_PLACED);
+    assert_true(uffd_placer_place_now(w.placer, 0, 10 * PAGE));
+    assert_true(are_reported(w.existed, 10, 1, 1));
+    uffd_placer_release(w.placer);
+    wait_idle(&w);
+    for (guint i = 0; i < 16; i++)
+        assert_int_equal(w.fresh[i], i != 9 && i != 10);
+    assert_true(are_reported(w.existed, 10, 1, 1));
+    assert_false(is_in_place(&w, 9));
+    uffd_placer_stop(w.placer);
+    assert_false(uffd_placer_place_now(w.placer, 0, 0));
     world_clear(&w);
 }
 
@@ -506,6 +595,17 @@ static void what_is_in_place_when_it_is_stopped_is_reported(void **state)
 
 /* ---- behind a sink ---- */
 
+static guint64 nobody_waits(guint block, guint64 offset, guint64 end, gpointer data)
+{
+    return end;
+}
+
+/* For each page from 700 on. */
+static guint64 many_wait(guint block, guint64 offset, guint64 end, gpointer data)
+{
+    return MIN(MAX(offset, 700 * PAGE), end);
+}
+
 static void a_sink_of_the_background_leaves_it_to_the_placer(void **state)
 {
     g_autoptr(RamBlocks) blocks = ram_blocks_new();
@@ -519,7 +619,7 @@ static void a_sink_of_the_background_leaves_it_to_the_placer(void **state)
     assert_true(ram_blocks_add(blocks, (const guint8 *)"ram", 3, N_PAGES * PAGE, PAGE, NULL, NULL));
     sink = uffd_sink_new(w.owner->uffd, w.map, blocks, on_placed, &w);
     base = uffd_sink_base(sink);
-    uffd_sink_set_placer(sink, w.placer);
+    uffd_sink_set_placer(sink, w.placer, nobody_waits);
     while (next < N_PAGES || !base->ops->is_empty(base)) {
         if (next < N_PAGES && base->ops->room(base) > 0) {
             base->ops->place(base, &(QemuPage){ .offset = next * PAGE, .kind = QEMU_PAGE_RAW,
@@ -548,7 +648,7 @@ static RamSink *sink_with_placer(World *w, RamBlocks *blocks)
 
     assert_true(ram_blocks_add(blocks, (const guint8 *)"ram", 3, N_PAGES * PAGE, PAGE, NULL, NULL));
     sink = uffd_sink_new(w->owner->uffd, w->map, blocks, on_placed, w);
-    uffd_sink_set_placer(sink, w->placer);
+    uffd_sink_set_placer(sink, w->placer, nobody_waits);
     return uffd_sink_base(sink);
 }
 
@@ -606,6 +706,138 @@ static void pages_that_are_dropped_before_they_are_submitted_are_not(void **stat
     }
 }
 
+/* Behind half a ring of others. */
+static void what_is_waited_for_when_it_comes_goes_first(void **state)
+{
+    g_autoptr(RamBlocks) blocks = ram_blocks_new();
+    UffdSink *sink;
+    RamSink *base;
+    World w;
+
+    world_init(&w, 0);
+    base = sink_with_placer(&w, blocks);
+    sink = (UffdSink *)base;
+    uffd_sink_set_placer(sink, w.placer, many_wait);
+    submit(&w, 0, ROOM_PAGES / 2, FALSE);
+    for (guint64 i = 696; i < 704; i++)
+        put(&w, base, i);
+    assert_true(base->ops->flush(base, NULL));
+    for (guint64 i = 700; i < 704; i++)
+        assert_true(is_in_place(&w, i));
+    wait_idle(&w);
+    assert_true(are_reported(w.fresh, 696, 8, 1));
+    uffd_sink_free(sink);
+    world_clear(&w);
+}
+
+static void note_pace(World *w, gint64 page_ns)
+{
+    for (guint i = 0; i < PACE_SAMPLES_MIN; i++)
+        uffd_placer_note_pace(w->placer, PAGE, page_ns);
+}
+
+static guint64 flush_zeros(World *w, RamSink *base, guint64 n)
+{
+    guint64 before = stats_of(w).zeropages;
+
+    for (guint64 i = 0; i < n; i++)
+        base->ops->place(base, &(QemuPage){ .offset = i * PAGE, .kind = QEMU_PAGE_ZERO });
+    assert_true(base->ops->flush(base, NULL));
+    wait_idle(w);
+    return stats_of(w).zeropages - before;
+}
+
+/* The placer is for a kernel that is slow, and for many zeros however quick it is. */
+static void a_quick_kernel_needs_no_placer(void **state)
+{
+    const guint64 many = UFFD_PLACER_ZEROS / PAGE;
+    g_autoptr(RamBlocks) blocks = ram_blocks_new();
+    UffdSink *sink;
+    RamSink *base;
+    World w;
+
+    world_init(&w, 0);
+    base = sink_with_placer(&w, blocks);
+    sink = (UffdSink *)base;
+    assert_false(uffd_placer_is_quick(w.placer));
+    assert_true(flush_zeros(&w, base, many) > 0);
+    note_pace(&w, PACE_QUICK_NS / 2);
+    assert_true(uffd_placer_is_quick(w.placer));
+    assert_int_equal(flush_zeros(&w, base, many), 0);
+    assert_true(flush_zeros(&w, base, many + 1) > 0);
+    note_pace(&w, PACE_SLOW_NS * 2);
+    assert_false(uffd_placer_is_quick(w.placer));
+    assert_true(flush_zeros(&w, base, many) > 0);
+    uffd_sink_free(sink);
+    world_clear(&w);
+}
+
+/* ---- the pace ---- */
+
+static void a_kernel_is_quick_when_that_is_known(void **state)
+{
+    Pace pace = { 0 };
+
+    for (guint i = 0; i < PACE_SAMPLES_MIN - 1; i++) {
+        pace_note(&pace, 4096, 1);
+        assert_false(pace.quick);
+        assert_true(pace_is_due(&pace));
+    }
+    pace_note(&pace, 4095, 1); /* no page */
+    assert_false(pace.quick);
+    pace_note(&pace, 4096, 1);
+    assert_true(pace.quick);
+}
+
+/* In between it stays what it was. */
+static void one_slow_call_is_no_slow_kernel(void **state)
+{
+    Pace pace = { 0 };
+
+    for (guint i = 0; i < PACE_SAMPLES_MIN; i++)
+        pace_note(&pace, 64 * 1024, 16 * 1000);
+    assert_true(pace.quick);
+    pace_note(&pace, 4096, 8 * PACE_SLOW_NS);
+    assert_true(pace.quick);
+    for (guint i = 0; i < 64; i++)
+        pace_note(&pace, 4096, (PACE_QUICK_NS + PACE_SLOW_NS) / 2);
+    assert_true(pace.quick);
+    for (guint i = 0; i < 64; i++)
+        pace_note(&pace, 4096, 2 * PACE_SLOW_NS);
+    assert_false(pace.quick);
+    for (guint i = 0; i < 64; i++)
+        pace_note(&pace, 4096, (PACE_QUICK_NS + PACE_SLOW_NS) / 2);
+    assert_false(pace.quick);
+    for (guint i = 0; i < 64; i++)
+        pace_note(&pace, 4096, PACE_QUICK_NS / 2);
+    assert_true(pace.quick);
+}
+
+static void of_the_calls_few_are_measured(void **state)
+{
+    Pace pace = { .samples = PACE_SAMPLES_MIN };
+    guint due = 0;
+
+    for (guint i = 0; i < 10 * PACE_EVERY; i++)
+        due += pace_is_due(&pace);
+    assert_int_equal(due, 10);
+}
+
+/* As the kernel does when it has to write memory out before it has some. */
+static void a_call_that_sleeps_takes_all_of_that_time(void **state)
+{
+    volatile guint work = 0;
+    PaceMark mark;
+
+    pace_begin(&mark);
+    g_usleep(20000);
+    assert_true(pace_took(&mark) >= 20 * 1000 * 1000);
+    pace_begin(&mark);
+    for (guint i = 0; i < 1000; i++)
+        work += i;
+    assert_true(pace_took(&mark) > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -615,6 +847,9 @@ int main(void)
         cmocka_unit_test(larger_host_pages_are_not_taken),
         cmocka_unit_test(a_page_that_is_there_is_reported_as_such),
         cmocka_unit_test(threads_that_wait_go_on),
+        cmocka_unit_test(a_page_that_is_waited_for_goes_first),
+        cmocka_unit_test(zeros_that_are_waited_for_go_first),
+        cmocka_unit_test(what_cannot_go_first_waits_for_its_turn),
         cmocka_unit_test(there_is_only_so_much_room),
         cmocka_unit_test(pieces_of_all_sizes_find_room),
         cmocka_unit_test(who_finds_no_room_is_told_of_it_in_any_case),
@@ -629,6 +864,12 @@ int main(void)
         cmocka_unit_test(what_is_in_place_when_it_is_stopped_is_reported),
         cmocka_unit_test(a_sink_of_the_background_leaves_it_to_the_placer),
         cmocka_unit_test(pages_that_are_dropped_before_they_are_submitted_are_not),
+        cmocka_unit_test(what_is_waited_for_when_it_comes_goes_first),
+        cmocka_unit_test(a_quick_kernel_needs_no_placer),
+        cmocka_unit_test(a_kernel_is_quick_when_that_is_known),
+        cmocka_unit_test(one_slow_call_is_no_slow_kernel),
+        cmocka_unit_test(of_the_calls_few_are_measured),
+        cmocka_unit_test(a_call_that_sleeps_takes_all_of_that_time),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
