@@ -164,6 +164,8 @@ static void stream_disk(const EndSpec *spec, guint64 there, guint64 back)
     assert_string_equal(destination->disks_why, "");
     assert_true(is_active(source) && is_active(destination));
 
+    /* Those of an earlier report may have been read in the midst of it. */
+    source->stats.disk_channels = 0;
     relay_command(source->relay, RELAY_GET_STATS, -1, NULL, NULL);
     while (source->stats.disk_channels == 0)
         g_main_context_iteration(NULL, TRUE);
