@@ -26,12 +26,21 @@ def precopy_under_way(rig, guest, *options, rate="100mbit", **where):
     return migration
 
 
+def switch(rig, guest):
+    """Switches it to post-copy, as soon as QEMU lets that be: of a guest with disks to copy they come first."""
+    def switched():
+        done = rig.a.virsh("migrate-postcopy", guest.name, uri=rig.a.uri(), check=False)
+        assert done.returncode == 0 or "must be started after migration" in done.stderr, done.stderr
+        return done.returncode == 0
+    wait_for(switched, "QEMU's migration to begin", 30)
+
+
 def begin_in_postcopy(rig, guest, *options, rate="200mbit", **where):
     """Starts a migration from a to b on a slow link and switches it to post-copy while most of the
     memory is still to come. Returns (Migration, events of a, events of b)."""
     events = rig.a.events(), rig.b.events()
     migration = precopy_under_way(rig, guest, *options, rate=rate, **where)
-    rig.a.virsh("migrate-postcopy", guest.name, uri=rig.a.uri())
+    switch(rig, guest)
     begun_postcopy(events[1], guest)
     return migration, *events
 
