@@ -44,9 +44,9 @@ gboolean mapped_blocks_body_decode(GBytes *body, RamBlocks *blocks, GArray *flag
 
     if (!ram_blocks_decode(body, blocks, &beginning, flags, error))
         return FALSE;
-    if (beginning >= MAPPED_BEGINNING_MAX)
-        return ram_bad_field(error, _("BLOCKS: beginning %u is out of range (0 to %d)"), beginning,
-                             MAPPED_BEGINNING_MAX - 1);
+    if ((beginning & ~(guint32)MAPPED_RELEASES) >= MAPPED_BEGINNING_MAX)
+        return ram_bad_field(error, _("BLOCKS: beginning %u is out of range (0 to %d)"),
+                             beginning & ~(guint32)MAPPED_RELEASES, MAPPED_BEGINNING_MAX - 1);
     if (!check_flags(blocks, flags, error))
         return FALSE;
     *ret_beginning = (MappedBeginning)beginning;

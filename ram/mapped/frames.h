@@ -27,6 +27,9 @@ typedef enum {
     MAPPED_BEGINS = 0,   /* PHASE advise follows */
     MAPPED_RECOVERS = 1, /* of a paused post-copy: RECEIVED answers, PHASE running follows */
     MAPPED_BEGINNING_MAX,
+    /* With either of them (release-ram): the source gives pages back to its host as soon as they are acknowledged,
+     * so they are to be in place by then, whatever becomes of the destination's helper. */
+    MAPPED_RELEASES = 0x100,
 } MappedBeginning;
 
 typedef enum {

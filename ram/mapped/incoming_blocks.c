@@ -134,7 +134,7 @@ static void make_readers(MappedIncoming *in)
 
 static gboolean check_beginning(const MappedIncoming *in, MappedBeginning beginning, GError **error)
 {
-    if ((beginning == MAPPED_RECOVERS) == in->recovers)
+    if (((beginning & ~(guint)MAPPED_RELEASES) == MAPPED_RECOVERS) == in->recovers)
         return TRUE;
     return mismatch(error, in->recovers
                                ? _("the source begins a migration, and here one is to be recovered")
@@ -181,6 +181,7 @@ gboolean mapped_incoming_take_blocks(MappedIncoming *in, GBytes *body, GError **
         !match_blocks(in, error) || !check_beginning(in, beginning, error))
         return FALSE;
     make_readers(in);
+    in->is_only_copy = (beginning & MAPPED_RELEASES) != 0;
     if (!in->recovers)
         return mapped_incoming_enter(in, MAPPED_INCOMING_EV_BLOCKS, error);
     return mapped_incoming_enter(in, MAPPED_INCOMING_EV_RECOVERY, error) &&

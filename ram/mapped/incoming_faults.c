@@ -65,7 +65,9 @@ void mapped_incoming_add_sink(MappedIncoming *in, MappedFeed *feed)
     if (!in->placer || feed->sink)
         return;
     feed->sink = make_sink(in);
-    if (feed != &in->urgent)
+    /* A frame is acknowledged when nothing of it is with its sink any more; what is with the placer then is lost
+     * with the helper. */
+    if (feed != &in->urgent && !in->is_only_copy)
         uffd_sink_set_placer(feed->sink, in->placer, next_waited);
 }
 

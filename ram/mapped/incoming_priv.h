@@ -77,6 +77,7 @@ struct MappedIncoming {
     guint64 sweep_page;
     gboolean swept;
 
+    gboolean is_only_copy; /* what is acknowledged is nowhere else (MAPPED_RELEASES) */
     gboolean unwatched; /* all of it is here: nobody runs into anything any more */
 
     int uffd; /* -1: there is none */

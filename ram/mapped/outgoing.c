@@ -316,7 +316,7 @@ MappedOutgoing *mapped_outgoing_new(const MappedOutgoingConfig *config, GuestMem
     o->device = g_byte_array_new();
     g_queue_init(&o->recalled);
     frame_queue_init(&o->queue);
-    release_list_init(&o->release);
+    release_list_init(&o->release, o->blocks);
     rate_limit_set(&o->limit, o->params.max_bandwidth);
     auto_converge_init(&o->converge, o->params.throttle_initial, o->params.throttle_increment,
                        o->params.throttle_max);

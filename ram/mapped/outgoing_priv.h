@@ -171,6 +171,7 @@ struct MappedOutgoing {
     gboolean failover_sent;
 
     /* afterwards */
+    gboolean releases; /* the destination was told so in BLOCKS */
     ReleaseList release;
     PageMark release_mark;
     guint discards_asked;   /* of the client, not answered */

@@ -26,7 +26,7 @@ static void give_back_all(MappedOutgoing *o, const GArray *due)
         if (give_back(o, &g_array_index(due, ReleaseRange, i), &error))
             continue;
         g_warning("release-ram ends here: %s", error->message);
-        o->params.release_ram = FALSE;
+        o->releases = FALSE;
         return;
     }
 }
@@ -34,7 +34,7 @@ static void give_back_all(MappedOutgoing *o, const GArray *due)
 void mapped_out_release(MappedOutgoing *o)
 {
     /* Should it never run there, it is whole here. */
-    if (!o->params.release_ram || o->state != MAPPED_OUT_POSTCOPY_ACTIVE ||
+    if (!o->releases || !o->params.release_ram || o->state != MAPPED_OUT_POSTCOPY_ACTIVE ||
         session_acked_bytes(o->session) < o->run_mark)
         return;
     if (release_list_is_waiting(&o->release) && o->discards_asked == 0 &&

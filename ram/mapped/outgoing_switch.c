@@ -26,6 +26,9 @@ gboolean mapped_out_put_blocks(MappedOutgoing *o, guint beginning, GError **erro
 
     for (guint i = 0; i < n; i++)
         flags[i] = guest_memory_region(o->memory, i)->flags;
+    o->releases = o->params.release_ram;
+    if (o->releases)
+        beginning |= MAPPED_RELEASES;
     if (!mapped_blocks_body_encode(body, o->blocks, flags, (MappedBeginning)beginning,
                                    FRAME_PAGES_MAX)) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_INVALID,

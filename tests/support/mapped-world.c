@@ -337,7 +337,8 @@ static void take_blocks(World *w, GBytes *body)
     g_clear_pointer(&w->blocks, ram_blocks_free);
     w->blocks = ram_blocks_new();
     assert_true(mapped_blocks_body_decode(body, w->blocks, flags, &beginning, NULL));
-    assert_int_equal(beginning, w->setup.recovers ? MAPPED_RECOVERS : MAPPED_BEGINS);
+    assert_int_equal(beginning, (w->setup.recovers ? MAPPED_RECOVERS : MAPPED_BEGINS) |
+                                    (w->setup.params.release_ram ? MAPPED_RELEASES : 0));
     assert_int_equal(ram_blocks_get(w->blocks, 0)->length, w->setup.length);
     g_clear_pointer(&w->reader, pages_reader_free);
     w->reader = pages_reader_new(WORLD_PAGE);

@@ -51,6 +51,7 @@ typedef struct {
     TestMemory *memory;
     guint64 pages; /* sent */
     guint64 urgent_frames;
+    gboolean releases; /* the source */
 } Bench;
 
 static void bench_begin(Bench *bench, const TestRegion *all, guint n)
@@ -247,7 +248,7 @@ static gboolean is_full_of(const Bench *bench, guint block, guint64 number, guin
 
 static void go_to_advise(Bench *bench)
 {
-    send_blocks(bench, MAPPED_BEGINS);
+    send_blocks(bench, MAPPED_BEGINS | (bench->releases ? MAPPED_RELEASES : 0));
     send_phase(bench, MAPPED_PHASE_ADVISE);
     settle(bench);
     assert_fine(bench);
@@ -1045,6 +1046,31 @@ static void pages_that_the_guest_drops_meanwhile_stay_dropped(void **test)
                 is_right(&bench, PRIVATE, 8));
 }
 
+/* What is acknowledged to a source that gives it back to its host is in place, and with nobody who could be killed. */
+static void pages_that_are_nowhere_else_are_in_place_when_they_are_acknowledged(void **test)
+{
+    g_auto(Bench) bench = { 0 };
+
+    bench_init(&bench);
+    bench.releases = TRUE;
+    go_to_running(&bench);
+    for (guint i = 0; i < PAGES; i++) {
+        guint64 before = session_acked_bytes(bench.pair.source.session);
+
+        send_right(&bench, 0, PRIVATE, i);
+        send_right(&bench, BULK, RAM, i);
+        while (session_acked_bytes(bench.pair.source.session) == before) {
+            mapped_pair_turn(&bench.pair);
+            assert_false(mapped_incoming_is_placing(bench.pair.incoming));
+        }
+        assert_true(is_right(&bench, PRIVATE, i));
+    }
+    send_ram_end(&bench, bench.pages);
+    settle(&bench);
+    assert_fine(&bench);
+    assert_int_equal(now(&bench), MAPPED_INCOMING_END);
+}
+
 static void wait_readable(int fd)
 {
     struct pollfd polled = { fd, POLLIN, 0 };
@@ -1572,6 +1598,7 @@ int main(void)
         cmocka_unit_test(pages_that_the_guest_drops_meanwhile_stay_dropped),
         cmocka_unit_test(pages_that_are_dropped_while_there_is_no_room_stay_dropped),
         cmocka_unit_test(nothing_is_placed_after_the_session_has_ended),
+        cmocka_unit_test(pages_that_are_nowhere_else_are_in_place_when_they_are_acknowledged),
         cmocka_unit_test(a_page_that_is_dropped_before_it_is_known_to_have_come_is_zeros),
         cmocka_unit_test(zeros_from_before_the_switch_are_not_asked_for),
         cmocka_unit_test(zeros_are_here_without_being_placed),

@@ -408,7 +408,7 @@ static void a_guest_arrives_whole_by_post_copy(void **test)
 
 static void a_guest_arrives_whole_when_sessions_are_lost_and_recovered(void **test)
 {
-    try_seeds(small_regions, G_N_ELEMENTS(small_regions), TRUE, 3, seeds());
+    try_seeds(small_regions, G_N_ELEMENTS(small_regions), TRUE, 3, 3 * seeds());
 }
 
 /* A tenth has data. Of the rest most was never touched, some was read and some was written with zeros, in

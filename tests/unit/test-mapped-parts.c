@@ -507,12 +507,63 @@ static void a_short_round_is_a_measure_if_there_is_none(void **state)
 
 /* ---- O6: release ---- */
 
-static void ranges_become_due_in_batches(void **state)
+static RamBlocks *two_blocks(guint64 host)
 {
+    RamBlocks *blocks = ram_blocks_new();
+
+    assert_true(ram_blocks_set_target_page(blocks, PAGE, NULL));
+    for (guint i = 0; i < 2; i++)
+        assert_true(ram_blocks_add(blocks, (const guint8 *)(i ? "b" : "a"), 1, 64 * PAGE, host, NULL,
+                                   NULL));
+    return blocks;
+}
+
+static void assert_due(const GArray *due, guint i, guint block, guint64 first, guint64 n)
+{
+    const ReleaseRange *range = &g_array_index(due, ReleaseRange, i);
+
+    assert_int_equal(range->block, block);
+    assert_int_equal(range->range.start, first * PAGE);
+    assert_int_equal(range->range.length, n * PAGE);
+}
+
+/* Their pieces are acknowledged before the destination can place them. */
+static void only_whole_host_pages_become_due(void **state)
+{
+    g_autoptr(RamBlocks) blocks = two_blocks(4 * PAGE);
     ReleaseList list;
     GArray *due;
 
-    release_list_init(&list);
+    release_list_init(&list, blocks);
+    release_list_add(&list, 0, 4 * PAGE, 3 * PAGE);
+    assert_false(release_list_close(&list));
+    release_list_add(&list, 0, 7 * PAGE, 2 * PAGE);
+    assert_true(release_list_close(&list)); /* 4 to 7; 8 stays */
+    due = release_list_take(&list);
+    assert_int_equal(due->len, 1);
+    assert_due(due, 0, 0, 4, 4);
+    g_array_unref(due);
+    assert_false(release_list_close(&list));
+    release_list_add(&list, 0, 9 * PAGE, PAGE);
+    /* Another one in between: neither half of the first is given back. */
+    release_list_add(&list, 1, 0, 4 * PAGE);
+    release_list_add(&list, 0, 10 * PAGE, 2 * PAGE);
+    assert_true(release_list_close(&list));
+    due = release_list_take(&list);
+    assert_int_equal(due->len, 1);
+    assert_due(due, 0, 1, 0, 4);
+    assert_int_equal(list.bytes, 8 * PAGE);
+    g_array_unref(due);
+    release_list_clear(&list);
+}
+
+static void ranges_become_due_in_batches(void **state)
+{
+    g_autoptr(RamBlocks) blocks = two_blocks(PAGE);
+    ReleaseList list;
+    GArray *due;
+
+    release_list_init(&list, blocks);
     assert_false(release_list_close(&list));
     release_list_add(&list, 0, 0, PAGE);
     release_list_add(&list, 0, PAGE, PAGE);
@@ -651,6 +702,7 @@ int main(void)
         cmocka_unit_test(the_threshold_is_what_the_link_does_in_the_limit),
         cmocka_unit_test(a_short_round_is_a_measure_if_there_is_none),
         cmocka_unit_test(ranges_become_due_in_batches),
+        cmocka_unit_test(only_whole_host_pages_become_due),
         cmocka_unit_test(what_post_copy_cannot_take_is_refused_by_name),
         cmocka_unit_test(notifiers_are_told_in_order_and_may_veto),
         cmocka_unit_test(a_page_is_zero_only_if_every_byte_is),
