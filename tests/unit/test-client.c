@@ -153,7 +153,9 @@ static void add_regions(Vmm *vmm)
     assert_true(vmm->memfd >= 0);
     assert_return_code(ftruncate(vmm->memfd, LENGTH + PAGE), errno);
     vmm->shared = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_SHARED, vmm->memfd, PAGE);
-    vmm->private = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    /* Where nobody else's memory comes to be by itself: a hole in it stays one. */
+    vmm->private = mmap((gpointer)(gsize)0x10000000, LENGTH, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(vmm->shared != MAP_FAILED && vmm->private != MAP_FAILED);
     shared.address = vmm->shared;
     shared.fd = vmm->memfd;
