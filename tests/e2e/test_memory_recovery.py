@@ -142,7 +142,7 @@ def test_a_killed_helper_of_either_side_pauses_and_both_recover(rig):
 
 @deadline(120)
 def test_a_recovery_that_breaks_is_recovered(rig):
-    with rig.hugepages(2 * 48), in_postcopy(rig, "huge") as move:
+    with rig.hugepages(2 * 96), in_postcopy(rig, "huge", mib=96) as move:
         for nth in (1, 2, 3):
             kill_helpers(rig.b if nth % 2 else rig.a)
             paused(move, nth)
