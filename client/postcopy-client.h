@@ -157,7 +157,7 @@ typedef enum {
     POSTCOPY_THROTTLE_INITIAL,       /* percent: 20 */
     POSTCOPY_THROTTLE_INCREMENT,     /* percent: 10 */
     POSTCOPY_THROTTLE_MAX,           /* percent: 99 */
-    POSTCOPY_RELEASE_RAM,            /* 0 or 1: free pages once they have arrived. As it is when it begins, or is recovered */
+    POSTCOPY_RELEASE_RAM,            /* 0 or 1: free pages once they have arrived. Before it begins, or is recovered */
     POSTCOPY_XBZRLE_CACHE,           /* bytes, a power of two: send differences; 0: do not */
     /* Source, before. */
     POSTCOPY_BULK_CHANNELS,          /* 0 to 16 connections beside the main one */

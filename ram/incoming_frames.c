@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ram/incoming_priv.h"
+#include "ram/ram_end.h"
 
 /* 16 TiB in pages of 4 KiB: 512 MiB of bitmap, of which only what is written to is there. */
 #define PAGES_MAX (G_GUINT64_CONSTANT(1) << 32)
@@ -147,29 +148,16 @@ static gboolean take_qemu_channel(Incoming *in, GBytes *body, GError **error)
 
 /* ---- the end of RAM ---- */
 
-static Feed *find_bulk(Incoming *in, guint number)
+static gboolean have_all_come(const Incoming *in, const RamEnd *end, gboolean *ret_all,
+                              GError **error)
 {
-    for (guint i = 0; i < in->n_bulk; i++) {
-        if (lane_number(in->bulk[i].lane) == number)
-            return &in->bulk[i];
-    }
-    return NULL;
-}
+    const Lane *bulk[CHANNEL_BULK_MAX];
 
-/* TRUE with *ret_all FALSE: pages are still on their way. */
-static gboolean have_all_come(Incoming *in, const RamEnd *end, gboolean *ret_all, GError **error)
-{
-    *ret_all = lane_consumed_seq(in->lane) >= end->preempt_seq && !incoming_is_placing(in);
-    for (guint i = 0; i < end->n_bulk; i++) {
-        const Feed *feed = find_bulk(in, i + 1);
-
-        if (!feed && end->bulk_seq[i] > 0) {
-            g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
-                        _("RAM_END: there is no bulk channel %u"), i + 1);
-            return FALSE;
-        }
-        *ret_all &= !feed || lane_consumed_seq(feed->lane) >= end->bulk_seq[i];
-    }
+    for (guint i = 0; i < in->n_bulk; i++)
+        bulk[i] = in->bulk[i].lane;
+    if (!ram_end_have_all_come(end, in->lane, bulk, in->n_bulk, ret_all, error))
+        return FALSE;
+    *ret_all &= !incoming_is_placing(in);
     return TRUE;
 }
 
@@ -188,13 +176,8 @@ static gboolean take_ram_end(Incoming *in, GBytes *body, gboolean *ret_done, GEr
         return FALSE;
     if (!all)
         return TRUE;
-    if (in->pages_placed != end.pages) {
-        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
-                    _("RAM_END: %" PRIu64 " pages were sent, %" PRIu64
-                      " have come"),
-                    end.pages, in->pages_placed);
+    if (!ram_end_check_pages(&end, in->pages_placed, error))
         return FALSE;
-    }
     *ret_done = TRUE;
     qemu_sink_put_ram_end(in->sink);
     return incoming_enter(in, INCOMING_EV_RAM_END, error);

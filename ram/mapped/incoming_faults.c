@@ -419,18 +419,18 @@ static gboolean fill_page(MappedIncoming *in, const PageRequest *request, GError
     return sink->ops->is_empty(sink);
 }
 
-static gboolean flush_fill(MappedIncoming *in, GError **error)
-{
-    RamSink *sink = in->fill ? uffd_sink_base(in->fill) : NULL;
-
-    return !sink || sink->ops->is_empty(sink) || sink->ops->flush(sink, error);
-}
-
 static gboolean is_fill_stuck(const MappedIncoming *in)
 {
-    RamSink *sink = in->fill ? uffd_sink_base(in->fill) : NULL;
+    const RamSink *sink = in->fill ? uffd_sink_base(in->fill) : NULL;
 
     return sink && !sink->ops->is_empty(sink);
+}
+
+static gboolean flush_fill(MappedIncoming *in, GError **error)
+{
+    RamSink *sink = uffd_sink_base(in->fill);
+
+    return sink->ops->flush(sink, error);
 }
 
 gboolean mapped_incoming_serve(MappedIncoming *in, GError **error)
@@ -441,7 +441,7 @@ gboolean mapped_incoming_serve(MappedIncoming *in, GError **error)
         return TRUE;
     while (send_request(in))
         ;
-    if (!flush_fill(in, error))
+    if (is_fill_stuck(in) && !flush_fill(in, error))
         return FALSE;
     while (!g_queue_is_empty(&in->fills)) {
         g_autofree PageRequest *request = NULL;

@@ -7,6 +7,7 @@
 
 #include "ram/mapped/frames.h"
 #include "ram/mapped/incoming_priv.h"
+#include "ram/ram_end.h"
 
 /* ---- phases ---- */
 
@@ -135,14 +136,10 @@ static gboolean take_data(MappedIncoming *in, GBytes *body, gboolean *ret_done, 
 
 /* ---- the end of RAM ---- */
 
-static gboolean check_complete(const MappedIncoming *in, guint64 sent, GError **error)
+static gboolean check_complete(const MappedIncoming *in, const RamEnd *end, GError **error)
 {
-    if (in->pages_come != sent) {
-        g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
-                    _("RAM_END: %" PRIu64 " pages were sent, %" PRIu64 " have come"), sent,
-                    in->pages_come);
+    if (!ram_end_check_pages(end, in->pages_come, error))
         return FALSE;
-    }
     if (in->postcopy && in->missing > 0) {
         g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
                     _("RAM_END: %" PRIu64 " pages are still missing"), in->missing);
@@ -151,33 +148,17 @@ static gboolean check_complete(const MappedIncoming *in, guint64 sent, GError **
     return TRUE;
 }
 
-static const MappedFeed *find_bulk(const MappedIncoming *in, guint number)
-{
-    for (guint i = 0; i < in->bulk->len; i++) {
-        const MappedFeed *feed = in->bulk->pdata[i];
-
-        if (lane_number(feed->lane) == number)
-            return feed;
-    }
-    return NULL;
-}
-
 /* TRUE with *ret_all FALSE: pages are still on their way. */
 static gboolean have_all_come(const MappedIncoming *in, const RamEnd *end, gboolean *ret_all,
                               GError **error)
 {
-    *ret_all = lane_consumed_seq(in->lane) >= end->preempt_seq &&
-               !mapped_incoming_is_placing(in);
-    for (guint i = 0; i < end->n_bulk; i++) {
-        const MappedFeed *feed = find_bulk(in, i + 1);
+    g_autofree const Lane **bulk = g_new(const Lane *, in->bulk->len);
 
-        if (!feed && end->bulk_seq[i] > 0) {
-            g_set_error(error, RAM_ERROR, RAM_ERROR_PROTOCOL,
-                        _("RAM_END: there is no bulk channel %u"), i + 1);
-            return FALSE;
-        }
-        *ret_all &= !feed || lane_consumed_seq(feed->lane) >= end->bulk_seq[i];
-    }
+    for (guint i = 0; i < in->bulk->len; i++)
+        bulk[i] = ((const MappedFeed *)in->bulk->pdata[i])->lane;
+    if (!ram_end_have_all_come(end, in->lane, bulk, in->bulk->len, ret_all, error))
+        return FALSE;
+    *ret_all &= !mapped_incoming_is_placing(in);
     return TRUE;
 }
 
@@ -193,7 +174,7 @@ static gboolean take_ram_end(MappedIncoming *in, GBytes *body, gboolean *ret_don
     if (!all)
         return TRUE;
     *ret_done = TRUE;
-    return check_complete(in, end.pages, error) &&
+    return check_complete(in, &end, error) &&
            mapped_incoming_enter(in, MAPPED_INCOMING_EV_RAM_END, error);
 }
 

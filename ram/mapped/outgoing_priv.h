@@ -233,6 +233,12 @@ gboolean mapped_out_sync(MappedOutgoing *o);
 gboolean mapped_out_is_drained(const MappedOutgoing *o);
 guint64 mapped_out_remaining(const MappedOutgoing *o); /* bytes */
 
+/* Pages that are acknowledged now are given back to the host. */
+static inline gboolean mapped_out_is_releasing(const MappedOutgoing *o)
+{
+    return o->releases && o->params.release_ram && o->state == MAPPED_OUT_POSTCOPY_ACTIVE;
+}
+
 /* ram/mapped/outgoing_switch.c: from when it is to stop. */
 void mapped_out_switch_over(MappedOutgoing *o);
 void mapped_out_end_ram(MappedOutgoing *o);

@@ -34,8 +34,7 @@ static void give_back_all(MappedOutgoing *o, const GArray *due)
 void mapped_out_release(MappedOutgoing *o)
 {
     /* Should it never run there, it is whole here. */
-    if (!o->releases || !o->params.release_ram || o->state != MAPPED_OUT_POSTCOPY_ACTIVE ||
-        session_acked_bytes(o->session) < o->run_mark)
+    if (!mapped_out_is_releasing(o) || session_acked_bytes(o->session) < o->run_mark)
         return;
     if (release_list_is_waiting(&o->release) && o->discards_asked == 0 &&
         page_mark_is_acked(&o->release_mark, o->sender)) {

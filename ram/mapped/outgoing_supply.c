@@ -326,7 +326,7 @@ static void supply_done(PageSupply *supply, SupplyPage *page, gboolean urgent)
 
     handed_free(page->own);
     page->own = NULL;
-    if (o->releases && o->params.release_ram && o->state == MAPPED_OUT_POSTCOPY_ACTIVE)
+    if (mapped_out_is_releasing(o))
         release_list_add(&o->release, page->block, page->offset,
                          (guint64)page->n_records * ram_blocks_target_page(o->blocks));
 }

@@ -356,14 +356,13 @@ static void pass_over(Slot *slot, guint64 at)
 
 static gboolean place_page(UffdPlacer *placer, const Slot *slot, guint64 at, gboolean *ret_existed)
 {
-    guint64 address = slot->address + at, page = slot->page_size, done;
-    UffdPlaced how = slot->data
-                         ? uffd_copy(placer->uffd, address, slot->data + at, page, &done, NULL)
-                         : uffd_zero(placer->uffd, address, page, &done, NULL);
+    guint64 done;
+    UffdPlaced how = placer_place(placer, slot, at, slot->page_size, &done, NULL);
 
     *ret_existed = how == UFFD_EXISTED;
     return how == UFFD_PLACED ||
-           (how == UFFD_EXISTED && uffd_wake(placer->uffd, address, page, NULL));
+           (how == UFFD_EXISTED &&
+            uffd_wake(placer->uffd, slot->address + at, slot->page_size, NULL));
 }
 
 /* What fails fails again when its turn comes, and is told then. Who waits for what is in place already may have

@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "ram/uffd/pace.h"
+#include "ram/uffd/uffd.h"
 
 typedef struct {
     guint block;
@@ -65,6 +66,15 @@ G_STATIC_ASSERT(UFFD_PLACER_SLOT / 4096 <= 64);
 static inline Slot *placer_slot(UffdPlacer *placer, guint64 n)
 {
     return &placer->slots[n % UFFD_PLACER_SLOTS];
+}
+
+/* Of the slot, at: bytes in it. */
+static inline UffdPlaced placer_place(const UffdPlacer *placer, const Slot *slot, guint64 at,
+                                      guint64 length, guint64 *ret_done, GError **error)
+{
+    return slot->data ? uffd_copy(placer->uffd, slot->address + at, slot->data + at, length,
+                                  ret_done, error)
+                      : uffd_zero(placer->uffd, slot->address + at, length, ret_done, error);
 }
 
 /* Makes the descriptor readable. Under lock. */

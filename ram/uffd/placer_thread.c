@@ -59,17 +59,14 @@ static gboolean next_step(Slot *slot, guint64 *ret_length)
 static UffdPlaced place(UffdPlacer *placer, const Slot *slot, guint64 length, guint64 *ret_done,
                         gint64 *ret_ns, GError **error)
 {
-    guint64 address = slot->address + slot->done;
     gboolean measured = slot->data && uffd_placer_wants_pace(placer);
     PaceMark mark = { 0 };
     UffdPlaced how;
 
     *ret_ns = -1;
-    if (!slot->data)
-        return uffd_zero(placer->uffd, address, length, ret_done, error);
     if (measured)
         pace_begin(&mark);
-    how = uffd_copy(placer->uffd, address, slot->data + slot->done, length, ret_done, error);
+    how = placer_place(placer, slot, slot->done, length, ret_done, error);
     if (measured)
         *ret_ns = pace_took(&mark);
     return how;
