@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 
+import interruption
 from guest import stalls
 from host import ENVIRONMENT
 
@@ -48,7 +49,8 @@ def monitor_words(name, details):
 
 def first_line(argv):
     """What a program says of its version."""
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    with interruption.deferred():
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=ENVIRONMENT)
     return (done.stdout or done.stderr).strip().partition("\n")[0]
 
 

@@ -36,6 +36,16 @@ def catch():
         signal.signal(signum, _interrupt)
 
 
+@contextlib.contextmanager
+def deferred():
+    """While entered, they wait: for what starts a short program that nobody would know of, and ends with it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def ignore():
     """Call it before cleaning up."""
     for signum in SIGNALS:

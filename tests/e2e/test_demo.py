@@ -158,11 +158,9 @@ def traces():
 
 
 def check_gone(members, before):
-    """Nothing of the demonstration whose processes were these is left; a QEMU that was killed takes a moment to give
-    its memory back."""
-    def left():
-        return {pid: name for (pid, start), name in members.items() if settings.started(pid) == start}
-    wait_for(lambda: not left(), lambda: f"none of them; still running: {left()}", 5)
+    """Nothing of the demonstration whose processes were these is left."""
+    left = {pid: name for (pid, start), name in members.items() if settings.started(pid) == start}
+    assert not left, f"still running: {left}"
     assert traces() == before, (traces(), before)
 
 
