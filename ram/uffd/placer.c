@@ -10,7 +10,6 @@
 #include <sys/eventfd.h>
 
 #include "ram/uffd/placer_priv.h"
-#include "ram/uffd/uffd.h"
 #include "util/autofd.h"
 
 /* Zeros need no room: how much of them is a slot. */
@@ -18,7 +17,7 @@
 
 /* ---- how quick the kernel is ---- */
 
-gboolean uffd_placer_wants_pace(UffdPlacer *placer)
+static gboolean wants_pace(UffdPlacer *placer)
 {
     gboolean due;
 
@@ -33,6 +32,21 @@ void uffd_placer_note_pace(UffdPlacer *placer, guint64 bytes, gint64 ns)
     pthread_mutex_lock(&placer->lock);
     pace_note(&placer->pace, bytes, ns);
     pthread_mutex_unlock(&placer->lock);
+}
+
+UffdPlaced uffd_placer_copy(UffdPlacer *placer, guint64 address, const guint8 *source,
+                            guint64 length, guint64 *ret_done, GError **error)
+{
+    gboolean measured = wants_pace(placer);
+    PaceMark mark = { 0 };
+    UffdPlaced how;
+
+    if (measured)
+        pace_begin(&mark);
+    how = uffd_copy(placer->uffd, address, source, length, ret_done, error);
+    if (measured)
+        uffd_placer_note_pace(placer, *ret_done, pace_took(&mark));
+    return how;
 }
 
 gboolean uffd_placer_is_quick(UffdPlacer *placer)

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "ram/uffd/map.h"
+#include "ram/uffd/uffd.h"
 
 /* The largest host page it takes, and the most it copies at once. */
 #define UFFD_PLACER_SLOT (64 * 1024)
@@ -44,12 +45,12 @@ gboolean uffd_placer_takes(const UffdRange *range);
  * taken, whole pages; 0: none, try again when the descriptor is readable. */
 guint64 uffd_placer_submit(UffdPlacer *placer, const UffdRange *range, guint64 offset,
                            guint64 length, const guint8 *data);
-/* The kernel is quick at the moment: to place pages at once takes no longer than to submit them. What its owner
- * places then is measured, too. */
+/* The kernel is quick at the moment: to place pages at once takes no longer than to submit them. */
 gboolean uffd_placer_is_quick(UffdPlacer *placer);
-/* TRUE: the next call is one to be measured. */
-gboolean uffd_placer_wants_pace(UffdPlacer *placer);
 void uffd_placer_note_pace(UffdPlacer *placer, guint64 bytes, gint64 ns);
+/* uffd_copy(), in any thread; how long it takes is noted now and then. For what its owner places itself. */
+UffdPlaced uffd_placer_copy(UffdPlacer *placer, guint64 address, const guint8 *source,
+                            guint64 length, guint64 *ret_done, GError **error);
 /* Reports what is in place. FALSE: something could not be placed (UFFD_ERROR_*), and nothing more will be. */
 gboolean uffd_placer_collect(UffdPlacer *placer, GError **error);
 /* All that was submitted has been reported. */

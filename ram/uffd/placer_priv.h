@@ -7,7 +7,6 @@
 #include <pthread.h>
 
 #include "ram/uffd/pace.h"
-#include "ram/uffd/uffd.h"
 
 typedef struct {
     guint block;
@@ -69,11 +68,11 @@ static inline Slot *placer_slot(UffdPlacer *placer, guint64 n)
 }
 
 /* Of the slot, at: bytes in it. */
-static inline UffdPlaced placer_place(const UffdPlacer *placer, const Slot *slot, guint64 at,
+static inline UffdPlaced placer_place(UffdPlacer *placer, const Slot *slot, guint64 at,
                                       guint64 length, guint64 *ret_done, GError **error)
 {
-    return slot->data ? uffd_copy(placer->uffd, slot->address + at, slot->data + at, length,
-                                  ret_done, error)
+    return slot->data ? uffd_placer_copy(placer, slot->address + at, slot->data + at, length,
+                                         ret_done, error)
                       : uffd_zero(placer->uffd, slot->address + at, length, ret_done, error);
 }
 

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "ram/uffd/placer_priv.h"
-#include "ram/uffd/uffd.h"
 
 /* The most that is placed while the owner may have to wait for it (uffd_placer_hold()). */
 #define COPY_STEP (16 * 1024)
@@ -55,23 +54,6 @@ static gboolean next_step(Slot *slot, guint64 *ret_length)
     return slot->done < slot->length;
 }
 
-/* *ret_ns: -1: not measured. */
-static UffdPlaced place(UffdPlacer *placer, const Slot *slot, guint64 length, guint64 *ret_done,
-                        gint64 *ret_ns, GError **error)
-{
-    gboolean measured = slot->data && uffd_placer_wants_pace(placer);
-    PaceMark mark = { 0 };
-    UffdPlaced how;
-
-    *ret_ns = -1;
-    if (measured)
-        pace_begin(&mark);
-    how = placer_place(placer, slot, slot->done, length, ret_done, error);
-    if (measured)
-        *ret_ns = pace_took(&mark);
-    return how;
-}
-
 /* The next bytes of the slot are in place. */
 static void advance(UffdPlacer *placer, Slot *slot, guint64 length, gboolean existed)
 {
@@ -92,12 +74,9 @@ static gboolean pass_existing(UffdPlacer *placer, Slot *slot, GError **error)
     return TRUE;
 }
 
-/* done: bytes; ns: -1: not measured. */
-static void count(UffdPlacer *placer, const Slot *slot, UffdPlaced how, guint64 done, gint64 ns)
+static void count(UffdPlacer *placer, const Slot *slot, UffdPlaced how)
 {
     pthread_mutex_lock(&placer->lock);
-    if (slot->data && ns >= 0)
-        pace_note(&placer->pace, done, ns);
     if (slot->data)
         placer->stats.copies++;
     else
@@ -113,17 +92,14 @@ static gboolean step(UffdPlacer *placer, Slot *slot, guint64 *most, UffdPlaced *
 {
     guint64 length, done = 0;
     gboolean ok = TRUE;
-    gint64 ns = -1;
 
     *ret_how = UFFD_PLACED;
-    pthread_mutex_lock(&placer->turn);
-    pthread_mutex_lock(&placer->uffd_lock);
-    pthread_mutex_unlock(&placer->turn);
+    uffd_placer_hold(placer);
     if (next_step(slot, &length)) {
         g_autoptr(GError) cause = NULL;
 
         length = MIN(length, *most);
-        *ret_how = place(placer, slot, length, &done, &ns, &cause);
+        *ret_how = placer_place(placer, slot, slot->done, length, &done, &cause);
         advance(placer, slot, done, FALSE);
         if (*ret_how == UFFD_EXISTED)
             ok = pass_existing(placer, slot, error);
@@ -134,8 +110,8 @@ static gboolean step(UffdPlacer *placer, Slot *slot, guint64 *most, UffdPlaced *
         if (!ok && cause)
             g_propagate_error(error, g_steal_pointer(&cause));
     }
-    pthread_mutex_unlock(&placer->uffd_lock);
-    count(placer, slot, *ret_how, done, ns);
+    uffd_placer_release(placer);
+    count(placer, slot, *ret_how);
     return ok;
 }
 

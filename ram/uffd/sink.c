@@ -12,7 +12,6 @@
 #include <sys/mman.h>
 #include <zlib.h>
 
-#include "ram/uffd/pace.h"
 #include "ram/uffd/uffd.h"
 
 /* What an incoming machine places in one go, before others have their turn. */
@@ -115,16 +114,10 @@ static const guint8 *zeros(UffdSink *sink, gsize size)
 static UffdPlaced copy(UffdSink *sink, guint64 address, guint64 length, guint64 *ret_done,
                        GError **error)
 {
-    gboolean measured = sink->placer && uffd_placer_wants_pace(sink->placer);
-    PaceMark mark = { 0 };
-    UffdPlaced how;
+    const guint8 *data = sink->run.data;
 
-    if (measured)
-        pace_begin(&mark);
-    how = uffd_copy(sink->uffd, address, sink->run.data, length, ret_done, error);
-    if (measured)
-        uffd_placer_note_pace(sink->placer, *ret_done, pace_took(&mark));
-    return how;
+    return sink->placer ? uffd_placer_copy(sink->placer, address, data, length, ret_done, error)
+                        : uffd_copy(sink->uffd, address, data, length, ret_done, error);
 }
 
 static UffdPlaced place_some(UffdSink *sink, guint64 length, guint64 *ret_done, GError **error)
